@@ -1,0 +1,59 @@
+# make demo      evaluates the shipped experiment with each estimator, beside the truth
+# make test      all tests and doctests, with the seconds each folder took
+# make lint      ruff check, ruff format --check, mypy --strict
+# make validate  long runs, by hand; their figures are committed as JSON
+#
+# PYTHON       the interpreter that makes the environment (3.11 or newer)
+# VENV         where the environment is kept
+# PYTEST_ARGS  further arguments of pytest:  make test PYTEST_ARGS="tests/core -k hajek"
+# WORKERS      processes that run the tests; 0 runs them in pytest's own process
+# TORCH        what is installed for the parity tests; `make test TORCH=` does without torch
+
+PYTHON ?= python3
+VENV ?= .venv
+PYTEST_ARGS ?=
+WORKERS ?= 2
+TORCH ?= torch
+
+BIN := $(VENV)/bin
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+WORKSHOP := setup.cfg setup.py constraints.txt
+# One BLAS thread: results do not depend on the number of cores, and two workers do not fight.
+ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
+
+.PHONY: demo test lint validate clean
+.DEFAULT_GOAL := help
+.PHONY: help
+help:
+	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "causal_lm_opt needs Python 3.11 or newer: make PYTHON=/path/to/python3.11 ..." >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+# The install is editable: after a change of code there is nothing to install again.
+$(VENV)/.core-stamp: $(WORKSHOP) | $(BIN)/python
+	$(PIP_INSTALL) -e .
+	@touch $@
+
+$(VENV)/.test-stamp: $(WORKSHOP) | $(BIN)/python
+	$(PIP_INSTALL) -e ".[test]" $(TORCH)
+	@touch $@ $(VENV)/.core-stamp
+
+demo: $(VENV)/.core-stamp
+	$(BIN)/causal-lm-opt demo --out demo-output --overwrite
+
+test: $(VENV)/.test-stamp
+	$(ONE_THREAD) $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
+
+lint: $(VENV)/.test-stamp
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+validate: $(VENV)/.test-stamp
+	$(ONE_THREAD) $(BIN)/python -m benchmarks.validate
+
+clean:
+	rm -rf $(VENV) demo-output build .mypy_cache .pytest_cache .ruff_cache

@@ -1,0 +1,96 @@
+"""Causal value estimates for language models, from logged texts and outcomes.
+
+>>> import causal_lm_opt
+>>> causal_lm_opt.DoublyRobust
+<class 'causal_lm_opt.estimators.doubly_robust.DoublyRobust'>
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from causal_lm_opt._version import __version__
+
+if TYPE_CHECKING:
+    from causal_lm_opt.comparison import Comparison
+    from causal_lm_opt.core import (
+        Clip,
+        Hajek,
+        HorvitzThompson,
+        ParetoSmooth,
+        Shrink,
+        Switch,
+        Temper,
+    )
+    from causal_lm_opt.estimate import ValueEstimate
+    from causal_lm_opt.estimators import (
+        IPW,
+        DoublyRobust,
+        OutcomeRegression,
+        StatsmodelsGLM,
+        TargetSample,
+    )
+    from causal_lm_opt.exceptions import (
+        DataError,
+        EstimationWarning,
+        NotIdentifiedError,
+        OverlapError,
+        OverlapWarning,
+    )
+    from causal_lm_opt.logged import LoggedData
+
+_HOME = {
+    "Comparison": "comparison",
+    "DataError": "exceptions",
+    "DoublyRobust": "estimators",
+    "EstimationWarning": "exceptions",
+    "IPW": "estimators",
+    "LoggedData": "logged",
+    "NotIdentifiedError": "exceptions",
+    "OutcomeRegression": "estimators",
+    "OverlapError": "exceptions",
+    "OverlapWarning": "exceptions",
+    "StatsmodelsGLM": "estimators",
+    "TargetSample": "estimators",
+    "ValueEstimate": "estimate",
+    **dict.fromkeys(
+        ("Clip", "Hajek", "HorvitzThompson", "ParetoSmooth", "Shrink", "Switch", "Temper"), "core"
+    ),
+}
+
+__all__ = [
+    "IPW",
+    "Clip",
+    "Comparison",
+    "DataError",
+    "DoublyRobust",
+    "EstimationWarning",
+    "Hajek",
+    "HorvitzThompson",
+    "LoggedData",
+    "NotIdentifiedError",
+    "OutcomeRegression",
+    "OverlapError",
+    "OverlapWarning",
+    "ParetoSmooth",
+    "Shrink",
+    "StatsmodelsGLM",
+    "Switch",
+    "TargetSample",
+    "Temper",
+    "ValueEstimate",
+    "__version__",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

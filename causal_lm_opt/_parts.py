@@ -1,0 +1,220 @@
+"""The array fields of a log: made from what a caller gives, cut into rows, hashed."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence, Sized
+from typing import Any, TypedDict, cast
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from causal_lm_opt._cells import (
+    Cells,
+    Float,
+    Place,
+    to_covariate,
+    to_labels,
+    to_numbers,
+    to_strings,
+)
+from causal_lm_opt.exceptions import DataError
+
+_NULL = b"\xff" * 8  # no text is that long, so it cannot be mistaken for a length
+
+
+class LogParts(TypedDict):
+    """The array fields of ``LoggedData``, all of length n."""
+
+    text: list[str]
+    outcome: Float
+    prompt: list[str] | None
+    logp_logging: Float | None
+    logp_target: pd.DataFrame | None
+    groups: NDArray[np.object_] | None
+    sample_weight: Float | None
+    covariates: pd.DataFrame | None
+    by: NDArray[np.object_] | None
+
+
+def object_array(labels: Sequence[str]) -> NDArray[np.object_]:
+    """Labels (n,) as an object array."""
+    result = np.empty(len(labels), dtype=object)
+    result[:] = labels
+    return result
+
+
+def take(parts: LogParts, rows: NDArray[np.intp]) -> LogParts:
+    """The given rows (zero-based, any order, repeats allowed) of every field."""
+    text, prompt = parts["text"], parts["prompt"]
+
+    def frame(table: pd.DataFrame | None) -> pd.DataFrame | None:
+        return None if table is None else table.iloc[rows].reset_index(drop=True)
+
+    return LogParts(
+        text=[text[i] for i in rows],
+        outcome=parts["outcome"][rows],
+        prompt=None if prompt is None else [prompt[i] for i in rows],
+        logp_logging=None if parts["logp_logging"] is None else parts["logp_logging"][rows],
+        logp_target=frame(parts["logp_target"]),
+        groups=None if parts["groups"] is None else parts["groups"][rows],
+        sample_weight=None if parts["sample_weight"] is None else parts["sample_weight"][rows],
+        covariates=frame(parts["covariates"]),
+        by=None if parts["by"] is None else parts["by"][rows],
+    )
+
+
+def made(given: LogParts, place: Place) -> LogParts:
+    """Fresh fields from what a caller gave: converted, copied, of equal length.
+
+    Parameters
+    ----------
+    given : LogParts
+        Array-likes in place of the arrays.
+    place : Place
+        Where they come from, for error messages.
+
+    Returns
+    -------
+    LogParts
+        Fields of the declared types; the numbers are not yet checked for range.
+
+    Raises
+    ------
+    DataError
+        If a cell has the wrong kind, lengths differ, or there is no row.
+    """
+    prompt = given["prompt"]
+    parts = LogParts(
+        text=_strings(given["text"], place, "text"),
+        outcome=_vector(given["outcome"], place, "outcome"),
+        prompt=None if prompt is None else _strings(prompt, place, "prompt"),
+        logp_logging=_optional_vector(given["logp_logging"], place, "logp_logging"),
+        logp_target=_numeric_frame(given["logp_target"], place),
+        groups=_labels(given["groups"], place, "groups"),
+        sample_weight=_optional_vector(given["sample_weight"], place, "sample_weight"),
+        covariates=_covariate_frame(given["covariates"], place),
+        by=_labels(given["by"], place, "by"),
+    )
+    _check_lengths(parts, place)
+    return parts
+
+
+def _strings(values: Sequence[str], place: Place, name: str) -> list[str]:
+    """Strings (n,) as a new list; only a prompt may be empty."""
+    if isinstance(values, str):
+        raise TypeError(f"{name} must be a sequence of strings, not one string")
+    return to_strings(values, place, name, allow_empty=name == "prompt")
+
+
+def _vector(values: Any, place: Place, name: str) -> Float:
+    """Numbers (n,) as a new float64 array."""
+    cells = values if isinstance(values, np.ndarray) else list(values)
+    if isinstance(cells, np.ndarray) and cells.ndim != 1:
+        raise DataError(f"{place.source}: {name} must have shape (n,), not {cells.shape}")
+    return to_numbers(cells, place, name).copy()
+
+
+def _optional_vector(values: Any, place: Place, name: str) -> Float | None:
+    """As :func:`vector`, None for None."""
+    return None if values is None else _vector(values, place, name)
+
+
+def _labels(values: Any, place: Place, name: str) -> NDArray[np.object_] | None:
+    """Labels (n,) as an object array of strings, None for None."""
+    return None if values is None else object_array(to_labels(values, place, name))
+
+
+def _numeric_frame(table: Any, place: Place) -> pd.DataFrame | None:
+    """A DataFrame (n, K) of float64 with string column names and a fresh index."""
+    if table is None:
+        return None
+    frame = _named_frame(table, place, "logp_target")
+    return pd.DataFrame(
+        {
+            str(name): _vector(column.to_numpy(), place, f"logp_target[{name!r}]")
+            for name, column in frame.items()
+        }
+    )
+
+
+def _covariate_frame(table: Any, place: Place) -> pd.DataFrame | None:
+    """A DataFrame (n, p) of float64 and string columns with a fresh index, or None."""
+    if table is None:
+        return None
+    data: dict[str, Any] = {}
+    for name, column in _named_frame(table, place, "covariates").items():
+        if name == "text":
+            raise DataError(f"{place.source}: covariates: 'text' is the name of the text in X")
+        values = to_covariate(series_cells(column), place, str(name), typed=True)
+        # A column of strings stays one where the rows at hand happen to be all missing.
+        keep = isinstance(column.dtype, pd.StringDtype)
+        data[str(name)] = pd.Series(values, dtype=column.dtype if keep else None)
+    return pd.DataFrame(data)
+
+
+def _named_frame(table: Any, place: Place, name: str) -> pd.DataFrame:
+    if not isinstance(table, pd.DataFrame):
+        raise TypeError(
+            f"{name} must be a DataFrame with named columns, not {type(table).__name__}"
+        )
+    if table.shape[1] == 0:
+        raise DataError(f"{place.source}: {name} has no columns; leave it out")
+    columns = [str(column) for column in table.columns]
+    repeated = [column for column in columns if columns.count(column) > 1]
+    if repeated:
+        raise DataError(f"{place.source}: {name} has more than one column {repeated[0]!r}")
+    return table
+
+
+def _check_lengths(parts: LogParts, place: Place) -> None:
+    """``DataError`` unless every field that is there has as many rows as ``text``, at least 1."""
+    n = len(parts["text"])
+    if n == 0:
+        raise DataError(f"{place.source}: has no rows")
+    for name, value in parts.items():
+        rows = n if value is None else len(cast(Sized, value))
+        if rows != n:
+            raise DataError(f"{place.source}: {name} has {rows} rows, text has {n}")
+
+
+def series_cells(series: pd.Series) -> Cells:
+    """A column (n,) as a numeric array, or as a list where it holds anything else or gaps."""
+    if getattr(series.dtype, "kind", "O") in "fiub" and not series.hasnans:
+        return series.to_numpy()
+    return series.astype(object).tolist()
+
+
+def fingerprint(parts: LogParts) -> str:
+    """SHA-256 (hex) of all fields."""
+    digest = hashlib.sha256(b"LoggedData/1")
+    for name, value in parts.items():
+        if value is None:
+            continue
+        if isinstance(value, pd.DataFrame):
+            for column in value:
+                _update(digest, f"{name}[{column}]", value[column].tolist())
+        else:
+            _update(digest, name, value)
+    return digest.hexdigest()
+
+
+def _update(digest: Any, name: str, values: Any) -> None:
+    """Feed a named column to the digest so that no two contents give the same bytes."""
+    numeric = all(isinstance(value, float) for value in values)
+    _feed(digest, [name, "float" if numeric else "str", str(len(values))])
+    if numeric:
+        numbers = np.asarray(values, dtype="<f8") + 0.0  # -0.0 is 0.0
+        digest.update(np.where(np.isnan(numbers), np.nan, numbers).astype("<f8").tobytes())
+    else:
+        _feed(digest, values)
+
+
+def _feed(digest: Any, strings: Iterable[Any]) -> None:
+    for value in strings:
+        if isinstance(value, str):
+            data = value.encode()
+            digest.update(len(data).to_bytes(8, "big") + data)
+        else:  # a missing covariate
+            digest.update(_NULL)

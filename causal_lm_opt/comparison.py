@@ -1,0 +1,174 @@
+"""Contrasts of policies with simultaneous inference, and the printed table of an estimate."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import combinations
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from causal_lm_opt.core.inference import max_t_critical_value
+from causal_lm_opt.diagnostics.verdict import BLIND_SPOTS
+from causal_lm_opt.estimate import ValueEstimate
+
+if TYPE_CHECKING:
+    from statsmodels.iolib.summary import Summary
+
+__all__ = ["Comparison", "compare", "simultaneous_critical_value", "summary_table"]
+
+FloatArray = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """Policies compared on the same rows.
+
+    Attributes
+    ----------
+    values : ValueEstimate
+        The policies' own values.
+    contrasts : ValueEstimate
+        Differences, named ``"a - b"``.
+    level : float
+    bands : array, shape (K, 2)
+        Simultaneous max-t bands of the values: all hold together with probability ``level``.
+    contrast_bands : array, shape (L, 2)
+        The same for the contrasts.
+    critical_value, contrast_critical_value : float
+    """
+
+    values: ValueEstimate
+    contrasts: ValueEstimate
+    level: float
+    bands: FloatArray
+    contrast_bands: FloatArray
+    critical_value: float
+    contrast_critical_value: float
+
+    @property
+    def best(self) -> str:
+        """Name of the policy with the largest estimate (a selection: see `best_interval`)."""
+        return self.values.names[int(np.argmax(self.values.values))]
+
+    @property
+    def selected_interval(self) -> FloatArray:
+        """Interval (2,) of the selected policy's own value, valid after selection (max-t)."""
+        return self.bands[int(np.argmax(self.values.values))]
+
+    @property
+    def best_interval(self) -> FloatArray:
+        """Interval (2,) of the largest value over the policies: ``[max lower, max upper]``."""
+        return np.asarray(self.bands.max(axis=0))
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row per contrast, with pointwise and simultaneous intervals."""
+        frame = self.contrasts.to_frame(self.level).rename(columns={"policy": "contrast"})
+        frame.insert(6, "band_lower", self.contrast_bands[:, 0])
+        frame.insert(7, "band_upper", self.contrast_bands[:, 1])
+        return frame.drop(columns=["reasons"])
+
+    def __repr__(self) -> str:
+        lo, hi = self.selected_interval
+        return (
+            f"<Comparison of {len(self.values.names)} policies: largest estimate {self.best!r}, "
+            f"its {self.level:.0%} interval after selection {lo:.4g} to {hi:.4g}, "
+            f"verdict {self.values[self.best].verdicts[0].level}>"
+        )
+
+    def _repr_html_(self) -> str:
+        return str(
+            self.to_frame().to_html(
+                index=False, escape=True, border=0, float_format="{:.4g}".format
+            )
+        )
+
+
+def simultaneous_critical_value(
+    estimate: ValueEstimate, *, level: float, n_sim: int, random_state: int
+) -> float:
+    """Max-t critical value over all values of an estimate (multivariate t for clusters)."""
+    rng = np.random.default_rng(random_state)
+    normals = rng.standard_normal((n_sim, len(estimate.names)))
+    dof = float(np.min(estimate.dof()))
+    if np.isfinite(dof):
+        normals /= np.sqrt(rng.chisquare(dof, size=(n_sim, 1)) / dof)
+    return max_t_critical_value(estimate.covariance(), normals, level=level)
+
+
+def compare(
+    estimate: ValueEstimate,
+    reference: str | int | None,
+    *,
+    level: float,
+    n_sim: int,
+    random_state: int,
+) -> Comparison:
+    """See :meth:`causal_lm_opt.ValueEstimate.compare`."""
+    names = estimate.names
+    if len(names) < 2:
+        raise ValueError("compare needs at least two policies; subtract two estimates instead.")
+    if not 0.0 < level < 1.0:
+        raise ValueError(f"level must lie strictly between 0 and 1, got {level!r}.")
+    if reference is None:
+        pairs = [(j, i) for i, j in combinations(range(len(names)), 2)]
+    else:
+        base = estimate.position(reference)
+        pairs = [(k, base) for k in range(len(names)) if k != base]
+    matrix = np.zeros((len(pairs), len(names)))
+    for row, (plus, minus) in enumerate(pairs):
+        matrix[row, plus], matrix[row, minus] = 1.0, -1.0
+    contrasts = estimate.linear(matrix, [f"{names[p]} - {names[m]}" for p, m in pairs])
+    critical = simultaneous_critical_value(
+        estimate, level=level, n_sim=n_sim, random_state=random_state
+    )
+    contrast_critical = simultaneous_critical_value(
+        contrasts, level=level, n_sim=n_sim, random_state=random_state
+    )
+    return Comparison(
+        values=estimate,
+        contrasts=contrasts,
+        level=level,
+        bands=_band(estimate, critical),
+        contrast_bands=_band(contrasts, contrast_critical),
+        critical_value=critical,
+        contrast_critical_value=contrast_critical,
+    )
+
+
+def _band(estimate: ValueEstimate, critical: float) -> FloatArray:
+    half = critical * np.sqrt(np.diagonal(estimate.covariance())) + estimate.bias_bound
+    return np.stack([estimate.values - half, estimate.values + half], axis=1)
+
+
+def summary_table(estimate: ValueEstimate, level: float) -> Summary:
+    """The statsmodels ``Summary`` of an estimate."""
+    from statsmodels.iolib.summary import Summary
+    from statsmodels.iolib.table import SimpleTable
+
+    frame = estimate.to_frame(level)
+    low, high = f"[{(1 - level) / 2:.3g}", f"{(1 + level) / 2:.3g}]"
+    rows = [
+        [f"{r.value:.4f}", f"{r.se:.4f}", f"{r.ci_lower:.4f}", f"{r.ci_upper:.4f}", r.verdict]
+        for r in frame.itertuples()
+    ]
+    counts = [f"{name}: {number:,.0f}" for name, number in estimate.counts.items()]
+    head = [[f"Estimator: {estimate.estimator}"]] + [[c] for c in counts]
+    out = Summary()
+    out.tables.append(SimpleTable(head, title="Policy value"))
+    out.tables.append(
+        SimpleTable(
+            rows,
+            headers=["value", "std err", low, high, "verdict"],
+            stubs=list(frame["policy"]),
+        )
+    )
+    extra = [f"{n}" for n in estimate.notes]
+    for name, verdict in zip(estimate.names, estimate.verdicts, strict=True):
+        extra += [f"{name}: {reason}" for reason in verdict.reasons]
+    if np.any(estimate.bias_bound > 0):
+        extra.append("Intervals are widened by the bound on the weight transform's bias.")
+    out.add_extra_txt([*extra, BLIND_SPOTS])
+    return out

@@ -1,0 +1,387 @@
+r"""Log density ratios, importance weights and their transforms, all in log space.
+
+With :math:`\ell = \log P_f(x) - \log P_R(x)` the weight is :math:`w = e^\ell`. Every transform
+maps :math:`\ell \mapsto \ell'`, so that log ratios of :math:`\pm 10^4` never overflow before a
+self-normalised estimate is formed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from array_api_compat import array_namespace, is_numpy_array
+
+from causal_lm_opt.core.solve import weighted_mean
+
+__all__ = [
+    "Clip",
+    "Hajek",
+    "HorvitzThompson",
+    "ParetoSmooth",
+    "Shrink",
+    "Switch",
+    "Temper",
+    "Weighting",
+    "generalized_pareto_fit",
+    "log_ratio",
+    "pareto_smooth",
+    "relative_weights",
+    "transform_bias",
+]
+
+Array = Any
+LARGEST_EXPONENT = 700.0  # exp(709.8) overflows float64
+
+
+def log_ratio(logp_target: Array, logp_logging: Array) -> Array:
+    r"""Log density ratio :math:`\ell = \log P_f - \log P_R`, the only place that forms it.
+
+    Parameters
+    ----------
+    logp_target : array, shape (n,) or (n, K)
+        Natural log-probabilities under the target; ``-inf`` where the policy never writes the text.
+    logp_logging : array, shape (n,)
+        Natural log-probabilities under the logging policy, finite.
+
+    Returns
+    -------
+    array, shape of ``logp_target``; gradients flow to both arguments.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> log_ratio(np.log([.2, .8]), np.log([.5, .5])).round(3).tolist()
+    [-0.916, 0.47]
+    """
+    if logp_target.ndim == 2 and logp_logging.ndim == 1:
+        logp_logging = logp_logging[:, None]
+    return logp_target - logp_logging
+
+
+def _clip(ell: Array, c: float) -> Array:
+    xp = array_namespace(ell)
+    return xp.clip(ell, max=math.log(c))
+
+
+def _shrink(ell: Array, lam: float) -> Array:
+    """``lam w / (w^2 + lam)`` in logs, with ``-inf`` (a text never written) kept at ``-inf``."""
+    xp = array_namespace(ell)
+    constant = xp.full_like(ell, math.log(lam))
+    return constant + ell - xp.logaddexp(2.0 * ell, constant)
+
+
+def _temper(ell: Array, beta: float) -> Array:
+    return beta * ell
+
+
+def _switch(ell: Array, tau: float) -> Array:
+    xp = array_namespace(ell)
+    return xp.where(ell > math.log(tau), xp.full_like(ell, -math.inf), ell)
+
+
+def _smooth(ell: Array, _: float) -> Array:
+    xp = array_namespace(ell)
+    if ell.ndim == 1:
+        return pareto_smooth(ell)[0]
+    return xp.stack([pareto_smooth(ell[:, k])[0] for k in range(ell.shape[1])], axis=1)
+
+
+_TRANSFORMS: dict[str, Callable[[Array, float], Array]] = {
+    "none": lambda ell, _: ell,
+    "clip": _clip,
+    "shrink": _shrink,
+    "temper": _temper,
+    "switch": _switch,
+    "pareto": _smooth,
+}
+
+
+@dataclass(frozen=True)
+class Weighting:
+    r"""How log ratios become weights: a transform, and whether weights are self-normalised.
+
+    Build one with :func:`HorvitzThompson`, :func:`Hajek`, :func:`Clip`, :func:`Shrink`,
+    :func:`Temper`, :func:`ParetoSmooth` or :func:`Switch`; ``Weighting.of("hajek")`` reads the
+    names ``"hajek"``, ``"ht"`` (or ``"none"``) and ``"psis"``.
+
+    Parameters
+    ----------
+    kind : {"none", "clip", "shrink", "temper", "switch", "pareto"}
+    parameter : float or None
+        Clipping bound, shrinkage ``lambda``, exponent ``beta`` or switching threshold ``tau``.
+    normalize : bool
+        Divide by the mean weight (Hajek). The moment is then ``a_i = w_i`` instead of ``a_i = 1``.
+
+    Notes
+    -----
+    Every kind other than ``"none"`` is biased for V(f); :func:`transform_bias` bounds that bias and
+    the estimators widen their intervals by it. ``Switch`` drops weights above ``tau``: in a doubly
+    robust value the outcome model stands in for them (Wang, Agarwal and Dudik 2017).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> Clip(2.0).transform(np.log([.5, 10.])).round(3).tolist()
+    [-0.693, 0.693]
+    >>> Weighting.of("hajek")
+    Weighting(kind='none', parameter=None, normalize=True)
+    """
+
+    kind: str = "none"
+    parameter: float | None = None
+    normalize: bool = True
+
+    def __post_init__(self) -> None:
+        if self.kind not in _TRANSFORMS:
+            raise ValueError(
+                f"weights: unknown kind {self.kind!r}; use one of {sorted(_TRANSFORMS)}."
+            )
+        needs = self.kind in ("clip", "shrink", "temper", "switch")
+        if needs != (self.parameter is not None):
+            raise ValueError(
+                f"weights: {self.kind!r} {'needs' if needs else 'takes no'} parameter, "
+                f"got {self.parameter!r}."
+            )
+        if self.parameter is not None and not (
+            math.isfinite(self.parameter) and self.parameter > 0
+        ):
+            raise ValueError(
+                f"weights: the parameter of {self.kind!r} must be a positive number, "
+                f"got {self.parameter!r}."
+            )
+        if self.kind == "temper" and self.parameter is not None and self.parameter > 1:
+            raise ValueError(f"weights: Temper(beta) needs 0 < beta <= 1, got {self.parameter!r}.")
+
+    @classmethod
+    def of(cls, weights: Weighting | str) -> Weighting:
+        """Read the ``weights=`` argument of an estimator."""
+        if isinstance(weights, Weighting):
+            return weights
+        named = {
+            "hajek": Hajek,
+            "ht": HorvitzThompson,
+            "none": HorvitzThompson,
+            "psis": ParetoSmooth,
+        }
+        if isinstance(weights, str) and weights in named:
+            return named[weights]()
+        raise ValueError(
+            f"weights={weights!r} is not known; use 'hajek', 'ht', 'psis', or Clip(c), Shrink(lam), "
+            "Temper(beta), ParetoSmooth(), Switch(tau) from causal_lm_opt.core."
+        )
+
+    def transform(self, ell: Array) -> Array:
+        """Transformed log weights, shape of ``ell``; gradients flow."""
+        return _TRANSFORMS[self.kind](ell, 0.0 if self.parameter is None else self.parameter)
+
+    @property
+    def unbiased(self) -> bool:
+        """Whether the weights are those of the target policy (plain or self-normalised)."""
+        return self.kind == "none"
+
+    @property
+    def label(self) -> str:
+        """Name for tables."""
+        if self.kind == "none":
+            return "Hajek" if self.normalize else "Horvitz-Thompson"
+        name = {"pareto": "Pareto-smoothed"}.get(self.kind, self.kind)
+        inner = "" if self.parameter is None else f"({self.parameter:g})"
+        return f"{name}{inner}" + (", Hajek" if self.normalize else ", unnormalised")
+
+
+def HorvitzThompson() -> Weighting:
+    """Plain weights ``w``: unbiased under a known logging policy, not shift invariant."""
+    return Weighting("none", None, False)
+
+
+def Hajek() -> Weighting:
+    """Self-normalised weights ``w / mean(w)``: the default; invariant to a shift of the outcome."""
+    return Weighting("none", None, True)
+
+
+def Clip(max_weight: float, *, normalize: bool = True) -> Weighting:
+    """``min(w, max_weight)``; bias at most ``E[(w - c)+ |Y - q|]``."""
+    return Weighting("clip", float(max_weight), normalize)
+
+
+def Shrink(lam: float, *, normalize: bool = True) -> Weighting:
+    """``lam w / (w^2 + lam)``, optimistic shrinkage (Su et al. 2020, DRos)."""
+    return Weighting("shrink", float(lam), normalize)
+
+
+def Temper(beta: float, *, normalize: bool = True) -> Weighting:
+    """``w ** beta`` with ``0 < beta <= 1``."""
+    return Weighting("temper", float(beta), normalize)
+
+
+def ParetoSmooth(*, normalize: bool = True) -> Weighting:
+    """Pareto-smoothed importance sampling (Vehtari et al. 2024): the largest weights are replaced
+    by the quantiles of a generalised Pareto distribution fitted to them.
+    """
+    return Weighting("pareto", None, normalize)
+
+
+def Switch(tau: float, *, normalize: bool = True) -> Weighting:
+    """Weights above ``tau`` become 0; in a doubly robust value the outcome model stands in."""
+    return Weighting("switch", float(tau), normalize)
+
+
+def relative_weights(log_weight: Array, *, normalize: bool) -> Array:
+    r"""Weights :math:`e^{\ell' - c}`: ``c = 0`` for plain weights, the column maximum otherwise.
+
+    A self-normalised estimate does not depend on ``c``, so that it never overflows. An all ``-inf``
+    column gives weights 0 (callers refuse it); a plain weight beyond ``exp(700)`` becomes ``inf``
+    (callers refuse it too).
+    """
+    xp = array_namespace(log_weight)
+    if normalize:
+        top = xp.max(log_weight, axis=0)
+        log_weight = log_weight - xp.where(xp.isfinite(top), top, xp.zeros_like(top))
+    else:
+        too_large = log_weight > LARGEST_EXPONENT
+        log_weight = xp.where(too_large, xp.full_like(log_weight, math.inf), log_weight)
+    return xp.exp(log_weight)
+
+
+def transform_bias(
+    ell: Array, weighting: Weighting, residual: Array, sample_weight: Array | None = None
+) -> Array:
+    r"""Bound on the bias that a weight transform brings, in outcome units.
+
+    .. math:: E[\,|\tilde w' - \tilde w|\;|Y - q - R'|\,]
+
+    with :math:`\tilde w` the raw and :math:`\tilde w'` the transformed weights, both divided by
+    their means when self-normalised (then ``R'`` is the transformed residual mean, else 0). For
+    clipping and no normalisation this is :math:`E[(w-c)_+ |Y-q|]`. The bound is estimated from the
+    same rows, so it shares their blindness to mass that was never logged.
+
+    Parameters
+    ----------
+    ell : array, shape (n,) or (n, K)
+    residual : array, shape (n,) or (n, K)
+        ``y`` for IPW, ``y - q`` for doubly robust values.
+
+    Returns
+    -------
+    array, shape () or (K,); zero for untransformed weights.
+    """
+    xp = array_namespace(ell)
+    if ell.ndim == 2 and residual.ndim == 1:
+        residual = residual[:, None]
+    if weighting.unbiased:
+        return xp.zeros_like(ell[0, ...])
+    raw = relative_weights(ell, normalize=weighting.normalize)
+    new = relative_weights(weighting.transform(ell), normalize=weighting.normalize)
+    if weighting.normalize:
+        raw = raw / weighted_mean(raw, sample_weight)
+        new = new / weighted_mean(new, sample_weight)
+        residual = residual - weighted_mean(new * residual, sample_weight)
+    return weighted_mean(xp.abs(new - raw) * xp.abs(residual), sample_weight)
+
+
+def _largest(x: Array, count: int) -> Array:
+    """The ``count`` largest entries of a (n,) array, ascending."""
+    if is_numpy_array(x):
+        import numpy as np
+
+        return np.sort(np.partition(x, x.shape[0] - count)[x.shape[0] - count :])
+    xp = array_namespace(x)
+    return xp.sort(x)[x.shape[0] - count :]
+
+
+def tail_size(n: int) -> int:
+    """Number of weights in the tail, ``min(n/5, 3 sqrt(n))`` (Vehtari et al. 2024, sec. 2.4)."""
+    return math.ceil(min(0.2 * n, 3.0 * math.sqrt(n)))
+
+
+def generalized_pareto_fit(exceedance: Array) -> tuple[Array, Array]:
+    """Shape ``k`` and scale ``sigma`` of a generalised Pareto distribution.
+
+    Empirical Bayes estimate of Zhang and Stephens (2009) with the weak prior of Vehtari et al.
+    (2024, Appendix): ten pseudo-observations at ``k = 1/2``.
+
+    Parameters
+    ----------
+    exceedance : array, shape (m,)
+        Positive exceedances over the threshold, ascending.
+    """
+    xp = array_namespace(exceedance)
+    m = exceedance.shape[0]
+    grid_size = 30 + int(math.sqrt(m))
+    j = xp.arange(1, grid_size + 1, dtype=exceedance.dtype, device=exceedance.device)
+    quartile = exceedance[int(m / 4 + 0.5) - 1]
+    theta = (1.0 - xp.sqrt(grid_size / (j - 0.5))) / (3.0 * quartile) + 1.0 / exceedance[-1]
+    shape = xp.mean(xp.log1p(-theta[:, None] * exceedance[None, :]), axis=1)
+    log_lik = m * (xp.log(-theta / shape) - shape - 1.0)
+    posterior = xp.exp(log_lik - xp.max(log_lik))
+    theta_hat = xp.sum(theta * posterior) / xp.sum(posterior)
+    k = xp.mean(xp.log1p(-theta_hat * exceedance))
+    sigma = -k / theta_hat
+    return (m * k + 5.0) / (m + 10.0), sigma
+
+
+def pareto_smooth(ell: Array) -> tuple[Array, float]:
+    r"""Pareto-smoothed log weights and the tail shape :math:`\hat k`.
+
+    Parameters
+    ----------
+    ell : array, shape (n,)
+        Log ratios :math:`\log P_f - \log P_R` (not their negatives: for a heavy upper tail
+        ``k`` comes out positive). ``-inf`` entries keep weight 0.
+
+    Returns
+    -------
+    log_weight : array, shape (n,)
+        Log weights, the tail replaced by expected order statistics and cut at the raw maximum.
+    k : float
+        Tail shape; ``nan`` when fewer than five distinct weights exceed the threshold (tied or
+        bounded weights have no Pareto tail to fit).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> e = np.random.default_rng(0).exponential(size=50_000)
+    >>> k = pareto_smooth(.83 * e)[1]      # w = exp(.83 e) has tail shape .83
+    >>> abs(k - .83) < .1
+    True
+    """
+    xp = array_namespace(ell)
+    n = ell.shape[0]
+    m = tail_size(n)
+    if n < 2 or m >= n:
+        return ell, math.nan
+    top = _largest(ell, m + 1)
+    cutoff, peak = top[0], top[-1]
+    if not bool(xp.isfinite(peak)):
+        return ell, math.nan
+    in_tail = top[1:] > cutoff
+    tail = top[1:][in_tail]
+    if tail.shape[0] < 5 or float(peak) - float(tail[0]) < 1e-10:
+        return ell, math.nan
+    base = xp.exp(cutoff - peak)
+    exceedance = xp.exp(tail - peak) - base
+    if not float(exceedance[0]) > 0:
+        return ell, math.nan
+    k, sigma = generalized_pareto_fit(exceedance)
+    if not math.isfinite(float(k)):
+        return ell, math.nan
+    size = tail.shape[0]
+    p = (xp.arange(1, size + 1, dtype=ell.dtype, device=ell.device) - 0.5) / size
+    growth = -xp.log1p(-p)
+    quantile = sigma * (growth if abs(float(k)) < 1e-12 else xp.expm1(k * growth) / k)
+    smoothed = xp.log(base + quantile) + peak
+    smoothed = xp.where(smoothed > peak, peak + xp.zeros_like(smoothed), smoothed)
+    return _put_tail(ell, cutoff, smoothed), float(k)
+
+
+def _put_tail(ell: Array, cutoff: Array, smoothed: Array) -> Array:
+    """Give the entries above ``cutoff`` the smoothed values, in their order."""
+    xp = array_namespace(ell)
+    in_tail = ell > cutoff
+    position = xp.nonzero(in_tail)[0]
+    out = ell + 0.0
+    out[position[xp.argsort(ell[position])]] = smoothed
+    return out

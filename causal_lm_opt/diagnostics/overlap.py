@@ -1,0 +1,166 @@
+r"""Overlap diagnostics of raw, unclipped weights (arrays in, numbers out).
+
+All of them describe the logged rows that happened to be drawn. Texts that the target policy writes
+and the logger never did leave no trace in them; only :func:`unseen_mass` looks there.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from causal_lm_opt.core.solve import weighted_mean
+from causal_lm_opt.core.weights import pareto_smooth, relative_weights
+
+__all__ = ["OverlapDiagnostics", "effective_sample_size", "overlap", "unseen_mass"]
+
+FloatArray = npt.NDArray[np.float64]
+
+
+def effective_sample_size(
+    weight: FloatArray, sample_weight: FloatArray | None = None
+) -> FloatArray:
+    r"""Kish's effective sample size :math:`(\sum s w)^2 / \sum s w^2`.
+
+    Parameters
+    ----------
+    weight : array, shape (n,) or (n, K)
+        Non-negative weights, any scale.
+    sample_weight : array, shape (n,), optional
+        Frequency weights.
+
+    Examples
+    --------
+    >>> float(effective_sample_size(np.array([1., 1., 0., 0.])))
+    2.0
+    """
+    n = weight.shape[0] if sample_weight is None else float(np.sum(sample_weight))
+    first = weighted_mean(weight, sample_weight)
+    second = weighted_mean(weight * weight, sample_weight)
+    return np.asarray(np.where(second > 0, n * first**2 / np.where(second > 0, second, 1.0), 0.0))
+
+
+def unseen_mass(
+    ell_target: FloatArray, ell_logged_max: float, weight: FloatArray | None = None
+) -> float:
+    r"""Share of the target's draws whose log ratio exceeds every logged one.
+
+    Such draws stand for texts the logger would have had to write, and did not.
+
+    Parameters
+    ----------
+    ell_target : array, shape (m,)
+        :math:`\log P_f - \log P_R` of draws of the target (``+inf`` where the logger never writes).
+    ell_logged_max : float
+        Largest log ratio among the logged rows.
+    weight : array, shape (m,), optional
+        Weights of the draws (ratios, support probabilities).
+
+    Examples
+    --------
+    >>> unseen_mass(np.array([0., 1., 5., 6.]), 1.0)
+    0.5
+    """
+    beyond = (ell_target > ell_logged_max + 1e-9).astype(np.float64)
+    return float(np.average(beyond, weights=weight))
+
+
+@dataclass(frozen=True)
+class OverlapDiagnostics:
+    """Trust figures of one policy's weights; ``nan`` where a figure is not defined.
+
+    Attributes
+    ----------
+    n : float
+        Logged rows (sum of frequency weights).
+    ess, ess_share : float
+        Effective sample size of the raw weights, and its share of ``n``.
+    largest_share : float
+        Share of the total weight on the heaviest row.
+    pareto_k : float
+        Tail shape of the raw weights; above .7 the mean converges too slowly to be trusted.
+    mean_weight : float
+        Mean raw weight; 1 in expectation when the logger can write all the target writes.
+        Overflows to ``inf`` for hopeless ratios; carries no information after self-normalisation.
+    sd_log_ratio : float
+        Standard deviation of the finite log ratios.
+    zero_share : float
+        Share of rows the target never writes.
+    unseen_mass : float
+        See :func:`unseen_mass`; ``nan`` when the draws carry no logging log-probs.
+    clusters : float
+        Independent units when rows are clustered, else ``nan``.
+    """
+
+    n: float
+    ess: float
+    ess_share: float
+    largest_share: float
+    pareto_k: float
+    mean_weight: float
+    sd_log_ratio: float
+    zero_share: float
+    unseen_mass: float = math.nan
+    clusters: float = math.nan
+
+    def to_dict(self) -> dict[str, float | None]:
+        """JSON-safe figures: ``None`` where not defined."""
+        return {k: (v if math.isfinite(v) else None) for k, v in asdict(self).items()}
+
+
+def overlap(
+    ell: FloatArray,
+    sample_weight: FloatArray | None = None,
+    *,
+    unseen: float = math.nan,
+    clusters: float = math.nan,
+) -> OverlapDiagnostics:
+    """All overlap figures of one policy from its log ratios.
+
+    Parameters
+    ----------
+    ell : array, shape (n,)
+        Log ratios of the logged rows (``-inf`` allowed).
+    sample_weight : array, shape (n,), optional
+        Frequency weights.
+
+    Examples
+    --------
+    >>> d = overlap(np.log(np.array([.5, 1., 1., 1.5])))
+    >>> round(d.ess, 2), d.mean_weight
+    (3.56, 1.0)
+    """
+    n = float(ell.shape[0] if sample_weight is None else np.sum(sample_weight))
+    weight = relative_weights(ell, normalize=True)
+    total = float(np.sum(weight if sample_weight is None else sample_weight * weight))
+    shift = float(np.max(ell))
+    finite = np.isfinite(ell)
+    all_finite = bool(finite.all())
+    inside = ell if all_finite else ell[finite]
+    s = sample_weight if sample_weight is None or all_finite else sample_weight[finite]
+    ess = float(effective_sample_size(weight, sample_weight))
+    centre = float(weighted_mean(inside, s)) if inside.size else math.nan
+    spread = float(weighted_mean((inside - centre) ** 2, s)) if inside.size else math.nan
+    log_mean = shift + math.log(total / n) if total > 0 else -math.inf
+    return OverlapDiagnostics(
+        n=n,
+        ess=ess,
+        ess_share=ess / n,
+        largest_share=float(np.max(weight)) / total if total > 0 else math.nan,
+        pareto_k=pareto_smooth(_expand_tail(ell, sample_weight))[1],
+        mean_weight=math.exp(log_mean) if log_mean < 700 else math.inf,
+        sd_log_ratio=math.sqrt(spread) if spread >= 0 else math.nan,
+        zero_share=0.0 if all_finite else 1.0 - float(weighted_mean(finite + 0.0, sample_weight)),
+        unseen_mass=unseen,
+        clusters=clusters,
+    )
+
+
+def _expand_tail(ell: FloatArray, sample_weight: FloatArray | None) -> FloatArray:
+    """Rows repeated by their (rounded) frequency weights, as the tail fit counts rows."""
+    if sample_weight is None or sample_weight.sum() > 5e7:
+        return ell
+    return np.repeat(ell, np.maximum(np.rint(sample_weight), 0).astype(np.intp))

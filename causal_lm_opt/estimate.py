@@ -1,0 +1,544 @@
+"""The result of every value estimator: values with their influence functions.
+
+A :class:`ValueEstimate` keeps the influence function of every sample that entered it, so that
+contrasts, simultaneous bands and clustered standard errors of any estimators on shared data follow
+by algebra.
+"""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from causal_lm_opt.core import inference as inf
+from causal_lm_opt.diagnostics.verdict import Verdict, worst
+
+if TYPE_CHECKING:
+    from statsmodels.iolib.summary import Summary
+
+    from causal_lm_opt.comparison import Comparison
+
+__all__ = ["InfluenceSample", "ValueEstimate", "covariance_parts"]
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.intp]
+
+
+@dataclass(frozen=True, eq=False)
+class InfluenceSample:
+    r"""Influence functions of K values on one sample of rows.
+
+    Attributes
+    ----------
+    key : str
+        Identity of the rows: two estimates that share rows or draws carry the same key, and their
+        influence functions add row by row in a contrast.
+    role : {"logged", "target", "replicates", "splits"}
+        Logged rows, second sample, bootstrap replicates, or repeated sample splits.
+    influence : array, shape (n, K)
+        :math:`\phi_{ik}`; :math:`\hat V_k - V_k \approx \sum_i s_i \phi_{ik} / \sum_i s_i` plus
+        the other samples' terms.
+    sample_weight : array, shape (n,), optional
+        Frequency weights ``s``.
+    codes : integer array, shape (n,), optional
+        Cluster of each row, ``0 .. n_clusters - 1``.
+    n_clusters : int
+    cluster_key : str
+        Identity of the clusters' label space: samples with the same key share clusters (prompts
+        that occur both in the log and among the draws).
+    """
+
+    key: str
+    role: Literal["logged", "target", "replicates", "splits"]
+    influence: FloatArray
+    sample_weight: FloatArray | None = None
+    codes: IntArray | None = None
+    n_clusters: int = 0
+    cluster_key: str = ""
+
+    def unit_contributions(self) -> FloatArray:
+        """Contributions summed within independent units, shape (G, K) or (n, K)."""
+        rows = inf.contributions(self.influence, self.sample_weight)
+        if self.codes is None:
+            return np.asarray(rows)
+        return np.asarray(inf.cluster_sums(rows, self.codes, self.n_clusters))
+
+    def with_influence(self, influence: FloatArray) -> InfluenceSample:
+        """The same rows with other influence columns."""
+        return replace(self, influence=influence)
+
+
+def covariance_parts(samples: Sequence[InfluenceSample]) -> list[tuple[FloatArray, float]]:
+    """Covariance (K, K) and degrees of freedom of each independent part."""
+    parts: list[tuple[FloatArray, float]] = []
+    shared: dict[str, list[InfluenceSample]] = {}
+    for sample in samples:
+        if sample.codes is None:
+            cov = inf.influence_covariance(sample.influence, sample.sample_weight)
+            parts.append((np.asarray(cov), math.inf))
+        else:
+            shared.setdefault(sample.cluster_key, []).append(sample)
+    for group in shared.values():
+        total = sum((s.unit_contributions() for s in group), np.zeros(1))
+        n_clusters = group[0].n_clusters
+        parts.append((n_clusters / (n_clusters - 1) * (total.T @ total), float(n_clusters - 1)))
+    return parts
+
+
+def _merge(
+    left: Sequence[InfluenceSample], right: Sequence[InfluenceSample], sign: float
+) -> tuple[InfluenceSample, ...]:
+    """Row-wise sum of influence functions; samples of one side only are kept with their sign."""
+    out = {(s.key, s.role): s for s in left}
+    for s in right:
+        name = (s.key, s.role)
+        if name in out and out[name].influence.shape[0] == s.influence.shape[0]:
+            out[name] = out[name].with_influence(out[name].influence + sign * s.influence)
+        else:
+            out[name] = s.with_influence(sign * s.influence)
+    return tuple(out.values())
+
+
+@dataclass(frozen=True, eq=False)
+class ValueEstimate:
+    r"""Values of one or K policies with everything needed to judge and combine them.
+
+    Made by the estimators' ``result_`` and ``evaluate``; combined with ``+``, ``-``, ``*``.
+
+    Attributes
+    ----------
+    values : array, shape (K,)
+        Estimates, in outcome units.
+    names : tuple of str
+        Policy names.
+    samples : tuple of InfluenceSample
+        One per independent source of randomness; empty when the influence was dropped.
+    estimator : str
+        Estimator and weights, for tables.
+    bias_bound : array, shape (K,)
+        Bound on the bias brought by a weight transform; intervals are widened by it.
+    verdicts : tuple of Verdict
+    diagnostics : tuple of dict
+        Figures behind each verdict (JSON-safe).
+    notes : tuple of str
+        What a reader must know about how the estimate was made.
+    scalar : bool
+        One policy: ``value``, ``se``, ``influence`` and ``confint`` lose the policy axis.
+    dropped_variance, dropped_dof : arrays, shape (K,), optional
+        Variances kept when the influence functions were dropped.
+    term_moment : bool
+        The logged influence is ``Z_i - V`` of independent unbiased terms (Horvitz-Thompson), as
+        finite-sample intervals need.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from causal_lm_opt import IPW
+    >>> r = IPW().fit(np.zeros((4, 1)), [1., 2., 3., 6.]).result_
+    >>> r.value, round(r.se, 3)
+    (3.0, 1.08)
+    >>> r.confint().round(2).tolist()
+    [0.88, 5.12]
+    """
+
+    values: FloatArray
+    names: tuple[str, ...]
+    samples: tuple[InfluenceSample, ...]
+    estimator: str
+    bias_bound: FloatArray
+    verdicts: tuple[Verdict, ...]
+    diagnostics: tuple[Mapping[str, Any], ...] = ()
+    notes: tuple[str, ...] = ()
+    scalar: bool = True
+    dropped_variance: FloatArray | None = None
+    dropped_dof: FloatArray | None = None
+    term_moment: bool = False
+    counts: Mapping[str, float] = field(default_factory=dict)
+
+    # ---------------------------------------------------------------- figures
+    @property
+    def value(self) -> Any:
+        """Estimate: float for one policy, else array (K,)."""
+        return float(self.values[0]) if self.scalar else self.values
+
+    @property
+    def se(self) -> Any:
+        """Standard error: float for one policy, else array (K,)."""
+        se = np.sqrt(self._variance())
+        return float(se[0]) if self.scalar else se
+
+    @property
+    def influence(self) -> FloatArray:
+        """Influence function on the logged rows, shape (n,) or (n, K)."""
+        return self._influence("logged")
+
+    @property
+    def influence_target(self) -> FloatArray | None:
+        """Influence function on the second sample, ``None`` where there is none.
+
+        Policies with draws of their own are stacked by rows, zero outside their own draws.
+        """
+        roles = [s.role for s in self.samples]
+        return self._influence("target") if "target" in roles else None
+
+    def _influence(self, role: str) -> FloatArray:
+        self._need_influence(f"the {role} influence function")
+        found = [s.influence for s in self.samples if s.role == role]
+        if not found:
+            raise ValueError(f"This estimate has no {role} influence function: {self.estimator}.")
+        stacked = found[0] if len(found) == 1 else np.concatenate(found)
+        return stacked[:, 0] if self.scalar else stacked
+
+    def _need_influence(self, purpose: str) -> None:
+        if self.dropped_variance is not None:
+            raise ValueError(
+                f"influence='drop' kept no influence function, which {purpose} needs; fit again "
+                "with influence='keep'."
+            )
+
+    def covariance(self) -> FloatArray:
+        """Covariance matrix of the values, shape (K, K)."""
+        self._need_influence("a covariance between policies")
+        k = self.values.shape[0]
+        return sum((cov for cov, _ in covariance_parts(self.samples)), np.zeros((k, k)))
+
+    def _variance(self) -> FloatArray:
+        if self.dropped_variance is not None:
+            return self.dropped_variance
+        return np.maximum(np.diagonal(self.covariance()), 0.0)
+
+    def dof(self) -> FloatArray:
+        """Degrees of freedom of each interval (K,): ``G - 1`` for clusters, ``inf`` for rows."""
+        if self.dropped_dof is not None:
+            return self.dropped_dof
+        parts = covariance_parts(self.samples)
+        dofs = [d for _, d in parts]
+        diagonals = [np.diagonal(c) for c, _ in parts]
+        return np.array(
+            [
+                inf.welch_satterthwaite([float(d[k]) for d in diagonals], dofs)
+                for k in range(self.values.shape[0])
+            ]
+        )
+
+    # ---------------------------------------------------------------- intervals
+    def confint(
+        self,
+        level: float = 0.95,
+        method: Literal["normal", "multiplier", "bernstein"] = "normal",
+        *,
+        n_boot: int = 2000,
+        random_state: int = 0,
+        bounds: tuple[float, float] | None = None,
+    ) -> FloatArray:
+        r"""Confidence interval of each value.
+
+        Parameters
+        ----------
+        level : float
+        method : {"normal", "multiplier", "bernstein"}
+            ``"normal"``: value +- quantile x se (t with ``G - 1`` degrees of freedom for clusters).
+            ``"multiplier"``: studentised multiplier bootstrap of the influence functions (keeps
+            their skewness). ``"bernstein"``: finite-sample empirical Bernstein interval; for plain
+            Horvitz-Thompson values with ``bounds`` on ``w y`` known beforehand.
+        n_boot, random_state : int
+            For ``"multiplier"``.
+        bounds : (float, float)
+            For ``"bernstein"``: known lower and upper bound of one row's ``w_i y_i``.
+
+        Returns
+        -------
+        array, shape (2,) or (K, 2)
+            Widened by the bound on the transform's bias, if any.
+        """
+        if not 0.0 < level < 1.0:
+            raise ValueError(f"level must lie strictly between 0 and 1, got {level!r}.")
+        if method == "normal":
+            out = self._normal_interval(level)
+        elif method == "multiplier":
+            out = self._multiplier_interval(level, n_boot, random_state)
+        elif method == "bernstein":
+            out = self._bernstein_interval(level, bounds)
+        else:
+            raise ValueError(
+                f"method={method!r} is not known; use 'normal', 'multiplier' or 'bernstein'."
+            )
+        return out[0] if self.scalar else out
+
+    def _normal_interval(self, level: float) -> FloatArray:
+        se, dof = np.sqrt(self._variance()), self.dof()
+        half = np.array(
+            [
+                inf.bias_aware_half_width(float(s), level=level, dof=float(d), bias=float(b))
+                for s, d, b in zip(se, dof, self.bias_bound, strict=True)
+            ]
+        )
+        return np.stack([self.values - half, self.values + half], axis=1)
+
+    def _multiplier_interval(self, level: float, n_boot: int, random_state: int) -> FloatArray:
+        self._need_influence("the multiplier bootstrap")
+        units = self._units()
+        se = np.sqrt(self._variance())
+        rng = np.random.default_rng(random_state)
+        low, high = (1 - math.sqrt(5)) / 2, (1 + math.sqrt(5)) / 2
+        prob_low = (math.sqrt(5) + 1) / (2 * math.sqrt(5))
+        chunk = max(1, int(2e7 // max(units.shape[0], 1)))  # <= 160 MB of multipliers at a time
+        stats = []
+        for start in range(0, n_boot, chunk):
+            size = (min(chunk, n_boot - start), units.shape[0])
+            xi = np.where(rng.random(size) < prob_low, low, high)
+            stats.append(
+                np.stack([inf.multiplier_t(units[:, k], xi) for k in range(units.shape[1])], axis=1)
+            )
+        tails = np.quantile(np.concatenate(stats), [(1 - level) / 2, (1 + level) / 2], axis=0)
+        return np.stack(
+            [
+                self.values - tails[1] * se - self.bias_bound,
+                self.values - tails[0] * se + self.bias_bound,
+            ],
+            axis=1,
+        )
+
+    def _units(self) -> FloatArray:
+        """Contributions of all independent units, shape (units, K)."""
+        rows: list[FloatArray] = []
+        shared: dict[str, FloatArray] = {}
+        for s in self.samples:
+            if s.codes is None:
+                rows.append(s.unit_contributions())
+            else:
+                shared[s.cluster_key] = shared.get(s.cluster_key, 0.0) + s.unit_contributions()
+        return np.concatenate([*rows, *shared.values()])
+
+    def _bernstein_interval(self, level: float, bounds: tuple[float, float] | None) -> FloatArray:
+        if not self.term_moment:
+            raise ValueError(
+                "method='bernstein' holds for plain Horvitz-Thompson values only: fit "
+                "IPW(weights='ht') with log-probs, or use method='normal'."
+            )
+        if bounds is None:
+            raise ValueError(
+                "method='bernstein' needs bounds=(lower, upper) of one row's w * y, known before "
+                "seeing the data (bounds read off the sample void the interval)."
+            )
+        lower, upper = bounds
+        sample = next(s for s in self.samples if s.role == "logged")
+        terms = sample.influence + self.values
+        if float(terms.min()) < lower - 1e-9 or float(terms.max()) > upper + 1e-9:
+            raise ValueError(
+                f"bounds={bounds!r} do not hold: the terms w * y reach from {terms.min():.4g} to "
+                f"{terms.max():.4g}."
+            )
+        size = np.ones(terms.shape[0])
+        if sample.codes is not None or sample.sample_weight is not None:
+            s = np.ones(terms.shape[0]) if sample.sample_weight is None else sample.sample_weight
+            codes = np.arange(s.shape[0]) if sample.codes is None else sample.codes
+            groups = int(codes.max()) + 1
+            scale = groups / s.sum()
+            terms = np.asarray(inf.cluster_sums(s[:, None] * terms, codes, groups)) * scale
+            size = np.bincount(codes, weights=s) * scale
+        reach = (min(0.0, lower) * size.max(), max(0.0, upper) * size.max())
+        if sample.codes is None and sample.sample_weight is None:
+            reach = (lower, upper)
+        rows = [
+            inf.empirical_bernstein(terms[:, k], lower=reach[0], upper=reach[1], level=level)
+            for k in range(terms.shape[1])
+        ]
+        return np.array(rows)
+
+    def compare(
+        self,
+        reference: str | int | None = None,
+        *,
+        level: float = 0.95,
+        n_sim: int = 50_000,
+        random_state: int = 0,
+    ) -> Comparison:
+        """Contrasts between policies with simultaneous bands, and the best policy's interval.
+
+        Parameters
+        ----------
+        reference : str, int or None
+            Contrast every other policy with this one; ``None``: all pairs.
+        level : float
+        n_sim, random_state : int
+            Normal draws behind the max-t critical values.
+
+        Returns
+        -------
+        Comparison
+        """
+        from causal_lm_opt.comparison import compare
+
+        return compare(self, reference, level=level, n_sim=n_sim, random_state=random_state)
+
+    # ---------------------------------------------------------------- algebra
+    def __getitem__(self, policy: str | int) -> ValueEstimate:
+        """One policy's estimate, by name or position."""
+        return self.select([self.position(policy)], scalar=True)
+
+    def position(self, policy: str | int) -> int:
+        """Position of a policy given by name or position."""
+        if isinstance(policy, str):
+            if policy not in self.names:
+                raise KeyError(f"No policy named {policy!r}; there are {list(self.names)}.")
+            return self.names.index(policy)
+        if not -len(self.names) <= policy < len(self.names):
+            raise IndexError(f"Policy {policy} of {len(self.names)} does not exist.")
+        return policy % len(self.names)
+
+    def select(self, positions: Sequence[int], *, scalar: bool = False) -> ValueEstimate:
+        """The policies at ``positions``, in that order."""
+        p = list(positions)
+        return replace(
+            self,
+            values=self.values[p],
+            names=tuple(self.names[i] for i in p),
+            samples=tuple(s.with_influence(s.influence[:, p]) for s in self.samples),
+            bias_bound=self.bias_bound[p],
+            verdicts=tuple(self.verdicts[i] for i in p),
+            diagnostics=tuple(self.diagnostics[i] for i in p) if self.diagnostics else (),
+            scalar=scalar,
+            dropped_variance=None if self.dropped_variance is None else self.dropped_variance[p],
+            dropped_dof=None if self.dropped_dof is None else self.dropped_dof[p],
+        )
+
+    def linear(
+        self, matrix: FloatArray, names: Sequence[str], *, scalar: bool = False
+    ) -> ValueEstimate:
+        """Linear combinations ``matrix @ values`` with ``matrix`` of shape (L, K)."""
+        self._need_influence("a contrast")
+        used = [np.flatnonzero(row) for row in matrix]
+        return replace(
+            self,
+            values=matrix @ self.values,
+            names=tuple(names),
+            samples=tuple(s.with_influence(s.influence @ matrix.T) for s in self.samples),
+            bias_bound=np.abs(matrix) @ self.bias_bound,
+            verdicts=tuple(worst(self.verdicts[i] for i in rows) for rows in used),
+            diagnostics=(),
+            scalar=scalar,
+            term_moment=False,
+        )
+
+    def _combine(self, other: object, sign: float) -> ValueEstimate:
+        if isinstance(other, int | float | np.floating | np.integer):
+            if not math.isfinite(other):
+                raise ValueError(f"Cannot add {other!r} to a value.")
+            return replace(self, values=self.values + sign * float(other), term_moment=False)
+        if not isinstance(other, ValueEstimate):
+            return NotImplemented
+        self._need_influence("a contrast")
+        other._need_influence("a contrast")
+        left, right = _broadcast(self, other)
+        symbol = "-" if sign < 0 else "+"
+        names = tuple(f"{a} {symbol} {b}" for a, b in zip(left.names, right.names, strict=True))
+        same = left.names == right.names and self.estimator != other.estimator
+        return ValueEstimate(
+            values=left.values + sign * right.values,
+            names=left.names if same else names,
+            samples=_merge(left.samples, right.samples, sign),
+            estimator=self.estimator
+            if self.estimator == other.estimator
+            else f"{self.estimator} {symbol} {other.estimator}",
+            bias_bound=left.bias_bound + right.bias_bound,
+            verdicts=tuple(worst(v) for v in zip(left.verdicts, right.verdicts, strict=True)),
+            notes=tuple(dict.fromkeys((*self.notes, *other.notes))),
+            scalar=self.scalar and other.scalar,
+            counts=dict(self.counts),
+        )
+
+    def __add__(self, other: object) -> ValueEstimate:
+        return self._combine(other, 1.0)
+
+    def __sub__(self, other: object) -> ValueEstimate:
+        return self._combine(other, -1.0)
+
+    __radd__ = __add__
+
+    def __rsub__(self, other: object) -> ValueEstimate:
+        return (-1.0 * self)._combine(other, 1.0)
+
+    def __mul__(self, factor: float) -> ValueEstimate:
+        if not isinstance(factor, int | float | np.floating | np.integer):
+            return NotImplemented
+        if not math.isfinite(factor):
+            raise ValueError(f"Cannot multiply a value by {factor!r}.")
+        c = float(factor)
+        return replace(
+            self,
+            values=c * self.values,
+            samples=tuple(s.with_influence(c * s.influence) for s in self.samples),
+            bias_bound=abs(c) * self.bias_bound,
+            term_moment=False,
+            dropped_variance=None
+            if self.dropped_variance is None
+            else c * c * self.dropped_variance,
+        )
+
+    __rmul__ = __mul__
+
+    def __neg__(self) -> ValueEstimate:
+        return self * -1.0
+
+    # ---------------------------------------------------------------- tables
+    def to_frame(self, level: float = 0.95) -> pd.DataFrame:
+        """One row per policy: value, standard error, interval, verdict and its reasons."""
+        interval = self._normal_interval(level)
+        return pd.DataFrame(
+            {
+                "policy": list(self.names),
+                "estimator": self.estimator,
+                "value": self.values,
+                "se": np.sqrt(self._variance()),
+                "ci_lower": interval[:, 0],
+                "ci_upper": interval[:, 1],
+                "level": level,
+                "bias_bound": self.bias_bound,
+                "verdict": [v.level for v in self.verdicts],
+                "reasons": [" ".join(v.reasons) for v in self.verdicts],
+            }
+        )
+
+    def summary(self, level: float = 0.95) -> Summary:
+        """A statsmodels table: values, intervals, verdicts, and the notes beneath."""
+        from causal_lm_opt.comparison import summary_table
+
+        return summary_table(self, level)
+
+    def __repr__(self) -> str:
+        frame = self.to_frame()
+        rows = "; ".join(
+            f"{r.policy}: {r.value:.4g} (se {r.se:.3g}, 95% {r.ci_lower:.4g} to {r.ci_upper:.4g}, "
+            f"{r.verdict})"
+            for r in frame.head(5).itertuples()
+        )
+        more = f"; ... {len(frame) - 5} more" if len(frame) > 5 else ""
+        return f"<ValueEstimate {self.estimator}: {rows}{more}>"
+
+    def _repr_html_(self) -> str:
+        table = self.to_frame().to_html(
+            index=False, escape=True, border=0, float_format="{:.4g}".format
+        )
+        notes = "".join(f"<li>{html.escape(n)}</li>" for n in self.notes)
+        return table + (f"<ul>{notes}</ul>" if notes else "")
+
+
+def _broadcast(a: ValueEstimate, b: ValueEstimate) -> tuple[ValueEstimate, ValueEstimate]:
+    ka, kb = len(a.names), len(b.names)
+    if ka == kb:
+        return a, b
+    if ka == 1:
+        return a.select([0] * kb), b
+    if kb == 1:
+        return a, b.select([0] * ka)
+    raise ValueError(
+        f"Cannot combine estimates of {ka} and {kb} policies; select with result[name]."
+    )

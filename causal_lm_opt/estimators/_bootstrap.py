@@ -1,0 +1,115 @@
+"""Cluster bootstrap with refit: resampled logs and draws, the learners fitted anew each time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from joblib import Parallel, delayed
+
+from causal_lm_opt._validation import take_rows
+from causal_lm_opt.estimators._base import Log, Policies
+from causal_lm_opt.estimators._target import TargetRows
+
+__all__ = ["bootstrap_values", "replicate_influence"]
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.intp]
+Statistic = Callable[[Log, Policies, IntArray], FloatArray]
+
+
+def _cluster_rows(codes: IntArray, counts: IntArray) -> IntArray:
+    """Row positions of resampled clusters, each cluster's rows ``counts[g]`` times."""
+    return np.repeat(np.arange(codes.shape[0]), counts[codes])
+
+
+def _resample(
+    n: int, codes: IntArray | None, counts: IntArray | None, s: FloatArray | None,
+    rng: np.random.Generator,
+) -> tuple[IntArray, bool]:  # fmt: skip
+    """Resampled row positions, and whether frequency weights are already spent on them."""
+    if codes is not None and counts is not None:
+        return _cluster_rows(codes, counts), False
+    if s is None:
+        return rng.integers(0, n, size=n), False
+    return rng.choice(n, size=int(np.rint(s.sum())), p=s / s.sum()), True
+
+
+def _cluster_counts(n_clusters: int, rng: np.random.Generator) -> IntArray:
+    return np.bincount(rng.integers(0, n_clusters, size=n_clusters), minlength=n_clusters)
+
+
+def _resample_rows(
+    rows: TargetRows, counts: IntArray | None, rng: np.random.Generator
+) -> TargetRows:
+    if rows.exact:
+        return rows
+    if rows.shared is not None:
+        return rows.select_rows(_cluster_rows(rows.shared, np.asarray(counts)))
+    codes, own = None, None
+    if rows.groups is not None:
+        labels, codes = np.unique(rows.groups, return_inverse=True)
+        own = _cluster_counts(labels.shape[0], rng)
+    plain = bool((rows.frequency == 1).all())
+    picked, spent = _resample(rows.size, codes, own, None if plain else rows.frequency, rng)
+    out = rows.select_rows(picked)
+    return replace(out, frequency=np.ones(picked.shape[0])) if spent else out
+
+
+def _one(log: Log, policies: Policies, statistic: Statistic, seed: list[int]) -> FloatArray:
+    rng = np.random.default_rng(seed)
+    counts = None if log.codes is None else _cluster_counts(log.n_clusters, rng)
+    picked, spent = _resample(log.y.shape[0], log.codes, counts, log.sample_weight, rng)
+
+    def pick(a: Any) -> Any:
+        return None if a is None else a[picked]
+
+    resampled = replace(
+        log,
+        X=take_rows(log.X, picked),
+        labels=log.labels[picked],
+        y=log.y[picked],
+        sample_weight=None if spent else pick(log.sample_weight),
+        codes=pick(log.codes),
+        logp_logging=pick(log.logp_logging),
+        by=pick(log.by),
+        keep=None,
+    )
+    draws = tuple(_resample_rows(r, counts, rng) for r in policies.row_sets)
+    return statistic(resampled, replace(policies, ell=pick(policies.ell), row_sets=draws), picked)
+
+
+def bootstrap_values(
+    log: Log,
+    policies: Policies,
+    statistic: Statistic,
+    *,
+    n_bootstrap: int,
+    seed: int,
+    n_jobs: int | None,
+) -> FloatArray:
+    """Values of ``n_bootstrap`` resamples, shape (B, L).
+
+    Clusters (prompts, readers) are resampled whole; draws are resampled on their own, or with the
+    log's clusters where they share prompts. Replicate b uses the seed ``(seed, b)``, so that
+    estimators on the same log see the same resamples.
+    """
+    if n_bootstrap < 20:
+        raise ValueError(
+            f"n_bootstrap must be at least 20 for a standard error, got {n_bootstrap}."
+        )
+    values = Parallel(n_jobs=n_jobs)(
+        delayed(_one)(log, policies, statistic, [seed, b]) for b in range(n_bootstrap)
+    )
+    return np.stack(values)
+
+
+def replicate_influence(values: FloatArray) -> FloatArray:
+    r"""Replicates as an influence function: :math:`\sqrt{B}(V_b - \bar V)`, shape of ``values``.
+
+    The covariance of these pseudo-rows is the bootstrap covariance.
+    """
+    return np.asarray(np.sqrt(values.shape[0]) * (values - values.mean(axis=0)))

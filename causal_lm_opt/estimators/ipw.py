@@ -1,0 +1,199 @@
+"""Importance-weighted value estimates (CPO's value)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from sklearn.utils.validation import check_is_fitted
+
+from causal_lm_opt.core.weights import Weighting
+from causal_lm_opt.diagnostics.verdict import verdict
+from causal_lm_opt.estimate import ValueEstimate
+from causal_lm_opt.estimators._base import (
+    SAME_TEXT_NOTE,
+    BaseValueEstimator,
+    Log,
+    Policies,
+    PolicyValue,
+    all_cells,
+    assemble,
+    policy_overlap,
+    read_log,
+    read_policies,
+    sample_mean,
+    spread,
+    subgroup_cells,
+    subgroup_rows,
+    transform_finding,
+    weighted_term,
+)
+
+__all__ = ["IPW"]
+
+
+class IPW(BaseValueEstimator):
+    r"""Inverse-propensity-weighted value of one or many target policies.
+
+    .. math:: \hat V(f) = \frac{\sum_i w_i y_i}{\sum_i a_i}, \qquad
+              w_i = \frac{P_f(x_i)}{P_R(x_i)}
+
+    with :math:`a_i = w_i` (Hajek, the default) or :math:`a_i = 1` (Horvitz-Thompson). Use it when
+    the logging probabilities are known by design and no outcome model is wanted.
+
+    Parameters
+    ----------
+    weights : str or Weighting, default "hajek"
+        ``"hajek"``, ``"ht"``, ``"psis"``, or ``Clip(c)``, ``Shrink(lam)``, ``Temper(beta)``,
+        ``ParetoSmooth()``, ``Switch(tau)`` from :mod:`causal_lm_opt.core`. Transforms other than
+        Hajek and Horvitz-Thompson are biased; intervals are widened by a bound on the bias.
+    utility : mapping class -> float, optional
+        Turns class outcomes into numbers.
+    influence : {"keep", "drop"}, default "keep"
+        ``"drop"`` keeps standard errors only, in memory constant in the number of policies.
+
+    Attributes
+    ----------
+    value_, se_ : float, or array (K,) for K policies
+    result_ : ValueEstimate
+    result_by_ : ValueEstimate
+        Values by subgroup, when ``by`` was given.
+
+    Notes
+    -----
+    **Assumptions.** Texts were assigned by the logging policy alone (no hidden confounding); it
+    could write whatever the target writes (overlap); readers do not interfere. With hidden
+    confounding or a wrong ``logp_logging`` the value is biased and nothing here can tell; without
+    overlap the verdict says so only if draws are given (``X_target``).
+
+    Source: Lin, Ben-Michael and Morency (2024), Prop. 4.1 and Thm 4.2. The Hajek form is invariant
+    to a shift of the outcome; the Horvitz-Thompson form is unbiased but not invariant.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from causal_lm_opt import IPW
+    >>> texts, y = ["a", "a", "b", "b"], [1., 2., 3., 6.]
+    >>> est = IPW().fit(texts, y, logp_logging=np.log([.5, .5, .5, .5]),
+    ...                 logp_target=np.log([.2, .2, .8, .8]))
+    >>> round(est.value_, 6)
+    3.9
+    """
+
+    def __init__(
+        self,
+        weights: str | Weighting = "hajek",
+        *,
+        utility: Mapping[Any, float] | None = None,
+        influence: str = "keep",
+    ) -> None:
+        self.weights = weights
+        self.utility = utility
+        self.influence = influence
+
+    def fit(
+        self,
+        X: Any,
+        y: Any,
+        *,
+        logp_target: Any = None,
+        logp_logging: Any = None,
+        X_target: Any = None,
+        groups: Any = None,
+        sample_weight: Any = None,
+        by: Any = None,
+    ) -> IPW:
+        """Estimate the value of the target policies.
+
+        Parameters
+        ----------
+        X : array (n, d), DataFrame, or sequence of n texts
+            Not used by the estimate; identifies the rows.
+        y : array, shape (n,)
+            Outcomes (numbers, or classes with ``utility``).
+        logp_target : array (n,) or (n, K), DataFrame or mapping, optional
+            Natural log-probabilities of the logged texts under the targets; ``-inf`` allowed.
+            Without it (and ``logp_logging``) the logging policy itself is valued: ``mean(y)``.
+        logp_logging : array, shape (n,), optional
+            The same under the policy that wrote them, finite.
+        X_target : array, TargetSample or mapping, optional
+            Draws of the targets, for the unseen-mass check only (with ``logp_target`` and
+            ``logp_logging`` of the draws).
+        groups : array, shape (n,), optional
+            Clusters (prompts, readers, texts): standard errors add within them.
+        sample_weight : array, shape (n,), optional
+            Frequencies: a row of weight 2 is two rows; rows of weight 0 are dropped.
+        by : array, shape (n,), optional
+            Subgroups of readers to value separately (``result_by_``).
+
+        Raises
+        ------
+        ValueError
+            Bad input, one log-prob without the other, or no overlap (:class:`OverlapError`).
+        """
+        self.log_ = read_log(
+            self, X, y, sample_weight=sample_weight, groups=groups, logp_logging=logp_logging,
+            by=by, utility=self.utility,
+        )  # fmt: skip
+        policies = read_policies(self, self.log_, logp_target, logp_logging, X_target)
+        self._publish(self._estimate(policies))
+        if by is not None:
+            self.result_by_ = self._estimate(policies, by=True)
+        return self
+
+    def evaluate(self, logp_target: Any, *, X_target: Any = None) -> ValueEstimate:
+        """Value of other policies on the same log.
+
+        Parameters
+        ----------
+        logp_target : array (n,) or (n, K), DataFrame or mapping
+        X_target : optional
+            As in :meth:`fit`.
+        """
+        check_is_fitted(self, "result_")
+        policies = read_policies(self, self.log_, logp_target, self.log_.logp_logging, X_target)
+        return self._estimate(policies)
+
+    def _estimate(self, policies: Policies, *, by: bool = False) -> ValueEstimate:
+        weighting = Weighting.of(self.weights)
+        if policies.ell is None and not policies.logging:
+            raise ValueError(
+                "X_target alone cannot be valued by weighting: give logp_target and logp_logging, "
+                "or use OutcomeRegression."
+            )
+
+        def value_of(k: int, label: Any) -> PolicyValue:
+            if policies.logging:
+                return sample_mean(self.log_, label)
+            return _ipw_value(self.log_, policies, k, label, weighting)
+
+        cells = subgroup_cells(self.log_, policies) if by else all_cells(policies)
+        plain = weighting.unbiased and not weighting.normalize
+        return assemble(
+            self.log_, policies, cells, value_of,
+            estimator="sample mean" if policies.logging else f"IPW ({weighting.label})",
+            notes=[SAME_TEXT_NOTE] if policies.logging else [],
+            influence=self.influence,
+            term_moment=(plain or policies.logging) and not by,
+        )  # fmt: skip
+
+
+def _ipw_value(
+    log: Log, policies: Policies, k: int, label: Any, weighting: Weighting
+) -> PolicyValue:
+    """IPW value of policy ``k`` in a subgroup."""
+    assert policies.ell is not None
+    rows = subgroup_rows(log.by, label)
+    ell, y, s = policies.ell[:, k], log.y, log.sample_weight
+    if rows is not None:
+        ell, y, s = ell[rows], y[rows], None if s is None else s[rows]
+    term = weighted_term(ell, y, weighting, s, policies.names[k])
+    figures = policy_overlap(log, policies, k, rows)
+    return PolicyValue(
+        value=term.value,
+        logged=spread(term.influence, rows, log.sample_weight, log.y.shape[0]),
+        target=None,
+        bias_bound=term.bias_bound,
+        verdict=verdict(figures, findings=transform_finding(term, s)),
+        diagnostics={} if figures is None else figures.to_dict() | {"bias_bound": term.bias_bound},
+    )

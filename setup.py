@@ -1,0 +1,5 @@
+"""Entry point of the build; everything is declared in setup.cfg."""
+
+from setuptools import setup
+
+setup()
