@@ -123,7 +123,7 @@ def content_keys(X: Any) -> KeyArray:
         return mix64(_column_keys(texts))
     with np.errstate(over="ignore"):
         if sparse.issparse(X):
-            csr = sparse.csr_array(X)
+            csr: Any = sparse.csr_array(X)  # type: ignore[call-overload]
             csr.eliminate_zeros()
             cells = mix64(_column_keys(csr.data) + csr.indices.astype(np.uint64) * _GOLDEN)
             running = np.concatenate([np.zeros(1, np.uint64), np.cumsum(cells, dtype=np.uint64)])

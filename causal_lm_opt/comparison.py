@@ -17,7 +17,13 @@ from causal_lm_opt.estimate import ValueEstimate
 if TYPE_CHECKING:
     from statsmodels.iolib.summary import Summary
 
-__all__ = ["Comparison", "compare", "simultaneous_critical_value", "summary_table"]
+__all__ = [
+    "Comparison",
+    "compare",
+    "grouped_reasons",
+    "simultaneous_critical_value",
+    "summary_table",
+]
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -56,7 +62,7 @@ class Comparison:
     @property
     def selected_interval(self) -> FloatArray:
         """Interval (2,) of the selected policy's own value, valid after selection (max-t)."""
-        return self.bands[int(np.argmax(self.values.values))]
+        return np.asarray(self.bands[int(np.argmax(self.values.values))])
 
     @property
     def best_interval(self) -> FloatArray:
@@ -143,6 +149,19 @@ def _band(estimate: ValueEstimate, critical: float) -> FloatArray:
     return np.stack([estimate.values - half, estimate.values + half], axis=1)
 
 
+def grouped_reasons(estimate: ValueEstimate) -> list[str]:
+    """The verdicts' reasons, each once with the policies it concerns."""
+    concerned: dict[str, list[str]] = {}
+    for name, verdict in zip(estimate.names, estimate.verdicts, strict=True):
+        for reason in verdict.reasons:
+            concerned.setdefault(reason, []).append(name)
+    everyone = len(estimate.names)
+    return [
+        f"{'All policies' if len(names) == everyone > 1 else ', '.join(names)}: {reason}"
+        for reason, names in concerned.items()
+    ]
+
+
 def summary_table(estimate: ValueEstimate, level: float) -> Summary:
     """The statsmodels ``Summary`` of an estimate."""
     from statsmodels.iolib.summary import Summary
@@ -165,9 +184,7 @@ def summary_table(estimate: ValueEstimate, level: float) -> Summary:
             stubs=list(frame["policy"]),
         )
     )
-    extra = [f"{n}" for n in estimate.notes]
-    for name, verdict in zip(estimate.names, estimate.verdicts, strict=True):
-        extra += [f"{name}: {reason}" for reason in verdict.reasons]
+    extra = [*estimate.notes, *grouped_reasons(estimate)]
     if np.any(estimate.bias_bound > 0):
         extra.append("Intervals are widened by the bound on the weight transform's bias.")
     out.add_extra_txt([*extra, BLIND_SPOTS])

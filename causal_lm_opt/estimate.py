@@ -434,7 +434,7 @@ class ValueEstimate:
                 raise ValueError(f"Cannot add {other!r} to a value.")
             return replace(self, values=self.values + sign * float(other), term_moment=False)
         if not isinstance(other, ValueEstimate):
-            return NotImplemented
+            return NotImplemented  # type: ignore[no-any-return]
         self._need_influence("a contrast")
         other._need_influence("a contrast")
         left, right = _broadcast(self, other)

@@ -1,6 +1,7 @@
 r"""Linear moments :math:`a_i V - b_i` of the value estimators (one row each).
 
-Solving a moment gives :math:`\hat V = \sum_i b_i / \sum_i a_i`; see :mod:`causal_lm_opt.core.solve`.
+Solving a moment gives :math:`\hat V = \sum_i b_i / \sum_i a_i`; see
+:mod:`causal_lm_opt.core.solve`.
 """
 
 from __future__ import annotations

@@ -169,8 +169,8 @@ class Weighting:
         if isinstance(weights, str) and weights in named:
             return named[weights]()
         raise ValueError(
-            f"weights={weights!r} is not known; use 'hajek', 'ht', 'psis', or Clip(c), Shrink(lam), "
-            "Temper(beta), ParetoSmooth(), Switch(tau) from causal_lm_opt.core."
+            f"weights={weights!r} is not known; use 'hajek', 'ht', 'psis', or Clip(c), "
+            "Shrink(lam), Temper(beta), ParetoSmooth(), Switch(tau) from causal_lm_opt.core."
         )
 
     def transform(self, ell: Array) -> Array:

@@ -53,6 +53,12 @@ def worst(verdicts: Iterable[Verdict]) -> Verdict:
     return Verdict(level, tuple(reasons))
 
 
+UNSEEN_UNKNOWN = (
+    "Whether the policy writes texts the logger never wrote is unknown: give draws of the policy "
+    "with their logging log-probs (X_target)."
+)
+
+
 def _weight_findings(d: OverlapDiagnostics, *, model_assisted: bool) -> list[tuple[int, str]]:
     found: list[tuple[int, str]] = []
     if d.ess < 10:
@@ -63,18 +69,19 @@ def _weight_findings(d: OverlapDiagnostics, *, model_assisted: bool) -> list[tup
     if d.pareto_k > 1.0:
         found.append((2, f"The weights' tail is too heavy for a mean (Pareto k {d.pareto_k:.2f})."))
     elif d.pareto_k > 0.7:
-        found.append((1, f"The weights' tail is heavy (Pareto k {d.pareto_k:.2f} > .7): "
-                         "the standard error is itself unreliable."))  # fmt: skip
+        found.append(
+            (
+                1,
+                f"The weights' tail is heavy (Pareto k {d.pareto_k:.2f} > .7): the standard error "
+                "is itself unreliable.",
+            )
+        )
     if math.isnan(d.unseen_mass):
-        found.append((1, "Whether the policy writes texts the logger never wrote is unknown: give "
-                         "draws of the policy with their logging log-probs (X_target)."))  # fmt: skip
-    elif d.unseen_mass > 0.1:
-        found.append((2, f"{d.unseen_mass:.0%} of the policy's own draws lie beyond every logged "
-                         "text."))  # fmt: skip
+        found.append((1, UNSEEN_UNKNOWN))
     elif d.unseen_mass > 0.01:
-        found.append((1, f"{d.unseen_mass:.1%} of the policy's own draws lie beyond every logged "
-                         "text" + ("; only the outcome model speaks for them." if model_assisted
-                                   else ".")))  # fmt: skip
+        share = f"{d.unseen_mass:.1%} of the policy's own draws lie beyond every logged text"
+        model = "; only the outcome model speaks for them." if model_assisted else "."
+        found.append((2 if d.unseen_mass > 0.1 else 1, share + model))
     if d.clusters < 30:
         found.append((1, f"Only {d.clusters:.0f} independent clusters: intervals from so few are "
                          "rough."))  # fmt: skip
@@ -112,8 +119,8 @@ def verdict(
             (1, "Outcome regression is right only if its model is; no weight corrects it.")
         )
         if abs(residual_z) > 3:
-            found.append((2, f"The model's weighted residuals are {residual_z:+.1f} standard errors "
-                             "from zero: prefer the doubly robust value."))  # fmt: skip
+            found.append((2, f"The model's weighted residuals are {residual_z:+.1f} standard "
+                             "errors from zero: prefer the doubly robust value."))  # fmt: skip
     found += list(findings)
     level = max((severity for severity, _ in found), default=0)
     return Verdict(LEVELS[level], tuple(text for _, text in found))

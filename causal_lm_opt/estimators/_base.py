@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -358,8 +358,8 @@ def transform_finding(term: LoggedTerm, s: FloatArray | None) -> list[tuple[int,
     if term.bias_bound <= se:
         return []
     return [
-        (1, f"The weight transform may bias the value by up to {term.bias_bound:.3g}, more than its "
-            f"standard error ({se:.3g}).")
+        (1, f"The weight transform may bias the value by up to {term.bias_bound:.3g}, more than "
+            f"its standard error ({se:.3g}).")
     ]  # fmt: skip
 
 
@@ -422,7 +422,7 @@ def target_sample(log: Log, rows: TargetRows, influence: FloatArray) -> Influenc
 def policy_samples(
     log: Log, policies: Policies, parts: Sequence[PolicyValue], positions: Sequence[int]
 ) -> tuple[InfluenceSample, ...]:
-    """Influence samples of the policies at ``positions``; draws shared by policies are one sample."""
+    """Influence samples of the policies at ``positions``; shared draws are one sample."""
     samples: list[InfluenceSample] = []
     logged = [p.logged for p in parts]
     if any(column is not None for column in logged):
@@ -455,7 +455,7 @@ def assemble(
     *,
     estimator: str,
     notes: Sequence[str],
-    influence: Literal["keep", "drop"],
+    influence: str,
     term_moment: bool = False,
 ) -> ValueEstimate:
     """Values of all cells; with ``influence="drop"`` one cell is held in memory at a time."""
@@ -520,7 +520,7 @@ def subgroup_rows(by: npt.NDArray[Any] | None, label: Any) -> IntArray | None:
 def spread(
     influence: FloatArray, rows: IntArray | None, s: FloatArray | None, n: int
 ) -> FloatArray:
-    """A subgroup's influence function on all ``n`` rows, zero outside, on the full sample's scale."""
+    """A subgroup's influence on all ``n`` rows: zero outside, scaled to the full sample."""
     if rows is None:
         return influence
     total = float(n if s is None else s.sum())
@@ -577,7 +577,7 @@ def sample_mean(log: Log, label: Any) -> PolicyValue:
 
 
 # ------------------------------------------------------------------------------ the base class
-class BaseValueEstimator(BaseEstimator):  # type: ignore[misc]
+class BaseValueEstimator(BaseEstimator):
     """Shared behaviour of the value estimators; abstract."""
 
     def _seed(self) -> int:

@@ -202,7 +202,7 @@ class CrossFit:
         return shares
 
     def predict(self, X: Any, fold_of_draw: IntArray | None = None) -> FloatArray:
-        """Average prediction :math:`\\sum_k (n_k/n) q_{-k}`, or the own fold's, shape (m,)."""
+        r"""Average prediction :math:`\sum_k (n_k/n) q_{-k}`, or the own fold's, shape (m,)."""
         m = n_rows(X)
         out = np.zeros(m)
         if fold_of_draw is None:

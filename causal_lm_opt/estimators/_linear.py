@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import sparse, special
+from scipy import special
 from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge, RidgeCV
 from sklearn.pipeline import Pipeline
 
@@ -120,8 +120,8 @@ def linear_outcome(model: Any) -> LinearOutcome | None:
     intercept = float(np.ravel(final.intercept_)[0]) if has_intercept else 0.0
 
     def features(X: Any) -> FloatArray:
-        z = X if steps is None else steps.transform(X)
-        z = z.toarray() if sparse.issparse(z) else np.asarray(z, dtype=np.float64)
+        z: Any = X if steps is None else steps.transform(X)
+        z = z.toarray() if hasattr(z, "toarray") else np.asarray(z, dtype=np.float64)
         return np.column_stack([np.ones(z.shape[0]), z]) if has_intercept else z
 
     lead = [0.0] if has_intercept else []
@@ -164,7 +164,7 @@ def coefficient_influence(
     weight = factor * model.slope(eta)
     information = z.T @ ((s * weight)[:, None] * z) + np.diag(model.penalty)
     share = model.penalty * model.coef / s.sum()  # the penalty's score, spread over the rows
-    inverse = np.linalg.pinv(information, hermitian=True)
+    inverse = np.asarray(np.linalg.pinv(information, hermitian=True), dtype=np.float64)
     if codes is not None:
         scores = residual[:, None] * z - share
         return float(s.sum()) * _leave_cluster_out(
@@ -184,7 +184,7 @@ def _leave_cluster_out(
     codes: IntArray,
     n_clusters: int,
 ) -> FloatArray:
-    """Rows of ``(A - A_g)^{-1} s_i``; ``A^{-1} s_i`` where cluster g alone identifies a direction."""
+    """Rows of ``(A - A_g)^{-1} s_i``; ``A^{-1} s_i`` where only cluster g informs a direction."""
     out = scores @ inverse
     order = np.argsort(codes, kind="stable")
     ends = np.searchsorted(codes[order], np.arange(n_clusters + 1))

@@ -132,7 +132,8 @@ class TargetRows:
 
     def log_ratio_sampling(self, k: int) -> FloatArray:
         """``log P_f - log P_0`` of policy ``k``, shape (m,)."""
-        assert self.logp_target is not None and self.logp_sampling is not None
+        assert self.logp_target is not None
+        assert self.logp_sampling is not None
         ell = np.asarray(log_ratio(self.logp_target[:, self.columns[k]], self.logp_sampling))
         if not np.isfinite(ell).any():
             raise OverlapError(
@@ -209,6 +210,7 @@ def _check_one(
         zero = what == "logp_logging"
         return check_log_probs(values, f"{name}.{what}", m, allow_zero=zero)
 
+    several = logp is not None and logp.shape[1] > 1
     return TargetRows(
         X=X,
         frequency=frequency,
@@ -219,9 +221,7 @@ def _check_one(
         by=None if sample.by is None else check_groups(sample.by, f"{name}.by", m),
         exact=sample.exact,
         probability=_support_probability(sample, name, m, logp) if sample.exact else None,
-        columns={
-            p: (j if logp is not None and logp.shape[1] > 1 else 0) for j, p in enumerate(positions)
-        },  # fmt: skip
+        columns={p: j if several else 0 for j, p in enumerate(positions)},
     )
 
 

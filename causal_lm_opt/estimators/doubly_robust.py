@@ -86,7 +86,7 @@ class Predictions:
     coefficients: tuple[tuple[LinearOutcome, FloatArray], ...] | None = None
 
 
-class DoublyRobust(RegressorMixin, BaseValueEstimator):  # type: ignore[misc]
+class DoublyRobust(RegressorMixin, BaseValueEstimator):
     r"""Doubly robust value of one or many target policies, cross-fitted.
 
     .. math:: \hat V(f) = \frac{\sum_i w_i (y_i - q_{-k(i)}(x_i))}{\sum_i a_i}
@@ -131,8 +131,8 @@ class DoublyRobust(RegressorMixin, BaseValueEstimator):  # type: ignore[misc]
     -----
     **Assumptions.** No hidden confounding, no interference, and either right logging log-probs
     (with overlap) or a right outcome model. With both wrong the bias is
-    :math:`\sum_x P_f(x) (P_R/\hat P_R - 1)(x) (g - q)(x)`. For a black-box model and wrong log-probs
-    the value is consistent but its interval is not claimed to cover.
+    :math:`\sum_x P_f(x) (P_R/\hat P_R - 1)(x) (g - q)(x)`. For a black-box model and wrong
+    log-probs the value is consistent but its interval is not claimed to cover.
 
     Fresh draws use the fold-weighted average of the fold models (a refit on all rows would break
     unbiasedness); a draw that repeats a logged text is predicted by the model that has not seen
@@ -237,7 +237,7 @@ class DoublyRobust(RegressorMixin, BaseValueEstimator):  # type: ignore[misc]
         given = None
         if q_logged is not None:
             given = _given_predictions(self.log_, policies, q_logged, q_target)
-            self.splits_ = (Predictions(given[0]),)
+            self.splits_: tuple[Predictions, ...] = (Predictions(given[0]),)
             self.fold_rule_ = "given"
         else:
             self._crossfit()
@@ -463,8 +463,8 @@ def _stack(predictions: Predictions, log: Log, *, strict: bool) -> Predictions:
         if linear is None or not tractable(linear, rows.shape[0], rows_per_parameter=least):
             if strict:
                 raise ValueError(
-                    "inference='stacked' needs a linear or generalised linear outcome_model with at "
-                    "most n/2 parameters; use inference='influence' or 'bootstrap'."
+                    "inference='stacked' needs a linear or generalised linear outcome_model with "
+                    "at most n/2 parameters; use inference='influence' or 'bootstrap'."
                 )
             return predictions
         s = None if log.sample_weight is None else log.sample_weight[rows]
@@ -545,7 +545,7 @@ def _stacked_term(
     weighting: Weighting,
     fresh: Weighting,
 ) -> FloatArray:
-    r"""First-order effect of every fold's fit on the value, :math:`\sum_k D_k^\top A_k^{-1} s_i`."""
+    r"""First-order effect of the folds' fits on the value, :math:`\sum_k D_k^\top A_k^{-1} s_i`."""
     fitted = predictions.crossfit
     assert fitted is not None
     assert predictions.coefficients is not None
@@ -580,8 +580,8 @@ def _median_part(parts: list[PolicyValue]) -> PolicyValue:
     return replace(
         middle,
         value=float(np.median([p.value for p in parts])),
-        logged=np.mean([p.logged for p in parts], axis=0),
-        target=np.mean([p.target for p in parts], axis=0),
+        logged=np.mean([p.logged for p in parts if p.logged is not None], axis=0),
+        target=np.mean([p.target for p in parts if p.target is not None], axis=0),
         bias_bound=float(np.median([p.bias_bound for p in parts])),
     )
 

@@ -128,10 +128,10 @@ def predict_outcome(model: Any, X: Any, utility: Mapping[Any, float] | None = No
             f"outcome_model predicted {int(bad.sum())} NaN or infinite values (row "
             f"{int(np.argmax(bad))}); choose a learner that extrapolates finitely."
         )
-    return out
+    return np.asarray(out)
 
 
-class StatsmodelsGLM(RegressorMixin, BaseEstimator):  # type: ignore[misc]
+class StatsmodelsGLM(RegressorMixin, BaseEstimator):
     r"""A statsmodels generalised linear model as an outcome model that keeps its inference.
 
     Parameters

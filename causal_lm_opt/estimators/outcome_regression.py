@@ -57,7 +57,7 @@ __all__ = ["OutcomeRegression"]
 FloatArray = npt.NDArray[np.float64]
 
 
-class OutcomeRegression(RegressorMixin, BaseValueEstimator):  # type: ignore[misc]
+class OutcomeRegression(RegressorMixin, BaseValueEstimator):
     r"""Value of target policies as the mean prediction of an outcome model over their texts.
 
     .. math:: \hat V(f) = \frac1m \sum_j q(\tilde x_j), \qquad \tilde x_j \sim P_f

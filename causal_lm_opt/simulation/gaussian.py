@@ -1,0 +1,220 @@
+r"""Logs of texts with Gaussian features: every truth in closed form.
+
+A text is its feature vector: :math:`x \sim N(0, I_d)` under the logging policy and
+:math:`x \sim N(\mu, I_d)` under the target, so that :math:`\ell = \mu^\top x - |\mu|^2/2` has
+standard deviation :math:`|\mu|` and :math:`E_R[w^2] = e^{|\mu|^2}`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from scipy import special
+
+from causal_lm_opt.estimators._target import TargetSample
+
+__all__ = ["GaussianDesign", "SimulatedLog"]
+
+FloatArray = npt.NDArray[np.float64]
+LOG_2PI = math.log(2 * math.pi)
+
+
+@dataclass(frozen=True, eq=False)
+class SimulatedLog:
+    """One simulated log and second sample.
+
+    Attributes
+    ----------
+    X, y : arrays (n, d), (n,)
+    log_probs : dict
+        ``logp_target`` and ``logp_logging`` of the logged rows (the latter wrong on purpose under
+        ``logging_error``).
+    X_target : TargetSample
+    groups : array (n,) or None
+    """
+
+    X: FloatArray
+    y: FloatArray
+    log_probs: Mapping[str, FloatArray]
+    X_target: TargetSample
+    groups: npt.NDArray[np.intp] | None
+
+    def fit_arguments(self, *, target: bool = True, log_probs: bool = True) -> dict[str, Any]:
+        """Keyword arguments for an estimator's ``fit``."""
+        out: dict[str, Any] = dict(self.log_probs) if log_probs else {}
+        if target:
+            out["X_target"] = self.X_target
+        if self.groups is not None:
+            out["groups"] = self.groups
+        return out
+
+
+@dataclass(frozen=True)
+class GaussianDesign:
+    r"""A design with known value V(f), for coverage studies.
+
+    Parameters
+    ----------
+    outcome : {"linear", "quadratic", "binary", "heavy"}
+        ``linear``: :math:`g = 1 + \sum_j x_j`, unit normal noise. ``quadratic`` adds
+        :math:`x_1^2 / 2`, which a linear outcome model misses. ``binary``: Bernoulli with
+        :math:`g = \mathrm{expit}(-.5 + \sum_j x_j / 2)`. ``heavy``: linear with Student t noise,
+        2.5 degrees of freedom, so that fourth moments do not exist.
+    shift : float
+        :math:`|\mu|`, the standard deviation of the log ratio.
+    dim : int
+        Number of features.
+    draws_per_row : float
+        Draws of the second sample per logged row, ``m / n``.
+    readers : int
+        Readers per logged text (rows that share the text and a text effect, clustered).
+    text_effect : float
+        Standard deviation of the text's random effect among its readers.
+    prompts : bool
+        Five logged rows and five draws per prompt; the first feature belongs to the prompt, which
+        no policy changes. Log and draws share prompts.
+    logging_error : float
+        The stated logging policy is :math:`N(e, I)` with ``e`` this far along the shift: wrong
+        importance weights.
+    sampling_shift : float, optional
+        Draws come from :math:`N(\mu_0, I)`, ``mu_0`` this far along the shift, with ratios.
+
+    Examples
+    --------
+    >>> design = GaussianDesign("linear", shift=.5)
+    >>> log = design.draw(100, np.random.default_rng(0))
+    >>> log.X.shape, round(design.value(), 3)
+    ((100, 3), 1.866)
+    """
+
+    outcome: Literal["linear", "quadratic", "binary", "heavy"] = "linear"
+    shift: float = 0.5
+    dim: int = 3
+    draws_per_row: float = 4.0
+    readers: int = 1
+    text_effect: float = 0.5
+    prompts: bool = False
+    logging_error: float = 0.0
+    sampling_shift: float | None = None
+
+    # ------------------------------------------------------------------ truth
+    @property
+    def direction(self) -> FloatArray:
+        """Unit vector of the shift, shape (d,); zero on the prompt's feature."""
+        out = np.ones(self.dim)
+        if self.prompts:
+            out[0] = 0.0
+        return out / np.linalg.norm(out)
+
+    @property
+    def mean_target(self) -> FloatArray:
+        """Mean of the target's features, shape (d,)."""
+        return self.shift * self.direction
+
+    def mean_outcome(self, X: FloatArray) -> FloatArray:
+        """g(x) of rows (n, d)."""
+        total = X.sum(axis=1)
+        if self.outcome == "binary":
+            return np.asarray(special.expit(-0.5 + 0.5 * total))
+        curve = 0.5 * X[:, -1] ** 2 if self.outcome == "quadratic" else 0.0
+        return np.asarray(1.0 + total + curve)
+
+    def value(self) -> float:
+        """V(f), exact (Gauss-Hermite quadrature for the binary outcome)."""
+        mu = self.mean_target
+        if self.outcome == "binary":
+            nodes, weights = np.polynomial.hermite_e.hermegauss(80)
+            total = mu.sum() + math.sqrt(self.dim) * nodes
+            return float(weights @ special.expit(-0.5 + 0.5 * total) / weights.sum())
+        curve = 0.5 * (1.0 + mu[-1] ** 2) if self.outcome == "quadratic" else 0.0
+        return float(1.0 + mu.sum() + curve)
+
+    def value_variance(self) -> float:
+        """Variance of g(X) under the target, for the efficiency bound (not for prompts)."""
+        mu = self.mean_target
+        if self.outcome == "binary":
+            nodes, weights = np.polynomial.hermite_e.hermegauss(80)
+            g = special.expit(-0.5 + 0.5 * (mu.sum() + math.sqrt(self.dim) * nodes))
+            p = weights / weights.sum()
+            return float(p @ g**2 - (p @ g) ** 2)
+        linear = float(self.dim)
+        if self.outcome == "quadratic":  # Var(x + x^2/2) = 1 + 1/2 + 2 mu + mu^2 - 1 on top of x
+            return linear + 0.5 + 2.0 * float(mu[-1]) + float(mu[-1] ** 2)
+        return linear
+
+    def efficiency_bound(self, n: int) -> float:
+        r"""Smallest asymptotic variance of a regular estimator with ``n`` independent rows.
+
+        :math:`E_R[w^2 Var(Y|X)]/n + Var_f(g)/m` (P_f known); linear and quadratic outcomes only.
+        """
+        if self.outcome not in ("linear", "quadratic") or self.readers > 1 or self.prompts:
+            raise ValueError("The bound is stated for independent rows with unit normal noise.")
+        return math.exp(self.shift**2) / n + self.value_variance() / (n * self.draws_per_row)
+
+    # ------------------------------------------------------------------ draws
+    def draw(self, n: int, rng: np.random.Generator) -> SimulatedLog:
+        """A log of ``n`` rows and its second sample."""
+        texts = n // self.readers
+        prompt = None
+        X = rng.normal(size=(texts, self.dim))
+        if self.prompts:
+            texts = n // 5
+            prompt = np.repeat(np.arange(texts), 5)
+            X = rng.normal(size=(prompt.size, self.dim))
+            X[:, 0] = rng.normal(size=texts)[prompt]
+        groups = prompt
+        effect = np.zeros(X.shape[0])
+        if self.readers > 1:
+            effect = self.text_effect * rng.normal(size=texts)
+            groups = np.repeat(np.arange(texts), self.readers)
+            X, effect = X[groups], effect[groups]
+        y = self._outcomes(X, effect, rng)
+        wrong = self.logging_error * self.direction
+        return SimulatedLog(
+            X=X,
+            y=y,
+            log_probs={
+                "logp_target": self._log_density(X, self.mean_target),
+                "logp_logging": self._log_density(X, wrong),
+            },
+            X_target=self._second_sample(n, X, prompt, rng),
+            groups=groups,
+        )
+
+    def _outcomes(self, X: FloatArray, effect: FloatArray, rng: np.random.Generator) -> FloatArray:
+        g = self.mean_outcome(X)
+        if self.outcome == "binary":
+            return (rng.random(g.shape[0]) < g).astype(np.float64)
+        if self.outcome == "heavy":
+            return np.asarray(g + effect + rng.standard_t(2.5, size=g.shape[0]))
+        return np.asarray(g + effect + rng.normal(size=g.shape[0]))
+
+    def _second_sample(
+        self, n: int, X: FloatArray, prompt: npt.NDArray[np.intp] | None, rng: np.random.Generator
+    ) -> TargetSample:
+        if prompt is not None:
+            draws = self.mean_target + rng.normal(size=X.shape)
+            draws[:, 0] = X[:, 0]
+            return self._scored(draws, groups=prompt)
+        m = round(self.draws_per_row * n)
+        if self.sampling_shift is not None:
+            centre = self.sampling_shift * self.direction
+            draws = centre + rng.normal(size=(m, self.dim))
+            return self._scored(draws, logp_sampling=self._log_density(draws, centre))
+        return self._scored(self.mean_target + rng.normal(size=(m, self.dim)))
+
+    def _scored(self, draws: FloatArray, **more: Any) -> TargetSample:
+        return TargetSample(
+            draws,
+            logp_target=self._log_density(draws, self.mean_target),
+            logp_logging=self._log_density(draws, self.logging_error * self.direction),
+            **more,
+        )
+
+    def _log_density(self, X: FloatArray, mean: FloatArray) -> FloatArray:
+        return np.asarray(-0.5 * ((X - mean) ** 2).sum(axis=1) - 0.5 * self.dim * LOG_2PI)
