@@ -124,15 +124,23 @@ def content_keys(X: Any) -> KeyArray:
     with np.errstate(over="ignore"):
         if sparse.issparse(X):
             csr: Any = sparse.csr_array(X)  # type: ignore[call-overload]
-            csr.eliminate_zeros()
+            if not csr.has_canonical_format:
+                csr = csr.copy()  # the caller's matrix stays as it is
+                csr.sum_duplicates()
             cells = mix64(_column_keys(csr.data) + csr.indices.astype(np.uint64) * _GOLDEN)
+            cells[csr.data == 0] = 0  # zeros that are stored
             running = np.concatenate([np.zeros(1, np.uint64), np.cumsum(cells, dtype=np.uint64)])
             return mix64(running[csr.indptr[1:]] - running[csr.indptr[:-1]])
-        columns = [X[c] for c in X.columns] if is_frame(X) else np.atleast_2d(np.asarray(X).T)
+        if is_frame(X):  # columns go by name: their order does not matter
+            columns: Any = [X[c] for c in X.columns]
+            salts = _column_keys([str(c) for c in X.columns])
+        else:
+            columns = np.atleast_2d(np.asarray(X).T)
+            salts = np.arange(len(columns), dtype=np.uint64) * _GOLDEN
         total = np.zeros(n_rows(X), dtype=np.uint64)
-        for j, column in enumerate(columns):
+        for column, salt in zip(columns, salts, strict=True):
             keys = _column_keys(column)
-            cell = mix64(keys + np.uint64(j) * _GOLDEN)
+            cell = mix64(keys + salt)
             cell[keys == 0] = 0
             total += cell
     return mix64(total)
@@ -173,7 +181,7 @@ def check_sample_weight(sample_weight: Any, n: int) -> FloatArray | None:
         )
     if not s.any():
         raise ValueError("sample_weight is zero for every row; at least two rows must count.")
-    if s.sum() <= 1:
+    if s.sum() <= 1 + 1e-6:
         raise ValueError(
             f"sample_weight sums to {s.sum():.4g}: they are frequencies (a row of weight 2 is two "
             "rows), not probabilities; at least two rows are needed."

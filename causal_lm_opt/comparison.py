@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from causal_lm_opt.core.inference import max_t_critical_value
+from causal_lm_opt.core.inference import bias_aware_half_width, max_t_critical_value
 from causal_lm_opt.diagnostics.verdict import BLIND_SPOTS
 from causal_lm_opt.estimate import ValueEstimate
 
@@ -95,13 +95,17 @@ class Comparison:
 def simultaneous_critical_value(
     estimate: ValueEstimate, *, level: float, n_sim: int, random_state: int
 ) -> float:
-    """Max-t critical value over all values of an estimate (multivariate t for clusters)."""
+    """Max-t critical value over all values of an estimate (multivariate t for clusters).
+
+    Simulated, and never below the pointwise one.
+    """
     rng = np.random.default_rng(random_state)
     normals = rng.standard_normal((n_sim, len(estimate.names)))
     dof = float(np.min(estimate.dof()))
     if np.isfinite(dof):
         normals /= np.sqrt(rng.chisquare(dof, size=(n_sim, 1)) / dof)
-    return max_t_critical_value(estimate.covariance(), normals, level=level)
+    simulated = max_t_critical_value(estimate.covariance(), normals, level=level)
+    return max(simulated, bias_aware_half_width(1.0, level=level, dof=dof))
 
 
 def compare(

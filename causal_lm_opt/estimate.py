@@ -96,14 +96,27 @@ def _merge(
     left: Sequence[InfluenceSample], right: Sequence[InfluenceSample], sign: float
 ) -> tuple[InfluenceSample, ...]:
     """Row-wise sum of influence functions; samples of one side only are kept with their sign."""
-    out = {(s.key, s.role): s for s in left}
+    out = {(s.key, s.role, s.influence.shape[0]): s for s in left}
     for s in right:
-        name = (s.key, s.role)
-        if name in out and out[name].influence.shape[0] == s.influence.shape[0]:
-            out[name] = out[name].with_influence(out[name].influence + sign * s.influence)
+        name = (s.key, s.role, s.influence.shape[0])
+        if name in out:
+            common = _same_clusters(out[name], s)
+            out[name] = common.with_influence(out[name].influence + sign * s.influence)
         else:
             out[name] = s.with_influence(sign * s.influence)
     return tuple(out.values())
+
+
+def _same_clusters(a: InfluenceSample, b: InfluenceSample) -> InfluenceSample:
+    """Whichever of two samples of the same rows is clustered; refuses two different clusterings."""
+    if a.codes is None or b.codes is None:
+        return b if a.codes is None else a
+    if a.cluster_key != b.cluster_key or not np.array_equal(a.codes, b.codes):
+        raise ValueError(
+            "These estimates cluster the same rows differently, so that their combination has no "
+            "standard error; fit both with the same groups."
+        )
+    return a
 
 
 @dataclass(frozen=True, eq=False)
@@ -329,6 +342,9 @@ class ValueEstimate:
                 "seeing the data (bounds read off the sample void the interval)."
             )
         lower, upper = bounds
+        if not lower < upper:
+            raise ValueError(f"bounds must be (lower, upper) with lower < upper, got {bounds!r}.")
+        self._need_influence("the empirical Bernstein interval")
         sample = next(s for s in self.samples if s.role == "logged")
         terms = sample.influence + self.values
         if float(terms.min()) < lower - 1e-9 or float(terms.max()) > upper + 1e-9:

@@ -11,7 +11,7 @@ import math
 from typing import Any
 
 from array_api_compat import array_namespace, is_numpy_array
-from scipy import stats
+from scipy import optimize, stats
 
 __all__ = [
     "bias_aware_half_width",
@@ -134,11 +134,16 @@ def bias_aware_half_width(
     central = stats.norm if math.isinf(dof) else stats.t(dof)
     if ratio == 0.0:
         return se * float(central.ppf(0.5 + level / 2))
-    if ratio > 8.0:  # the other tail has vanished
-        return bias + se * float(central.ppf(level))
-    if math.isinf(dof):
-        return se * math.sqrt(float(stats.ncx2.ppf(level, 1, ratio**2)))
-    return se * math.sqrt(float(stats.ncf.ppf(level, 1, dof, ratio**2)))
+    # Between the one-sided quantile (bias on one side only) and the sum of both allowances.
+    lower = max(ratio + float(central.ppf(level)), 0.0)
+    upper = ratio + float(central.ppf(0.5 + level / 2))
+
+    def excess(h: float) -> float:
+        return float(central.cdf(h - ratio) - central.cdf(-h - ratio)) - level
+
+    if excess(lower) >= 0.0:  # the other tail has vanished
+        return se * lower
+    return se * float(optimize.brentq(excess, lower, upper, xtol=1e-12))
 
 
 def multiplier_t(unit_contributions: Array, multipliers: Array, scale: float = 1.0) -> Array:

@@ -33,7 +33,7 @@ __all__ = [
 ]
 
 Array = Any
-LARGEST_EXPONENT = 700.0  # exp(709.8) overflows float64
+LARGEST_EXPONENT = 300.0  # squares and products with outcomes must stay finite in float64
 
 
 def log_ratio(logp_target: Array, logp_logging: Array) -> Array:
@@ -61,36 +61,36 @@ def log_ratio(logp_target: Array, logp_logging: Array) -> Array:
     return logp_target - logp_logging
 
 
-def _clip(ell: Array, c: float) -> Array:
+def _clip(ell: Array, c: float, _: Array | None) -> Array:
     xp = array_namespace(ell)
     return xp.clip(ell, max=math.log(c))
 
 
-def _shrink(ell: Array, lam: float) -> Array:
+def _shrink(ell: Array, lam: float, _: Array | None) -> Array:
     """``lam w / (w^2 + lam)`` in logs, with ``-inf`` (a text never written) kept at ``-inf``."""
     xp = array_namespace(ell)
     constant = xp.full_like(ell, math.log(lam))
     return constant + ell - xp.logaddexp(2.0 * ell, constant)
 
 
-def _temper(ell: Array, beta: float) -> Array:
+def _temper(ell: Array, beta: float, _: Array | None) -> Array:
     return beta * ell
 
 
-def _switch(ell: Array, tau: float) -> Array:
+def _switch(ell: Array, tau: float, _: Array | None) -> Array:
     xp = array_namespace(ell)
     return xp.where(ell > math.log(tau), xp.full_like(ell, -math.inf), ell)
 
 
-def _smooth(ell: Array, _: float) -> Array:
+def _smooth(ell: Array, _: float, s: Array | None) -> Array:
     xp = array_namespace(ell)
     if ell.ndim == 1:
-        return pareto_smooth(ell)[0]
-    return xp.stack([pareto_smooth(ell[:, k])[0] for k in range(ell.shape[1])], axis=1)
+        return pareto_smooth(ell, s)[0]
+    return xp.stack([pareto_smooth(ell[:, k], s)[0] for k in range(ell.shape[1])], axis=1)
 
 
-_TRANSFORMS: dict[str, Callable[[Array, float], Array]] = {
-    "none": lambda ell, _: ell,
+_TRANSFORMS: dict[str, Callable[[Array, float, Array | None], Array]] = {
+    "none": lambda ell, _, __: ell,
     "clip": _clip,
     "shrink": _shrink,
     "temper": _temper,
@@ -173,9 +173,13 @@ class Weighting:
             "Shrink(lam), Temper(beta), ParetoSmooth(), Switch(tau) from causal_lm_opt.core."
         )
 
-    def transform(self, ell: Array) -> Array:
-        """Transformed log weights, shape of ``ell``; gradients flow."""
-        return _TRANSFORMS[self.kind](ell, 0.0 if self.parameter is None else self.parameter)
+    def transform(self, ell: Array, sample_weight: Array | None = None) -> Array:
+        """Transformed log weights, shape of ``ell``; gradients flow.
+
+        Frequency weights (n,) matter to Pareto smoothing only, whose tail counts rows.
+        """
+        parameter = 0.0 if self.parameter is None else self.parameter
+        return _TRANSFORMS[self.kind](ell, parameter, sample_weight)
 
     @property
     def unbiased(self) -> bool:
@@ -233,15 +237,16 @@ def relative_weights(log_weight: Array, *, normalize: bool) -> Array:
     r"""Weights :math:`e^{\ell' - c}`: ``c = 0`` for plain weights, the column maximum otherwise.
 
     A self-normalised estimate does not depend on ``c``, so that it never overflows. An all ``-inf``
-    column gives weights 0 (callers refuse it); a plain weight beyond ``exp(700)`` becomes ``inf``
-    (callers refuse it too).
+    column gives weights 0 (callers refuse it); a plain weight beyond ``exp(300)`` (or the largest
+    number of the dtype) becomes ``inf`` (callers refuse it too).
     """
     xp = array_namespace(log_weight)
     if normalize:
         top = xp.max(log_weight, axis=0)
         log_weight = log_weight - xp.where(xp.isfinite(top), top, xp.zeros_like(top))
     else:
-        too_large = log_weight > LARGEST_EXPONENT
+        limit = min(LARGEST_EXPONENT, math.log(float(xp.finfo(log_weight.dtype).max)) - 1.0)
+        too_large = log_weight > limit
         log_weight = xp.where(too_large, xp.full_like(log_weight, math.inf), log_weight)
     return xp.exp(log_weight)
 
@@ -274,7 +279,8 @@ def transform_bias(
     if weighting.unbiased:
         return xp.zeros_like(ell[0, ...])
     raw = relative_weights(ell, normalize=weighting.normalize)
-    new = relative_weights(weighting.transform(ell), normalize=weighting.normalize)
+    transformed = weighting.transform(ell, sample_weight)
+    new = relative_weights(transformed, normalize=weighting.normalize)
     if weighting.normalize:
         raw = raw / weighted_mean(raw, sample_weight)
         new = new / weighted_mean(new, sample_weight)
@@ -290,6 +296,15 @@ def _largest(x: Array, count: int) -> Array:
         return np.sort(np.partition(x, x.shape[0] - count)[x.shape[0] - count :])
     xp = array_namespace(x)
     return xp.sort(x)[x.shape[0] - count :]
+
+
+def _largest_copies(x: Array, counts: Array, count: int) -> Array:
+    """As :func:`_largest`, entry ``i`` counted ``counts[i]`` times."""
+    xp = array_namespace(x)
+    order = xp.flip(xp.argsort(x), axis=(0,))
+    reached = xp.cumulative_sum(counts[order])
+    rows = order[: int(xp.sum(xp.astype(reached < count, counts.dtype))) + 1]
+    return xp.flip(xp.repeat(x[rows], counts[rows])[:count], axis=(0,))
 
 
 def tail_size(n: int) -> int:
@@ -323,7 +338,7 @@ def generalized_pareto_fit(exceedance: Array) -> tuple[Array, Array]:
     return (m * k + 5.0) / (m + 10.0), sigma
 
 
-def pareto_smooth(ell: Array) -> tuple[Array, float]:
+def pareto_smooth(ell: Array, sample_weight: Array | None = None) -> tuple[Array, float]:
     r"""Pareto-smoothed log weights and the tail shape :math:`\hat k`.
 
     Parameters
@@ -331,11 +346,14 @@ def pareto_smooth(ell: Array) -> tuple[Array, float]:
     ell : array, shape (n,)
         Log ratios :math:`\log P_f - \log P_R` (not their negatives: for a heavy upper tail
         ``k`` comes out positive). ``-inf`` entries keep weight 0.
+    sample_weight : array, shape (n,), optional
+        Frequency weights, rounded to whole numbers: the tail counts rows.
 
     Returns
     -------
     log_weight : array, shape (n,)
-        Log weights, the tail replaced by expected order statistics and cut at the raw maximum.
+        Log weights, the tail replaced by expected order statistics and cut at the raw maximum;
+        tied rows share the mean of theirs, so that row order does not matter.
     k : float
         Tail shape; ``nan`` when fewer than five distinct weights exceed the threshold (tied or
         bounded weights have no Pareto tail to fit).
@@ -349,39 +367,68 @@ def pareto_smooth(ell: Array) -> tuple[Array, float]:
     True
     """
     xp = array_namespace(ell)
+    counts = None
     n = ell.shape[0]
+    if sample_weight is not None:
+        counts = xp.astype(xp.round(sample_weight), xp.int64)
+        n = int(xp.sum(counts))
     m = tail_size(n)
     if n < 2 or m >= n:
         return ell, math.nan
-    top = _largest(ell, m + 1)
+    top = _largest(ell, m + 1) if counts is None else _largest_copies(ell, counts, m + 1)
     cutoff, peak = top[0], top[-1]
     if not bool(xp.isfinite(peak)):
         return ell, math.nan
     in_tail = top[1:] > cutoff
     tail = top[1:][in_tail]
-    if tail.shape[0] < 5 or float(peak) - float(tail[0]) < 1e-10:
+    if _n_distinct(tail) < 5 or _number(peak) - _number(tail[0]) < 1e-10:
         return ell, math.nan
     base = xp.exp(cutoff - peak)
     exceedance = xp.exp(tail - peak) - base
-    if not float(exceedance[0]) > 0:
+    if not _number(exceedance[0]) > 0:
         return ell, math.nan
     k, sigma = generalized_pareto_fit(exceedance)
-    if not math.isfinite(float(k)):
+    if not math.isfinite(_number(k)):
         return ell, math.nan
     size = tail.shape[0]
     p = (xp.arange(1, size + 1, dtype=ell.dtype, device=ell.device) - 0.5) / size
     growth = -xp.log1p(-p)
-    quantile = sigma * (growth if abs(float(k)) < 1e-12 else xp.expm1(k * growth) / k)
+    quantile = sigma * (growth if abs(_number(k)) < 1e-12 else xp.expm1(k * growth) / k)
     smoothed = xp.log(base + quantile) + peak
     smoothed = xp.where(smoothed > peak, peak + xp.zeros_like(smoothed), smoothed)
-    return _put_tail(ell, cutoff, smoothed), float(k)
+    return _put_tail(ell, cutoff, tail, _share_ties(tail, smoothed, peak)), _number(k)
 
 
-def _put_tail(ell: Array, cutoff: Array, smoothed: Array) -> Array:
-    """Give the entries above ``cutoff`` the smoothed values, in their order."""
+def _number(x: Array) -> float:
+    """A 0-d array as a float, without its gradient."""
+    return float(x.detach() if hasattr(x, "detach") else x)
+
+
+def _n_distinct(ascending: Array) -> int:
+    """Number of distinct entries of a sorted array."""
+    if ascending.shape[0] == 0:
+        return 0
+    xp = array_namespace(ascending)
+    return 1 + int(xp.sum(xp.astype(ascending[1:] > ascending[:-1], xp.int64)))
+
+
+def _share_ties(tail: Array, smoothed: Array, peak: Array) -> Array:
+    """Give tied rows of the sorted tail the mean of their smoothed weights."""
+    if _n_distinct(tail) == tail.shape[0]:
+        return smoothed
+    xp = array_namespace(tail)
+    first = xp.searchsorted(tail, tail, side="left")
+    last = xp.searchsorted(tail, tail, side="right")
+    running = xp.cumulative_sum(xp.exp(smoothed - peak), include_initial=True)
+    mean = (running[last] - running[first]) / xp.astype(last - first, tail.dtype)
+    return xp.where(last - first == 1, smoothed, xp.log(mean) + peak)
+
+
+def _put_tail(ell: Array, cutoff: Array, tail: Array, smoothed: Array) -> Array:
+    """Give the entries above ``cutoff`` the smoothed value of their place in the sorted tail."""
     xp = array_namespace(ell)
-    in_tail = ell > cutoff
-    position = xp.nonzero(in_tail)[0]
+    position = xp.nonzero(ell > cutoff)[0]
+    place = xp.searchsorted(tail, ell[position])
     out = ell + 0.0
-    out[position[xp.argsort(ell[position])]] = smoothed
+    out[position] = smoothed[xp.clip(place, max=tail.shape[0] - 1)]
     return out

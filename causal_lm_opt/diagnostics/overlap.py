@@ -150,17 +150,10 @@ def overlap(
         ess=ess,
         ess_share=ess / n,
         largest_share=float(np.max(weight)) / total if total > 0 else math.nan,
-        pareto_k=pareto_smooth(_expand_tail(ell, sample_weight))[1],
+        pareto_k=pareto_smooth(ell, sample_weight)[1],
         mean_weight=math.exp(log_mean) if log_mean < 700 else math.inf,
         sd_log_ratio=math.sqrt(spread) if spread >= 0 else math.nan,
         zero_share=0.0 if all_finite else 1.0 - float(weighted_mean(finite + 0.0, sample_weight)),
         unseen_mass=unseen,
         clusters=clusters,
     )
-
-
-def _expand_tail(ell: FloatArray, sample_weight: FloatArray | None) -> FloatArray:
-    """Rows repeated by their (rounded) frequency weights, as the tail fit counts rows."""
-    if sample_weight is None or sample_weight.sum() > 5e7:
-        return ell
-    return np.repeat(ell, np.maximum(np.rint(sample_weight), 0).astype(np.intp))

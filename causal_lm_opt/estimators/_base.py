@@ -121,7 +121,9 @@ def read_log(
     by: Any,
     utility: Mapping[Any, float] | None,
 ) -> Log:
-    """Check the arguments of ``fit`` and drop rows of weight 0."""
+    """Check the arguments of ``fit`` and drop rows of weight 0; an earlier fit is forgotten."""
+    for name in [a for a in vars(estimator) if a.endswith("_") and not a.startswith("_")]:
+        delattr(estimator, name)
     X, labels = _read_rows(estimator, X, y, utility)
     n = labels.shape[0]
     s = check_sample_weight(sample_weight, n)
@@ -172,6 +174,10 @@ def _read_rows(
         )
     texts = as_text_rows(X)
     loose = texts is not None or _mixed_frame(X)
+    if _countable(X) and _countable(y):
+        _same_length(X, y)
+    if utility is None:
+        _need_numbers(y)
     if not loose and utility is None:
         X, y = validate_data(estimator, X, y, accept_sparse="csr", y_numeric=True, dtype=np.float64)
         return X, np.asarray(y, dtype=np.float64)
@@ -182,11 +188,30 @@ def _read_rows(
         X = X if texts is None else texts
     else:
         X = validate_data(estimator, X, accept_sparse="csr", dtype=np.float64)
-    if n_rows(X) != labels.shape[0]:
-        raise ValueError(f"X has {n_rows(X)} rows and y has {labels.shape[0]}; they must agree.")
-    if n_rows(X) == 0:
-        raise ValueError("X is empty (0 rows); give at least two logged rows.")
+    _same_length(X, labels)
     return X, labels
+
+
+def _countable(a: Any) -> bool:
+    """Whether rows can be counted before scikit-learn converts ``a``."""
+    return isinstance(a, list | tuple) or len(getattr(a, "shape", ())) > 0
+
+
+def _same_length(X: Any, y: Any) -> None:
+    rows, outcomes = n_rows(X), n_rows(y, "y")
+    if rows == 0:
+        raise ValueError("X is empty (0 rows); give at least two logged rows.")
+    if rows != outcomes:
+        raise ValueError(f"X has {rows} rows and y has {outcomes}; they must agree.")
+
+
+def _need_numbers(y: Any) -> None:
+    values = np.asarray(y)
+    if values.dtype.kind in "OUST" and any(isinstance(v, str) for v in values.ravel()):
+        raise ValueError(
+            "y holds strings where outcomes are numbers; for classes state "
+            "utility={class: value} (and use a classifier as outcome_model)."
+        )
 
 
 def _mixed_frame(X: Any) -> bool:
@@ -197,16 +222,23 @@ def _mixed_frame(X: Any) -> bool:
     return any(k not in "biuf" for k in kinds)
 
 
-def read_new_rows(estimator: BaseEstimator, X: Any) -> Any:
+def read_new_rows(estimator: BaseEstimator, X: Any, name: str = "X") -> Any:
     """X of ``predict`` or of a second sample, in the layout seen in ``fit``."""
-    texts = as_text_rows(X)
+    texts = as_text_rows(X, name)
     if texts is not None or _mixed_frame(X):
         if hasattr(estimator, "n_features_in_"):
-            raise ValueError("X holds texts but the estimator was fitted on a numeric array.")
+            raise ValueError(f"{name} holds texts but the estimator was fitted on a numeric array.")
         return X if texts is None else texts
     if not hasattr(estimator, "n_features_in_"):
-        raise ValueError("X is numeric but the estimator was fitted on texts or a mixed frame.")
-    return validate_data(estimator, X, reset=False, accept_sparse="csr", dtype=np.float64)
+        raise ValueError(
+            f"{name} is numeric but the estimator was fitted on texts or a mixed frame."
+        )
+    try:
+        return validate_data(estimator, X, reset=False, accept_sparse="csr", dtype=np.float64)
+    except ValueError as error:
+        if name == "X":
+            raise
+        raise ValueError(f"{name} does not match the logged X: {error}") from error
 
 
 # ------------------------------------------------------------------------------ the policies
@@ -259,7 +291,7 @@ def read_policies(
     of_policy: list[int] = []
     if X_target is not None:
         row_sets, of_policy, names = resolve_targets(X_target, names, k)
-        row_sets = [replace(r, X=read_new_rows(estimator, r.X)) for r in row_sets]
+        row_sets = [replace(r, X=read_new_rows(estimator, r.X, "X_target")) for r in row_sets]
         row_sets = [_weight_shared_prompts(r, log) for r in row_sets]
         if k is None:
             k = len(of_policy)
@@ -278,11 +310,11 @@ def _read_ell(log: Log, logp_target: Any) -> tuple[FloatArray, tuple[str, ...] |
     n = log.y.shape[0] if log.keep is None else log.keep.shape[0]
     if values.ndim not in (1, 2):
         raise ValueError(f"logp_target must have shape ({n},) or ({n}, K), got {values.shape}.")
-    k = 1 if values.ndim == 1 else values.shape[1]
-    checked = check_log_probs(
-        values.reshape(-1, k) if values.ndim == 1 else values,
-        "logp_target", n, n_policies=k, allow_zero=True,
-    )  # fmt: skip
+    k = None if values.ndim == 1 else values.shape[1]
+    if k == 0:
+        raise ValueError("logp_target has no column; give one column per policy.")
+    checked = check_log_probs(values, "logp_target", n, n_policies=k, allow_zero=True)
+    checked = checked.reshape(n, -1)
     if log.keep is not None:
         checked = checked[log.keep]
     ell = np.asarray(log_ratio(checked, log.logp_logging))
@@ -336,7 +368,7 @@ def weighted_term(
     ell: FloatArray, residual: FloatArray, weighting: Weighting, s: FloatArray | None, name: str
 ) -> LoggedTerm:
     """Importance-weighted mean of ``residual`` (``y``, or ``y - q``) under one policy."""
-    weight = relative_weights(weighting.transform(ell), normalize=weighting.normalize)
+    weight = relative_weights(weighting.transform(ell, s), normalize=weighting.normalize)
     total = float(np.sum(weight if s is None else s * weight))
     if not math.isfinite(total) or not total > 0:
         largest = float(np.max(ell))
@@ -506,15 +538,26 @@ def subgroup_cells(log: Log, policies: Policies) -> list[Cell]:
     if log.by is None:
         return []
     labels = np.unique(log.by)
-    small = [str(b) for b in labels if int((log.by == b).sum()) < 2]
+    s = np.ones(log.y.shape[0]) if log.sample_weight is None else log.sample_weight
+    small = [str(b) for b in labels if float(s[log.by == b].sum()) < 2]
     if small:
-        raise ValueError(f"by: the subgroups {small} hold fewer than two rows; merge them.")
+        raise ValueError(
+            f"by: {len(small)} subgroups hold fewer than two rows ({', '.join(small[:5])}"
+            f"{', ...' if len(small) > 5 else ''}); merge them."
+        )
     return [(k, label) for k in range(policies.count) for label in labels]
 
 
 def subgroup_rows(by: npt.NDArray[Any] | None, label: Any) -> IntArray | None:
     """Rows of a subgroup; ``None`` for everyone."""
-    return None if label is None or by is None else np.flatnonzero(by == label)
+    if label is None or by is None:
+        return None
+    rows = np.flatnonzero(by == label)
+    if rows.size == 0:
+        raise ValueError(
+            f"X_target.by has no draw of the subgroup {str(label)!r}; give every subgroup draws."
+        )
+    return rows
 
 
 def spread(
@@ -564,7 +607,8 @@ def sample_mean(log: Log, label: Any) -> PolicyValue:
     if rows is not None:
         y, s = y[rows], None if s is None else s[rows]
     value, phi = solve_linear_moment(*ipw_moment(np.ones_like(y), y, normalize=False), s)
-    n_units = float(y.shape[0]) if log.codes is None else float(log.n_clusters)
+    size = float(y.shape[0] if s is None else s.sum())
+    n_units = size if log.codes is None else float(log.n_clusters)
     few = [(1, f"Only {n_units:.0f} independent units.")] if n_units < 30 else []
     return PolicyValue(
         value=float(value),
@@ -572,7 +616,7 @@ def sample_mean(log: Log, label: Any) -> PolicyValue:
         target=None,
         bias_bound=0.0,
         verdict=verdict(None, findings=few),
-        diagnostics={"n": float(y.shape[0] if s is None else s.sum())},
+        diagnostics={"n": size},
     )
 
 

@@ -7,6 +7,7 @@ means, and row order does not matter. Outcomes never enter a key.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -90,7 +91,12 @@ def make_folds(
         lies on both sides of a split.
     """
     n = n_rows(X)
-    if isinstance(cv, int | np.integer) and not isinstance(cv, bool):
+    if isinstance(cv, bool | float | str):
+        raise ValueError(
+            f"cv must be a number of folds (2 or more), a splitter or a list of (train, test), got "
+            f"{cv!r}."
+        )
+    if isinstance(cv, int | np.integer):
         if cv < 2:
             raise ValueError(f"cv must be at least 2 folds, got {cv}.")
         if codes is not None:
@@ -110,7 +116,9 @@ def make_folds(
         train = tuple(np.flatnonzero(fold != k) for k in range(int(fold.max()) + 1))
         return Folds(fold, train, rule)
     if hasattr(cv, "split") or cv is None:
-        return _user_folds(list(check_cv(cv).split(np.zeros((n, 1)), y, codes)), n, codes)
+        with warnings.catch_warnings():  # _user_folds itself checks that no group is split
+            warnings.filterwarnings("ignore", "The groups parameter is ignored", UserWarning)
+            return _user_folds(list(check_cv(cv).split(np.zeros((n, 1)), y, codes)), n, codes)
     splits = list(cv)
     if keep is not None:
         position = np.cumsum(keep) - 1

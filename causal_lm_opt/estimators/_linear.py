@@ -7,8 +7,9 @@ derivative of the score (MATH: stacked estimating equations; Stefanski and Boos 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from scipy import special
 from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge, RidgeCV
 from sklearn.pipeline import Pipeline
 
-from causal_lm_opt.estimators.outcome_models import StatsmodelsGLM
+from causal_lm_opt.estimators.outcome_models import StatsmodelsGLM, class_values
 
 __all__ = ["LinearOutcome", "coefficient_influence", "linear_outcome", "tractable"]
 
@@ -33,8 +34,10 @@ class LinearOutcome:
 
     Attributes
     ----------
-    features : callable
-        X -> dense design (n, p), intercept column included.
+    steps : Pipeline or None
+        Fitted feature steps before the learner.
+    has_intercept : bool
+        Whether the design leads with a column of ones.
     coef : array, shape (p,)
     mean, slope : callables
         ``h`` and ``h'`` of the linear predictor.
@@ -42,14 +45,23 @@ class LinearOutcome:
         Factor of the score beside ``z (y - q)``: ``h' / Var``; ones for canonical links.
     penalty : array, shape (p,)
         Diagonal of the ridge penalty on the summed score.
+
+    Everything here pickles (module functions and partials), as fitted estimators keep it.
     """
 
-    features: Callable[[Any], FloatArray]
+    steps: Any
+    has_intercept: bool
     coef: FloatArray
     mean: Callable[[FloatArray], FloatArray]
     slope: Callable[[FloatArray], FloatArray]
     score_factor: Callable[[FloatArray], FloatArray]
     penalty: FloatArray
+
+    def features(self, X: Any) -> FloatArray:
+        """Dense design (n, p) of rows X, intercept column included."""
+        z: Any = X if self.steps is None else self.steps.transform(X)
+        z = z.toarray() if hasattr(z, "toarray") else np.asarray(z, dtype=np.float64)
+        return np.column_stack([np.ones(z.shape[0]), z]) if self.has_intercept else z
 
     def gradient(self, X: Any) -> FloatArray:
         """Gradient of q in b at each row, shape (n, p)."""
@@ -61,14 +73,41 @@ def _ones(eta: FloatArray) -> FloatArray:
     return np.ones_like(eta)
 
 
-def _logistic_slope(eta: FloatArray) -> FloatArray:
+def _same(eta: FloatArray) -> FloatArray:
+    return eta
+
+
+def _logistic_mean(low: float, unit: float, eta: FloatArray) -> FloatArray:
+    return np.asarray(low + unit * special.expit(eta))
+
+
+def _logistic_slope(unit: float, eta: FloatArray) -> FloatArray:
     p = special.expit(eta)
-    return np.asarray(p * (1 - p))
+    return np.asarray(unit * p * (1 - p))
 
 
-def _final_parts(model: Any) -> tuple[FloatArray, FloatArray, bool, Any] | None:
+def _logistic_parts(low: float, high: float) -> Any:
+    """(mean, slope, factor) of a binary outcome worth ``low`` or ``high``.
+
+    The score stays that of the class, ``z (1{high} - p)``: the factor undoes the outcome's unit.
+    """
+    unit = high - low
+    return (
+        partial(_logistic_mean, low, unit),
+        partial(_logistic_slope, unit),
+        partial(np.full_like, fill_value=1.0 / unit),
+    )
+
+
+def _glm_factor(link: Any, variance: Any, eta: FloatArray) -> FloatArray:
+    return np.asarray(link.inverse_deriv(eta) / variance(link.inverse(eta)))
+
+
+def _final_parts(
+    model: Any, utility: Mapping[Any, float] | None
+) -> tuple[FloatArray, FloatArray, bool, Any] | None:
     """Coefficients, penalty, intercept flag and (mean, slope, factor) of a recognised learner."""
-    identity = (lambda eta: eta, _ones, _ones)
+    identity = (_same, _ones, _ones)
     if type(model) is LinearRegression and not model.positive and np.ndim(model.coef_) == 1:
         return model.coef_, np.zeros(model.coef_.size), model.fit_intercept, identity
     if type(model) is Ridge and not model.positive and np.ndim(model.coef_) == 1:
@@ -79,14 +118,13 @@ def _final_parts(model: Any) -> tuple[FloatArray, FloatArray, bool, Any] | None:
     if type(model) is LogisticRegression and _plain_logistic(model):
         coef = model.coef_[0]
         penalty = np.full(coef.size, 0.0 if np.isinf(model.C) else 1.0 / model.C)
-        return coef, penalty, model.fit_intercept, (special.expit, _logistic_slope, _ones)
+        low, high = class_values(model, utility)
+        if low == high:
+            return None
+        return coef, penalty, model.fit_intercept, _logistic_parts(low, high)
     if type(model) is StatsmodelsGLM:
         link, variance = model.results_.family.link, model.results_.family.variance
-        parts = (
-            link.inverse,
-            link.inverse_deriv,
-            lambda eta: link.inverse_deriv(eta) / variance(link.inverse(eta)),
-        )
+        parts = (link.inverse, link.inverse_deriv, partial(_glm_factor, link, variance))
         return model.coef_, np.zeros(model.coef_.size), True, parts
     return None
 
@@ -97,12 +135,13 @@ def _plain_logistic(model: LogisticRegression) -> bool:
     return (
         ridge
         and params.get("penalty") is not None
+        and not (params["solver"] == "liblinear" and model.fit_intercept)  # shrinks the intercept
         and params["class_weight"] is None
-        and model.classes_.tolist() in ([0, 1], [0.0, 1.0], [False, True])
+        and model.classes_.size == 2
     )
 
 
-def linear_outcome(model: Any) -> LinearOutcome | None:
+def linear_outcome(model: Any, utility: Mapping[Any, float] | None = None) -> LinearOutcome | None:
     """The parametric form of a fitted learner, ``None`` for black boxes.
 
     Recognised: ``LinearRegression``, ``Ridge``, ``RidgeCV``, ridge or unpenalised binary
@@ -113,20 +152,16 @@ def linear_outcome(model: Any) -> LinearOutcome | None:
     final = model
     if isinstance(model, Pipeline):
         steps, final = model[:-1], model.steps[-1][1]
-    parts = _final_parts(final)
+    parts = _final_parts(final, utility)
     if parts is None:
         return None
     coef, penalty, has_intercept, (mean, slope, factor) = parts
     intercept = float(np.ravel(final.intercept_)[0]) if has_intercept else 0.0
 
-    def features(X: Any) -> FloatArray:
-        z: Any = X if steps is None else steps.transform(X)
-        z = z.toarray() if hasattr(z, "toarray") else np.asarray(z, dtype=np.float64)
-        return np.column_stack([np.ones(z.shape[0]), z]) if has_intercept else z
-
     lead = [0.0] if has_intercept else []
     return LinearOutcome(
-        features=features,
+        steps=steps,
+        has_intercept=has_intercept,
         coef=np.concatenate([[intercept] if has_intercept else [], coef]),
         mean=mean,
         slope=slope,
@@ -135,7 +170,7 @@ def linear_outcome(model: Any) -> LinearOutcome | None:
     )
 
 
-def tractable(model: LinearOutcome, n: int, *, rows_per_parameter: float) -> bool:
+def tractable(model: LinearOutcome, n: float, *, rows_per_parameter: float) -> bool:
     """Whether p is small enough against n for first-order theory (and for memory)."""
     p = model.coef.size
     return p <= MAX_PARAMETERS and p * rows_per_parameter <= n and n * p <= MAX_DESIGN_CELLS

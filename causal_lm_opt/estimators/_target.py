@@ -127,7 +127,7 @@ class TargetRows:
             return np.ones(self.size), True
         ell = self.log_ratio_sampling(k)
         return relative_weights(
-            weighting.transform(ell), normalize=weighting.normalize
+            weighting.transform(ell, self.frequency), normalize=weighting.normalize
         ), weighting.normalize
 
     def log_ratio_sampling(self, k: int) -> FloatArray:
@@ -185,6 +185,11 @@ def _check_one(
         frequency = check_vector(sample.weight, f"{name}.weight", m)
         if (frequency < 0).any() or frequency.sum() <= 0:
             raise ValueError(f"{name}.weight must be non-negative frequencies with a positive sum.")
+        if frequency.sum() <= 1 + 1e-6:
+            raise ValueError(
+                f"{name}.weight sums to {frequency.sum():.4g}: they are frequencies (a draw of weight "
+                "2 is two draws); for the probabilities of the whole support pass exact=True."
+            )
     logp = _target_columns(sample, name, m, len(positions), names)
     if sample.exact and sample.groups is not None:
         raise ValueError(f"{name}: exact=True takes no groups; pass draws for each prompt instead.")

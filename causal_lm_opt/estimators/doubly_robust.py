@@ -458,23 +458,23 @@ def _stack(predictions: Predictions, log: Log, *, strict: bool) -> Predictions:
     out = []
     n = log.y.shape[0]
     for rows, model in zip(fitted.folds.train, fitted.models, strict=True):
-        linear = linear_outcome(model)
+        linear = linear_outcome(model, fitted.utility)
         least = 2.0 if strict else ROWS_PER_PARAMETER
-        if linear is None or not tractable(linear, rows.shape[0], rows_per_parameter=least):
+        s = None if log.sample_weight is None else log.sample_weight[rows]
+        inside = float(rows.shape[0] if s is None else s.sum())
+        if linear is None or not tractable(linear, inside, rows_per_parameter=least):
             if strict:
                 raise ValueError(
                     "inference='stacked' needs a linear or generalised linear outcome_model with "
                     "at most n/2 parameters; use inference='influence' or 'bootstrap'."
                 )
             return predictions
-        s = None if log.sample_weight is None else log.sample_weight[rows]
         codes = None if log.codes is None else log.codes[rows]
         moved = coefficient_influence(
             linear, take_rows(log.X, rows), log.y[rows], sample_weight=s, codes=codes,
             n_clusters=log.n_clusters,
         )  # fmt: skip
         full = np.zeros((n, moved.shape[1]))
-        inside = float(rows.shape[0] if s is None else s.sum())
         full[rows] = moved * (log.size / inside)
         out.append((linear, full))
     return replace(predictions, coefficients=tuple(out))
@@ -518,7 +518,8 @@ def _dr_value(
     if predictions.coefficients is not None:
         logged = logged + _stacked_term(log, policies, k, rows, part, predictions, weighting, fresh)
     figures = policy_overlap(log, policies, k, rows)
-    residual_se = math.sqrt(float(influence_covariance(term.influence, s)))
+    codes = log.codes if log.codes is None or rows is None else log.codes[rows]
+    residual_se = math.sqrt(float(influence_covariance(term.influence, s, codes, log.n_clusters)))
     return PolicyValue(
         value=term.value + plug_in,
         logged=logged,
@@ -551,14 +552,11 @@ def _stacked_term(
     assert predictions.coefficients is not None
     assert policies.ell is not None
     ell = policies.ell[:, k]
-    weight = relative_weights(weighting.transform(ell), normalize=weighting.normalize)
-    s = np.ones(ell.shape[0]) if log.sample_weight is None else log.sample_weight
-    inside = np.ones(ell.shape[0], dtype=bool)
-    if rows is not None:
-        inside[:] = False
-        inside[rows] = True
-    s = s * inside
-    weight = s * weight / (np.sum(s * weight) if weighting.normalize else np.sum(s))
+    some: Any = slice(None) if rows is None else rows
+    s = (np.ones(ell.shape[0]) if log.sample_weight is None else log.sample_weight)[some]
+    w = relative_weights(weighting.transform(ell[some], s), normalize=weighting.normalize)
+    weight = np.zeros(ell.shape[0])
+    weight[some] = s * w / (np.sum(s * w) if weighting.normalize else np.sum(s))
     w0, normalize0 = second.policy_weight(k, fresh)
     w0 = second.frequency * w0
     w0 = w0 / (w0.sum() if normalize0 else second.frequency.sum())

@@ -88,20 +88,40 @@ def fit_outcome_model(
         model = DummyClassifier(strategy="prior")
     learner = clone(model)
     if sample_weight is None or (sample_weight == 1).all():
-        return learner.fit(X, y)
+        return _fit(learner, X, y)
     whole = bool(np.all(sample_weight == np.rint(sample_weight)))
     direct = not isinstance(learner, Pipeline) and has_fit_parameter(learner, "sample_weight")
     if direct:
-        return learner.fit(X, y, sample_weight=sample_weight)
+        return _fit(learner, X, y, sample_weight=sample_weight)
     if whole and sample_weight.sum() <= MAX_REPEATED_ROWS:
         rows = np.repeat(np.arange(n_rows(X)), sample_weight.astype(np.intp))
-        return learner.fit(take_rows(X, rows), y[rows])
+        return _fit(learner, take_rows(X, rows), y[rows])
     if isinstance(learner, Pipeline) and has_fit_parameter(learner.steps[-1][1], "sample_weight"):
-        return learner.fit(X, y, **{f"{learner.steps[-1][0]}__sample_weight": sample_weight})
+        return _fit(learner, X, y, **{f"{learner.steps[-1][0]}__sample_weight": sample_weight})
     raise ValueError(
         f"sample_weight has fractional entries and outcome_model {model!r} takes no sample_weight; "
         "use whole-number frequencies or another learner."
     )
+
+
+def _fit(learner: Any, X: Any, y: npt.NDArray[Any], **weights: FloatArray) -> Any:
+    """``learner.fit``, saying what to do where a learner of numbers was given texts."""
+    try:
+        return learner.fit(X, y, **weights)
+    except ValueError as error:
+        if "could not convert string to float" not in str(error):
+            raise
+        raise ValueError(
+            f"outcome_model {learner!r} takes numbers but X holds texts: use a text pipeline such "
+            "as make_pipeline(TfidfVectorizer(), Ridge()), or a ColumnTransformer for a frame with "
+            f"a text column ({error})."
+        ) from error
+
+
+def class_values(model: Any, utility: Mapping[Any, float] | None) -> FloatArray:
+    """Outcome of each class of a fitted classifier, in the order of its ``classes_``."""
+    classes = model.classes_.tolist()
+    return np.array([float(c if utility is None else utility[c]) for c in classes])
 
 
 def predict_outcome(model: Any, X: Any, utility: Mapping[Any, float] | None = None) -> FloatArray:
@@ -111,9 +131,7 @@ def predict_outcome(model: Any, X: Any, utility: Mapping[Any, float] | None = No
     classes themselves) over their predicted probabilities, never over predicted labels.
     """
     if is_classifier(model):
-        classes = model.classes_.tolist()
-        values = [float(c if utility is None else utility[c]) for c in classes]
-        out = np.asarray(model.predict_proba(X), dtype=np.float64) @ np.array(values)
+        out = np.asarray(model.predict_proba(X), dtype=np.float64) @ class_values(model, utility)
     else:
         out = np.asarray(model.predict(X), dtype=np.float64)
         out = out[:, 0] if out.ndim == 2 and out.shape[1] == 1 else out

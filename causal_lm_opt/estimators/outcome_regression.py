@@ -208,7 +208,7 @@ class OutcomeRegression(RegressorMixin, BaseValueEstimator):
         if any(label is not None for _, label in cells):
             _need_target_by(policies)
         weighting = Weighting.of(self.weights_target)
-        linear, self.inference_ = self._choose_inference(linear_outcome(self.model_))
+        linear, self.inference_ = self._choose_inference(linear_outcome(self.model_, self.utility))
         notes = [f"Standard errors: {self.inference_}."]
         coefficients = replicates = None
         if linear is not None:
@@ -240,7 +240,7 @@ class OutcomeRegression(RegressorMixin, BaseValueEstimator):
             raise ValueError(
                 f"inference={self.inference!r} is not known; use 'auto', 'stacked' or 'bootstrap'."
             )
-        n = self.log_.y.shape[0]
+        n = self.log_.size
         usable = linear is not None and tractable(linear, n, rows_per_parameter=2.0)
         if self.inference == "stacked" and not usable:
             raise ValueError(

@@ -1,0 +1,1 @@
+"""Long runs made by hand; their figures are committed under ``benchmarks/results``."""

@@ -1,0 +1,1 @@
+"""Parts of the command line: reading draws, writing folders, tables, plots and worked examples."""
