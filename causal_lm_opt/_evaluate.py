@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
-import warnings
 
 import numpy as np
-import numpy.typing as npt
 
 from causal_lm_opt._cells import did_you_mean
+from causal_lm_opt._evaluation import (
+    ESTIMATORS,
+    LABELS,
+    LOGGING,
+    MEAN,
+    Contrast,
+    Evaluation,
+    Part,
+    Row,
+    Settings,
+    Study,
+)
 from causal_lm_opt.estimate import ValueEstimate
 from causal_lm_opt.estimators import IPW, DoublyRobust, OutcomeRegression, TargetSample
 from causal_lm_opt.exceptions import NotIdentifiedError, OverlapError
@@ -20,207 +31,15 @@ if TYPE_CHECKING:
     from causal_lm_opt.logged import LoggedData
 
 __all__ = [
-    "ESTIMATORS",
-    "LOGGING",
-    "Contrast",
-    "Evaluation",
-    "Part",
-    "Row",
-    "Settings",
-    "Study",
-    "Table",
+    "beside_logging",
     "collected_warnings",
     "evaluate_log",
     "evaluate_part",
+    "question",
     "study_of",
+    "unidentified",
+    "with_provenance",
 ]
-
-LOGGING = "logging policy"
-MEAN = "mean"
-#: Estimators by their short names, in the order of tables.
-ESTIMATORS = {
-    "ht": "Horvitz-Thompson",
-    "hajek": "Hajek",
-    "or": "outcome regression",
-    "dr": "doubly robust",
-}
-LABELS = {MEAN: "sample mean", **ESTIMATORS}
-
-
-# ------------------------------------------------------------------------------ what is asked
-@dataclass(frozen=True)
-class Settings:
-    """How to evaluate.
-
-    Attributes
-    ----------
-    estimators : tuple of str, optional
-        Keys of ``ESTIMATORS``; by default all that the inputs identify.
-    cv, n_bootstrap, seed : int
-        Folds, bootstrap replicates (where outcome regression needs them), seed.
-    level : float
-        Confidence level.
-    reference : str, optional
-        Policy that contrasts are taken with; by default the logging policy.
-    """
-
-    estimators: tuple[str, ...] | None = None
-    cv: int = 5
-    level: float = 0.95
-    seed: int = 0
-    n_bootstrap: int = 200
-    reference: str | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class Study:
-    """A log with its target policies, ready for ``fit``.
-
-    Attributes
-    ----------
-    X : sequence of n texts, or DataFrame (n, d)
-        What the outcome model reads.
-    outcome : array, shape (n,)
-    fit_params : mapping
-        ``logp_target``, ``logp_logging``, ``groups``, ``sample_weight``, ``by``; absent ones left
-        out.
-    targets : mapping policy -> TargetSample, optional
-    model : outcome model, optional
-    unit : str
-        Name of the outcome.
-    truth : mapping policy -> float
-        True values, where they are known.
-    """
-
-    X: Any
-    outcome: npt.NDArray[np.float64]
-    fit_params: Mapping[str, Any]
-    targets: Mapping[str, TargetSample] | None = None
-    model: Any = None
-    unit: str = "outcome"
-    truth: Mapping[str, float] = field(default_factory=dict)
-
-    @property
-    def policies(self) -> tuple[str, ...]:
-        """Names of the target policies."""
-        given = self.fit_params.get("logp_target")
-        if given is None:
-            return tuple(self.targets or ())
-        return tuple(str(name) for name in given)
-
-    def params(self, *names: str) -> dict[str, Any]:
-        """Those of the named fit parameters that there are."""
-        return {name: self.fit_params[name] for name in names if name in self.fit_params}
-
-
-# ------------------------------------------------------------------------------ what comes back
-@dataclass(frozen=True)
-class Row:
-    """One value with its interval and verdict; ``policy`` may carry a subgroup."""
-
-    policy: str
-    estimator: str
-    value: float
-    se: float
-    lower: float
-    upper: float
-    verdict: str
-    reasons: tuple[str, ...]
-    figures: Mapping[str, Any]
-    truth: float | None = None
-
-    @property
-    def label(self) -> str:
-        """The estimator in words."""
-        return LABELS[self.estimator]
-
-    @property
-    def covers(self) -> bool | None:
-        """Whether the interval holds the truth; ``None`` where the truth is not known."""
-        return None if self.truth is None else self.lower <= self.truth <= self.upper
-
-
-@dataclass(frozen=True)
-class Contrast:
-    """Difference of two policies' values, with pointwise interval and simultaneous band."""
-
-    policy: str
-    reference: str
-    estimator: str
-    value: float
-    se: float
-    lower: float
-    upper: float
-    band_lower: float
-    band_upper: float
-    verdict: str
-
-    @property
-    def label(self) -> str:
-        """The estimator in words."""
-        return LABELS[self.estimator]
-
-
-@dataclass(frozen=True)
-class Table:
-    """A further table of a report: column names and rows of cells."""
-
-    title: str
-    text: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[Any, ...], ...]
-
-
-@dataclass(frozen=True)
-class Part:
-    """All estimates on one log.
-
-    Attributes
-    ----------
-    key, title, text : str
-    unit : str
-        Name of the outcome.
-    rows, contrasts : tuples
-    left_out : tuple of (estimator key, reason)
-    notes : tuple of str
-    counts : mapping
-    """
-
-    key: str
-    title: str
-    text: str
-    unit: str
-    rows: tuple[Row, ...]
-    contrasts: tuple[Contrast, ...]
-    left_out: tuple[tuple[str, str], ...]
-    notes: tuple[str, ...]
-    counts: Mapping[str, float]
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """What a run of the command line found.
-
-    Attributes
-    ----------
-    title : str
-    question : str
-    parts : tuple of Part
-    tables : tuple of Table
-    notes, warnings : tuples of str
-    level : float
-    provenance : mapping
-        JSON-safe: command, arguments, seed, inputs, versions.
-    """
-
-    title: str
-    question: str
-    parts: tuple[Part, ...]
-    level: float
-    tables: tuple[Table, ...] = ()
-    notes: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = ()
-    provenance: Mapping[str, Any] = field(default_factory=dict)
 
 
 # ------------------------------------------------------------------------------ from a log
@@ -420,7 +239,13 @@ def _rows(results: Mapping[str, Any], study: Study, level: float) -> tuple[Row, 
             row
             for name, fitted in results.items()
             if hasattr(fitted, attribute)
-            for row in _rows_of(getattr(fitted, attribute), name, study.truth, level)
+            for row in _rows_of(
+                getattr(fitted, attribute),
+                name,
+                study.truth,
+                level,
+                subgroup=attribute == "result_by_",
+            )
         ]
         order = {policy: i for i, policy in enumerate(dict.fromkeys(r.policy for r in found))}
         rows += sorted(found, key=lambda row: order[row.policy])
@@ -428,17 +253,23 @@ def _rows(results: Mapping[str, Any], study: Study, level: float) -> tuple[Row, 
 
 
 def _rows_of(
-    result: ValueEstimate, name: str, truth: Mapping[str, float], level: float
+    result: ValueEstimate,
+    name: str,
+    truth: Mapping[str, float],
+    level: float,
+    *,
+    subgroup: bool,
 ) -> list[Row]:
     frame = result.to_frame(level)
     return [
         Row(
-            policy=str(r.policy), estimator=name, value=float(r.value), se=float(r.se),
-            lower=float(r.ci_lower), upper=float(r.ci_upper), verdict=verdict.level,
-            reasons=verdict.reasons, figures=dict(figures), truth=truth.get(str(r.policy)),
+            policy=str(r["policy"]), estimator=name, value=float(r["value"]), se=float(r["se"]),
+            lower=float(r["ci_lower"]), upper=float(r["ci_upper"]), verdict=verdict.level,
+            reasons=verdict.reasons, figures=dict(figures), subgroup=subgroup,
+            truth=None if subgroup else truth.get(str(r["policy"])),
         )
         for r, verdict, figures in zip(
-            frame.itertuples(), result.verdicts, result.diagnostics, strict=True
+            frame.to_dict("records"), result.verdicts, result.diagnostics, strict=True
         )
     ]  # fmt: skip
 
@@ -463,13 +294,14 @@ def _contrasts(results: Mapping[str, Any], settings: Settings) -> tuple[Contrast
         joint = beside_logging(fitted.result_, logging)
         comparison = joint.compare(reference, level=settings.level, random_state=settings.seed)
         others = [policy for policy in joint.names if policy != reference]
-        for policy, r in zip(others, comparison.to_frame().itertuples(), strict=True):
+        table = comparison.to_frame().to_dict("records")
+        for policy, r in zip(others, table, strict=True):
             out.append(
                 Contrast(
-                    policy=policy, reference=reference, estimator=name, value=float(r.value),
-                    se=float(r.se), lower=float(r.ci_lower), upper=float(r.ci_upper),
-                    band_lower=float(r.band_lower), band_upper=float(r.band_upper),
-                    verdict=str(r.verdict),
+                    policy=policy, reference=reference, estimator=name, value=float(r["value"]),
+                    se=float(r["se"]), lower=float(r["ci_lower"]), upper=float(r["ci_upper"]),
+                    band_lower=float(r["band_lower"]), band_upper=float(r["band_upper"]),
+                    verdict=str(r["verdict"]),
                 )
             )  # fmt: skip
     order = {policy: i for i, policy in enumerate(dict.fromkeys(c.policy for c in out))}

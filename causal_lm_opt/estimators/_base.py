@@ -329,17 +329,29 @@ def _read_ell(log: Log, logp_target: Any) -> tuple[FloatArray, tuple[str, ...] |
     return ell, names, scalar
 
 
+def same_kind(
+    left: npt.NDArray[Any], right: npt.NDArray[Any]
+) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    """Labels of two tables made comparable: prompt 7 of one file is "7" of the other."""
+    if left.dtype.kind == right.dtype.kind != "O":
+        return left, right
+
+    def text(label: Any) -> str:
+        whole = isinstance(label, float | np.floating) and float(label).is_integer()
+        return str(int(label)) if whole else str(label)
+
+    return np.array([text(x) for x in left]), np.array([text(x) for x in right])
+
+
 def _weight_shared_prompts(rows: TargetRows, log: Log) -> TargetRows:
     """Weight draws to the log's prompt frequencies where draws and log share prompts."""
     if rows.groups is None or log.clusters is None or log.codes is None:
         return rows
-    labels = np.asarray(rows.groups)
-    if labels.dtype != object and labels.dtype.kind != log.clusters.dtype.kind:
-        return rows
-    shared = np.isin(labels, log.clusters)
+    labels, logged_labels = same_kind(np.asarray(rows.groups), log.clusters)
+    shared = np.isin(labels, logged_labels)
     if not shared.any():
         return rows
-    lacking = ~np.isin(log.clusters, labels)
+    lacking = ~np.isin(logged_labels, labels)
     if lacking.any() or not shared.all():
         raise ValueError(
             f"X_target.groups and groups share {np.unique(labels[shared]).size} labels, but "
@@ -348,7 +360,8 @@ def _weight_shared_prompts(rows: TargetRows, log: Log) -> TargetRows:
             "prompts need draws for every logged prompt; if the labels mean different things, "
             "give the draws other labels."
         )
-    codes = np.searchsorted(log.clusters, labels)
+    order = np.argsort(logged_labels)
+    codes = order[np.searchsorted(logged_labels[order], labels)]
     logged = np.bincount(log.codes, weights=log.sample_weight, minlength=log.n_clusters)
     drawn = np.bincount(codes, weights=rows.frequency, minlength=log.n_clusters)
     return replace(rows, frequency=rows.frequency * (logged / drawn)[codes], shared=codes)

@@ -45,6 +45,8 @@ class LinearOutcome:
         Factor of the score beside ``z (y - q)``: ``h' / Var``; ones for canonical links.
     penalty : array, shape (p,)
         Diagonal of the ridge penalty on the summed score.
+    factor_slope : callable
+        Derivative of ``score_factor`` in the linear predictor; zero for canonical links.
 
     Everything here pickles (module functions and partials), as fitted estimators keep it.
     """
@@ -56,6 +58,7 @@ class LinearOutcome:
     slope: Callable[[FloatArray], FloatArray]
     score_factor: Callable[[FloatArray], FloatArray]
     penalty: FloatArray
+    factor_slope: Callable[[FloatArray], FloatArray] = np.zeros_like
 
     def features(self, X: Any) -> FloatArray:
         """Dense design (n, p) of rows X, intercept column included."""
@@ -101,6 +104,11 @@ def _logistic_parts(low: float, high: float) -> Any:
 
 def _glm_factor(link: Any, variance: Any, eta: FloatArray) -> FloatArray:
     return np.asarray(link.inverse_deriv(eta) / variance(link.inverse(eta)))
+
+
+def _gamma_factor_slope(eta: FloatArray) -> FloatArray:
+    """Log link of the gamma family: ``score_factor`` is ``exp(-eta)``."""
+    return np.asarray(-np.exp(-eta))
 
 
 def _final_parts(
@@ -167,7 +175,12 @@ def linear_outcome(model: Any, utility: Mapping[Any, float] | None = None) -> Li
         slope=slope,
         score_factor=factor,
         penalty=np.concatenate([lead, penalty]),
+        factor_slope=_gamma_factor_slope if _is_gamma(final) else np.zeros_like,
     )
+
+
+def _is_gamma(model: Any) -> bool:
+    return type(model) is StatsmodelsGLM and model.family == "gamma"
 
 
 def tractable(model: LinearOutcome, n: float, *, rows_per_parameter: float) -> bool:
@@ -194,9 +207,10 @@ def coefficient_influence(
     z = model.features(X)
     eta = z @ model.coef
     factor = model.score_factor(eta)
-    residual = factor * (y - model.mean(eta))
+    error = y - model.mean(eta)
+    residual = factor * error
     s = np.ones(y.shape[0]) if sample_weight is None else sample_weight
-    weight = factor * model.slope(eta)
+    weight = factor * model.slope(eta) - model.factor_slope(eta) * error  # observed information
     information = z.T @ ((s * weight)[:, None] * z) + np.diag(model.penalty)
     share = model.penalty * model.coef / s.sum()  # the penalty's score, spread over the rows
     inverse = np.asarray(np.linalg.pinv(information, hermitian=True), dtype=np.float64)
@@ -205,9 +219,14 @@ def coefficient_influence(
         return float(s.sum()) * _leave_cluster_out(
             information, inverse, z, s * weight, scores, codes, n_clusters
         )
-    leverage = weight * np.einsum("ij,ij->i", z @ inverse, z)
+    leverage = _leverage(z, inverse, weight)
     loo = np.where(leverage < 1 - 1e-8, residual / np.maximum(1 - leverage, 1e-8), residual)
     return np.asarray(float(s.sum()) * ((loo[:, None] * z - share) @ inverse))
+
+
+def _leverage(z: FloatArray, inverse: FloatArray, weight: FloatArray) -> FloatArray:
+    """Share of each row's own outcome in its fit, shape (n,)."""
+    return np.asarray(weight * np.einsum("ij,ij->i", z @ inverse, z))
 
 
 def _leave_cluster_out(

@@ -134,8 +134,10 @@ def named_outcome_model(
         steps = _terms()
     if steps is None:
         return learner
-    return WeightedSteps(steps, learner) if weighted else Pipeline(
-        [("steps", steps), ("learner", learner)]
+    return (
+        WeightedSteps(steps, learner)
+        if weighted
+        else Pipeline([("preparation", steps), ("learner", learner)])
     )
 
 

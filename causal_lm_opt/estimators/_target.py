@@ -187,8 +187,8 @@ def _check_one(
             raise ValueError(f"{name}.weight must be non-negative frequencies with a positive sum.")
         if frequency.sum() <= 1 + 1e-6:
             raise ValueError(
-                f"{name}.weight sums to {frequency.sum():.4g}: they are frequencies (a draw of weight "
-                "2 is two draws); for the probabilities of the whole support pass exact=True."
+                f"{name}.weight sums to {frequency.sum():.4g}: they are frequencies (a draw of "
+                "weight 2 is two draws); for probabilities of the whole support pass exact=True."
             )
     logp = _target_columns(sample, name, m, len(positions), names)
     if sample.exact and sample.groups is not None:

@@ -21,6 +21,7 @@ PACKAGE = ROOT / "causal_lm_opt"
 PART_OF = {
     "_cells": "logged",
     "_columns": "logged",
+    "_evaluation": "_evaluate",
     "_parts": "logged",
     "_readers": "logged",
     "comparison": "estimate",
@@ -48,8 +49,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "rewards": USES,
     "lm": USES,
     "plots": USES,
-    "report": USES | {"plots"},
-    "cli": USES | {"plots", "report"},
+    # The command line's own rooms: the estimators run on a log, and the parts of a run.
+    "_evaluate": USES,
+    "_run": USES | {"_evaluate"},
+    "report": USES | {"plots", "_evaluate", "_run"},
+    "cli": USES | {"plots", "report", "_evaluate", "_run"},
     "__main__": {"cli"},
     # Lazy: its imports run on first use.
     "__init__": USES | {"plots", "report"},

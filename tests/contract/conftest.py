@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from causal_lm_opt import IPW, DoublyRobust, OutcomeRegression, TargetSample
+from causal_lm_opt import IPW, DoublyRobust, OutcomeRegression
 
-N_ROWS, N_DRAWS = 90, 40
+N_ROWS, N_DRAWS = 120, 40
 NOUNS = ("parks", "roads", "schools", "taxes", "rivers", "clinics", "trains")
 VERBS = ("build", "mend", "praise", "close", "visit")
 
@@ -82,8 +82,8 @@ def experiment() -> Experiment:
         logging=_density(X[:, 0], 0.0),
         target=np.column_stack([_density(X[:, 0], 0.5), _density(X[:, 0], -0.3)]),
         draws=(
-            rng.normal(size=(N_DRAWS, 3)) + [0.5, 0, 0],
-            rng.normal(size=(N_DRAWS + 7, 3)) - [0.3, 0, 0],
+            rng.normal((0.5, 0, 0), 1, (N_DRAWS, 3)),
+            rng.normal((-0.3, 0, 0), 1, (N_DRAWS + 7, 3)),
         ),
         groups=rng.integers(0, 15, N_ROWS),
         texts=_texts(rng, N_ROWS),
@@ -104,5 +104,24 @@ def figures() -> Callable[[Any], tuple[Any, Any, Any]]:
 
 
 @pytest.fixture
-def target_sample(experiment: Experiment) -> TargetSample:
-    return TargetSample(experiment.draws[0])
+def refit(kind: Any, experiment: Any) -> Callable[..., Any]:
+    """Fit with some arguments replaced."""
+    e = experiment
+
+    def run(settings: dict[str, Any] | None = None, **changes: Any) -> Any:
+        given = {"X": e.X, "y": e.y, **e.arguments(kind), **changes}
+        return kind(**(settings or {})).fit(given.pop("X"), given.pop("y"), **given)
+
+    return run
+
+
+@pytest.fixture
+def robust(experiment: Any) -> Callable[..., Any]:
+    """The same for :class:`DoublyRobust` alone."""
+    e = experiment
+
+    def run(settings: dict[str, Any] | None = None, **changes: Any) -> Any:
+        given = {"X": e.X, "y": e.y, **e.arguments(DoublyRobust), **changes}
+        return DoublyRobust(**(settings or {})).fit(given.pop("X"), given.pop("y"), **given)
+
+    return run

@@ -93,9 +93,7 @@ def test_arguments_are_left_as_they_are(kind, experiment):
 def test_outcome_types(plain, kind, experiment, y_type):
     """The outcomes are whole numbers here, so that every type holds them exactly."""
     e = experiment
-    other = kind().fit(
-        e.X, e.y.astype(y_type), groups=e.groups, **e.arguments(kind, policies=2)
-    )
+    other = kind().fit(e.X, e.y.astype(y_type), groups=e.groups, **e.arguments(kind, policies=2))
     assert_same(other, plain)
 
 
@@ -118,9 +116,7 @@ def test_float32_features_and_integer_features(plain, kind, experiment):
 def test_float32_log_probs_are_used_as_float64(kind, experiment):
     e = experiment
     arguments = e.arguments(kind)
-    short = {
-        k: v.astype(np.float32) if k.startswith("logp") else v for k, v in arguments.items()
-    }
+    short = {k: v.astype(np.float32) if k.startswith("logp") else v for k, v in arguments.items()}
     long = {k: v.astype(np.float64) if k.startswith("logp") else v for k, v in short.items()}
     assert_same(kind().fit(e.X, e.y, **short), kind().fit(e.X, e.y, **long))
 
@@ -268,11 +264,9 @@ def test_text_column_with_covariates(cls, experiment):
     e = experiment
     frame = mixed_frame(pd, e.texts, e.X)
     draws = mixed_frame(pd, e.text_draws, e.draws[0])
-    folds = [(np.flatnonzero(np.arange(90) % 3 != k), np.arange(90)[k::3]) for k in range(3)]
+    folds = [(np.flatnonzero(np.arange(120) % 3 != k), np.arange(120)[k::3]) for k in range(3)]
     settings = {"cv": folds} if cls is DoublyRobust else {"n_bootstrap": 20}
-    est = cls(mixed_model(), **settings).fit(
-        frame, e.y, **{**e.arguments(cls), "X_target": draws}
-    )
+    est = cls(mixed_model(), **settings).fit(frame, e.y, **{**e.arguments(cls), "X_target": draws})
 
     def prediction(train: Any) -> Any:
         words = TfidfVectorizer().fit(e.texts[train])
@@ -284,10 +278,10 @@ def test_text_column_with_covariates(cls, experiment):
         return lambda texts, X: ridge.predict(design(texts, X))
 
     if cls is OutcomeRegression:
-        value = prediction(np.arange(90))(e.text_draws, e.draws[0]).mean()
+        value = prediction(np.arange(120))(e.text_draws, e.draws[0]).mean()
     else:
         w = np.exp(e.target[:, 0] - e.logging)
-        q, plug_in = np.empty(90), 0.0
+        q, plug_in = np.empty(120), 0.0
         for train, test in folds:
             fitted = prediction(train)
             q[test] = fitted(e.texts[test], e.X[test])

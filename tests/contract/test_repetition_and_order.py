@@ -2,7 +2,8 @@
 
 Exact to rounding (1e-9) wherever the learner itself has the property. A bootstrapped forest has
 not: its trees resample rows by position, so that a repeated or a moved row meets other random
-numbers. There the folds must agree, and the figures only to the forest's own noise.
+numbers (and ``min_samples_leaf`` counts rows, not their weights). There the folds must agree, and
+the figures only to the forest's own noise.
 """
 
 from __future__ import annotations
@@ -33,13 +34,19 @@ from causal_lm_opt import (
 )
 
 RTOL = 1e-9
-FREQUENCY = np.resize([1, 0, 3, 2, 1, 1, 0, 5], 90)
-ORDER = np.random.default_rng(5).permutation(90)
+FREQUENCY = np.resize([1, 0, 3, 2, 1, 1, 0, 5], 120)
+ORDER = np.random.default_rng(5).permutation(120)
 MODELS = {
     "default": None,
     "scaled": make_pipeline(StandardScaler(), Ridge(alpha=5.0)),
     "statsmodels": StatsmodelsGLM(),
 }
+#: IPW has no outcome model
+CASES = [pytest.param(IPW, None, id="IPW")] + [
+    pytest.param(cls, model, id=f"{cls.__name__}-{name}")
+    for cls in (OutcomeRegression, DoublyRobust)
+    for name, model in MODELS.items()
+]
 
 
 def assert_same(left: Any, right: Any) -> None:
@@ -66,22 +73,20 @@ def made(kind: Any, model: Any = None, **settings: Any) -> Any:
 # ------------------------------------------------------------------------------ repetition
 @pytest.mark.parametrize("groups", [False, True], ids=["rows", "groups"])
 @pytest.mark.parametrize("policies", [1, 2])
-@pytest.mark.parametrize("model", MODELS)
-def test_weights_mean_repetition(kind, experiment, model, policies, groups):
-    if kind is IPW and model != "default":
-        pytest.skip("IPW has no outcome model")
+@pytest.mark.parametrize("cls, model", CASES)
+def test_weights_mean_repetition(cls, experiment, model, policies, groups):
     e, s = experiment, FREQUENCY
-    repeated = e.rows(np.repeat(np.arange(90), s))
+    repeated = e.rows(np.repeat(np.arange(120), s))
     settings = {"groups": groups, "policies": policies}
-    left = fit(made(kind, MODELS[model]), e, **settings, sample_weight=s)
-    assert_same(left, fit(made(kind, MODELS[model]), repeated, **settings))
+    left = fit(made(cls, model), e, **settings, sample_weight=s)
+    assert_same(left, fit(made(cls, model), repeated, **settings))
 
 
 @pytest.mark.parametrize("weights", ["ht", Clip(3.0), Shrink(10.0), Temper(0.5)], ids=repr)
 @pytest.mark.parametrize("cls", [IPW, DoublyRobust])
 def test_weights_mean_repetition_under_every_weighting(cls, experiment, weights):
     e = experiment
-    repeated = e.rows(np.repeat(np.arange(90), FREQUENCY))
+    repeated = e.rows(np.repeat(np.arange(120), FREQUENCY))
     left = fit(cls(weights=weights), e, sample_weight=FREQUENCY)
     assert_same(left, fit(cls(weights=weights), repeated))
 
@@ -89,7 +94,7 @@ def test_weights_mean_repetition_under_every_weighting(cls, experiment, weights)
 @pytest.mark.parametrize("cls", [IPW, DoublyRobust])
 def test_weights_mean_repetition_under_pareto_smoothing(cls, experiment):
     e = experiment
-    repeated = e.rows(np.repeat(np.arange(90), FREQUENCY))
+    repeated = e.rows(np.repeat(np.arange(120), FREQUENCY))
     left = fit(cls(weights=ParetoSmooth()), e, sample_weight=FREQUENCY)
     right = fit(cls(weights=ParetoSmooth()), repeated)
     assert_allclose(left.value_, right.value_, rtol=RTOL)
@@ -105,14 +110,14 @@ def test_no_log_probs_is_the_repeated_mean(kind, experiment):
 
 
 def test_a_weight_of_one_is_no_weight(kind, experiment):
-    for s in (np.ones(90), np.ones(90, dtype=int), 1):
+    for s in (np.ones(120), np.ones(120, dtype=int), 1):
         assert_same(fit(made(kind), experiment, sample_weight=s), fit(made(kind), experiment))
 
 
 def test_rows_of_weight_zero_are_absent(kind, experiment):
     """Not even a broken fold, group or subgroup label is left of them."""
     e = experiment
-    s = np.where(np.arange(90) < 70, 1, 0)
+    s = np.where(np.arange(120) < 70, 1, 0)
     left = fit(made(kind), e, groups=True, sample_weight=s)
     assert_same(left, fit(made(kind), e.rows(np.arange(70)), groups=True))
     assert left.result_.influence.shape == (70, 2)
@@ -121,7 +126,7 @@ def test_rows_of_weight_zero_are_absent(kind, experiment):
 def test_subgroups_under_weights(experiment):
     e, s = experiment, FREQUENCY
     by = np.where(e.X[:, 1] > 0, "east", "west")
-    again = np.repeat(np.arange(90), s)
+    again = np.repeat(np.arange(120), s)
     left = fit(DoublyRobust(), e, by=by, sample_weight=s).result_by_
     right = fit(DoublyRobust(), e.rows(again), by=by[again]).result_by_
     assert left.names == right.names
@@ -137,20 +142,49 @@ def test_weights_of_draws_mean_repeated_draws(cls, experiment):
     again = np.repeat(np.arange(40), s)
     for labels in (None, groups):
         weighted = TargetSample(e.draws[0], weight=s, groups=labels)
-        repeated = TargetSample(
-            e.draws[0][again], groups=None if labels is None else labels[again]
-        )
+        repeated = TargetSample(e.draws[0][again], groups=None if labels is None else labels[again])
         left = fit(cls(), e, policies=1, X_target=weighted)
         right = fit(cls(), e, policies=1, X_target=repeated)
         assert_allclose(left.value_, right.value_, rtol=RTOL)
         assert_allclose(left.se_, right.se_, rtol=RTOL)
 
 
+@pytest.mark.parametrize("case", ["repetition", "order"])
+@pytest.mark.parametrize("cls", [OutcomeRegression, DoublyRobust])
+def test_shared_prompts(cls, experiment, case):
+    """Draws weighted to the log's prompt frequencies, which repetition and weights both change."""
+    e = experiment
+    prompts = np.resize(np.arange(15), 120)
+    draws = TargetSample(e.draws[0], groups=np.resize(np.arange(15), 40))
+    s = 1 + np.resize([0, 2, 1], 120) if case == "repetition" else np.ones(120, dtype=int)
+    again = np.repeat(np.arange(120), s) if case == "repetition" else ORDER
+    repeated = e.rows(again)
+    left = cls().fit(
+        e.X, e.y, groups=prompts, sample_weight=s, **{**e.arguments(cls), "X_target": draws}
+    )
+    right = cls().fit(
+        repeated.X, repeated.y, groups=prompts[again],
+        **{**repeated.arguments(cls), "X_target": draws},
+    )  # fmt: skip
+    assert_same(left, right)
+
+
+@pytest.mark.parametrize("cls", [OutcomeRegression, DoublyRobust])
+def test_exact_support_in_any_order(cls, experiment):
+    e = experiment
+    p = np.random.default_rng(8).dirichlet(np.ones(40))
+    order = np.random.default_rng(9).permutation(40)
+    whole = TargetSample(e.draws[0], weight=p, exact=True)
+    moved = TargetSample(e.draws[0][order], logp_target=np.log(p[order]), exact=True)
+    left = fit(cls(), e, policies=1, X_target=whole)
+    assert_same(left, fit(cls(), e, policies=1, X_target=moved))
+
+
 @pytest.mark.parametrize("cls", [OutcomeRegression, DoublyRobust])
 def test_fractional_weights_scale_free_value(cls, experiment):
     """The value depends on the ratios of the weights only, with an unpenalised learner."""
     e = experiment
-    s = 0.5 + np.resize([0.25, 1.0, 2.5], 90)
+    s = 0.5 + np.resize([0.25, 1.0, 2.5], 120)
     left = fit(cls(StatsmodelsGLM()), e, sample_weight=s)
     right = fit(cls(StatsmodelsGLM()), e, sample_weight=3 * s)
     assert_allclose(left.value_, right.value_, rtol=1e-8)
@@ -171,16 +205,12 @@ def test_stacking_counts_frequencies_not_distinct_rows(experiment):
 # ------------------------------------------------------------------------------ order
 @pytest.mark.parametrize("weighted", [False, True], ids=["plain", "weighted"])
 @pytest.mark.parametrize("groups", [False, True], ids=["rows", "groups"])
-@pytest.mark.parametrize("model", MODELS)
-def test_row_order_does_not_matter(kind, experiment, model, groups, weighted):
-    if kind is IPW and model != "default":
-        pytest.skip("IPW has no outcome model")
+@pytest.mark.parametrize("cls, model", CASES)
+def test_row_order_does_not_matter(cls, experiment, model, groups, weighted):
     e = experiment
-    s = FREQUENCY if weighted else np.ones(90)
-    left = fit(made(kind, MODELS[model]), e, groups=groups, sample_weight=s)
-    right = fit(
-        made(kind, MODELS[model]), e.rows(ORDER), groups=groups, sample_weight=s[ORDER]
-    )
+    s = FREQUENCY if weighted else np.ones(120)
+    left = fit(made(cls, model), e, groups=groups, sample_weight=s)
+    right = fit(made(cls, model), e.rows(ORDER), groups=groups, sample_weight=s[ORDER])
     assert_same(left, right)
     if not weighted:
         assert_allclose(
@@ -200,7 +230,7 @@ def test_repeated_sample_splits_keep_both_properties(experiment):
     e = experiment
     est = DoublyRobust(n_rep=3)
     left = fit(est, e, sample_weight=FREQUENCY)
-    again = np.repeat(np.arange(90), FREQUENCY)
+    again = np.repeat(np.arange(120), FREQUENCY)
     again = again[np.random.default_rng(0).permutation(again.size)]
     assert_same(left, fit(DoublyRobust(n_rep=3), e.rows(again)))
 
@@ -211,9 +241,9 @@ def test_repeated_sample_splits_keep_both_properties(experiment):
 def test_text_pipeline(experiment, case, groups):
     """Inverse document frequencies count repeated texts too, so weights repeat rows there."""
     e = experiment
-    model = make_pipeline(TfidfVectorizer(), Ridge(tol=1e-13, solver="cholesky"))
-    s = FREQUENCY if case == "repetition" else np.ones(90)
-    again = np.repeat(np.arange(90), s.astype(int)) if case == "repetition" else ORDER
+    model = make_pipeline(TfidfVectorizer(), Ridge(tol=1e-14))
+    s = FREQUENCY if case == "repetition" else np.ones(120)
+    again = np.repeat(np.arange(120), s.astype(int)) if case == "repetition" else ORDER
 
     def run(x: Any, **weights: Any) -> Any:
         return DoublyRobust(model).fit(
@@ -235,7 +265,7 @@ def test_text_pipeline(experiment, case, groups):
 def test_logistic_outcome(experiment):
     e = experiment
     model = LogisticRegression(tol=1e-12, max_iter=10_000)
-    again = np.repeat(np.arange(90), FREQUENCY)
+    again = np.repeat(np.arange(120), FREQUENCY)
     for cls in (OutcomeRegression, DoublyRobust):
         arguments, repeated = e.arguments(cls), e.rows(again).arguments(cls)
         left = cls(model).fit(e.X, e.y > 4, sample_weight=FREQUENCY, **arguments)
@@ -251,12 +281,12 @@ def folds_of(est: Any) -> Any:
 @pytest.mark.parametrize("case", ["repetition", "order"])
 def test_forest_keeps_its_folds(experiment, case):
     e = experiment
-    forest = RandomForestRegressor(30, random_state=0, min_samples_leaf=5)
-    s = FREQUENCY if case == "repetition" else np.ones(90, dtype=int)
-    again = np.repeat(np.arange(90), s) if case == "repetition" else ORDER
+    forest = RandomForestRegressor(60, random_state=0, max_depth=3)
+    s = FREQUENCY if case == "repetition" else np.ones(120, dtype=int)
+    again = np.repeat(np.arange(120), s) if case == "repetition" else ORDER
     left = fit(DoublyRobust(forest, cv=4), e, sample_weight=s)
     right = fit(DoublyRobust(forest, cv=4), e.rows(again))
-    kept = np.full(90, -1)
+    kept = np.full(120, -1)
     kept[np.flatnonzero(s > 0)] = folds_of(left)
     assert_array_equal(kept[again], folds_of(right))
     assert np.abs(left.value_ - right.value_).max() < left.se_.min()
@@ -267,8 +297,8 @@ def test_forest_without_resampling_is_exact(experiment, case):
     """Grown to pure leaves on all rows and features nothing random is left but ties."""
     e = experiment
     forest = RandomForestRegressor(3, bootstrap=False, max_features=None, random_state=0)
-    s = FREQUENCY if case == "repetition" else np.ones(90, dtype=int)
-    again = np.repeat(np.arange(90), s) if case == "repetition" else ORDER
+    s = FREQUENCY if case == "repetition" else np.ones(120, dtype=int)
+    again = np.repeat(np.arange(120), s) if case == "repetition" else ORDER
     left = fit(DoublyRobust(forest, cv=3), e, sample_weight=s)
     assert_same(left, fit(DoublyRobust(forest, cv=3), e.rows(again)))
 
@@ -297,12 +327,12 @@ def test_permuted_policies_give_permuted_values(cls, experiment, order, shift):
 
 
 @settings(max_examples=15)
-@given(s=st.lists(st.integers(0, 4), min_size=90, max_size=90), seed=st.integers(0, 99))
+@given(s=st.lists(st.integers(0, 4), min_size=120, max_size=120), seed=st.integers(0, 99))
 @pytest.mark.parametrize("cls", [IPW, OutcomeRegression, DoublyRobust])
 def test_any_weights_mean_repetition_in_any_order(cls, experiment, s, seed):
     e = experiment
     s = np.array(s)
     s[:30] += 1  # enough rows to fit on
-    again = np.repeat(np.arange(90), s)
+    again = np.repeat(np.arange(120), s)
     again = again[np.random.default_rng(seed).permutation(again.size)]
     assert_same(fit(cls(), e, sample_weight=s), fit(cls(), e.rows(again)))

@@ -104,9 +104,7 @@ def test_policy_gradient_of_hajek_in_closed_form() -> None:
     np.testing.assert_allclose(
         gradient(logp, logging, y, Hajek()), share * (y - share @ y), atol=1e-12
     )
-    np.testing.assert_allclose(
-        gradient(logp, logging, y, HorvitzThompson()), w * y / N, atol=1e-12
-    )
+    np.testing.assert_allclose(gradient(logp, logging, y, HorvitzThompson()), w * y / N, atol=1e-12)
 
 
 @pytest.mark.parametrize("weighting", WEIGHTINGS, ids=lambda w: w.label)

@@ -59,7 +59,7 @@ def test_sign_against_arviz_on_a_skewed_tail() -> None:
     [
         np.zeros(1000),
         np.r_[np.zeros(500), np.ones(500)],
-        np.r_[np.zeros(910), np.full(45, 1.0), np.full(45, 2.0)],  # two distinct weights in the tail
+        np.r_[np.zeros(910), np.full(45, 1.0), np.full(45, 2.0)],  # two distinct weights
         np.log(np.r_[np.full(996, 0.5), 1.0, 2.0, 3.0, 4.0]),
         np.full(1000, -np.inf),
         np.zeros(1),

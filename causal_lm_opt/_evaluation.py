@@ -1,0 +1,214 @@
+"""What an evaluation is asked and what it finds: plain records without arithmetic."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from causal_lm_opt.estimators import TargetSample
+
+__all__ = [
+    "ESTIMATORS",
+    "LABELS",
+    "LOGGING",
+    "MEAN",
+    "Contrast",
+    "Evaluation",
+    "Part",
+    "Row",
+    "Settings",
+    "Study",
+    "Table",
+]
+
+LOGGING = "logging policy"
+MEAN = "mean"
+#: Estimators by their short names, in the order of tables.
+ESTIMATORS = {
+    "ht": "Horvitz-Thompson",
+    "hajek": "Hajek",
+    "or": "outcome regression",
+    "dr": "doubly robust",
+}
+LABELS = {MEAN: "sample mean", **ESTIMATORS}
+
+
+# ------------------------------------------------------------------------------ what is asked
+@dataclass(frozen=True)
+class Settings:
+    """How to evaluate.
+
+    Attributes
+    ----------
+    estimators : tuple of str, optional
+        Keys of ``ESTIMATORS``; by default all that the inputs identify.
+    cv, n_bootstrap, seed : int
+        Folds, bootstrap replicates (where outcome regression needs them), seed.
+    level : float
+        Confidence level.
+    reference : str, optional
+        Policy that contrasts are taken with; by default the logging policy.
+    """
+
+    estimators: tuple[str, ...] | None = None
+    cv: int = 5
+    level: float = 0.95
+    seed: int = 0
+    n_bootstrap: int = 200
+    reference: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Study:
+    """A log with its target policies, ready for ``fit``.
+
+    Attributes
+    ----------
+    X : sequence of n texts, or DataFrame (n, d)
+        What the outcome model reads.
+    outcome : array, shape (n,)
+    fit_params : mapping
+        ``logp_target``, ``logp_logging``, ``groups``, ``sample_weight``, ``by``; absent ones left
+        out.
+    targets : mapping policy -> TargetSample, optional
+    model : outcome model, optional
+    unit : str
+        Name of the outcome.
+    truth : mapping policy -> float
+        True values, where they are known.
+    """
+
+    X: Any
+    outcome: npt.NDArray[np.float64]
+    fit_params: Mapping[str, Any]
+    targets: Mapping[str, TargetSample] | None = None
+    model: Any = None
+    unit: str = "outcome"
+    truth: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def policies(self) -> tuple[str, ...]:
+        """Names of the target policies."""
+        given = self.fit_params.get("logp_target")
+        if given is None:
+            return tuple(self.targets or ())
+        return tuple(str(name) for name in given)
+
+    def params(self, *names: str) -> dict[str, Any]:
+        """Those of the named fit parameters that there are."""
+        return {name: self.fit_params[name] for name in names if name in self.fit_params}
+
+
+# ------------------------------------------------------------------------------ what comes back
+@dataclass(frozen=True)
+class Row:
+    """One value with its interval and verdict; a subgroup's ``policy`` carries its label."""
+
+    policy: str
+    estimator: str
+    value: float
+    se: float
+    lower: float
+    upper: float
+    verdict: str
+    reasons: tuple[str, ...]
+    figures: Mapping[str, Any]
+    truth: float | None = None
+    subgroup: bool = False
+
+    @property
+    def label(self) -> str:
+        """The estimator in words."""
+        return LABELS[self.estimator]
+
+    @property
+    def covers(self) -> bool | None:
+        """Whether the interval holds the truth; ``None`` where the truth is not known."""
+        return None if self.truth is None else self.lower <= self.truth <= self.upper
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """Difference of two policies' values, with pointwise interval and simultaneous band."""
+
+    policy: str
+    reference: str
+    estimator: str
+    value: float
+    se: float
+    lower: float
+    upper: float
+    band_lower: float
+    band_upper: float
+    verdict: str
+
+    @property
+    def label(self) -> str:
+        """The estimator in words."""
+        return LABELS[self.estimator]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A further table of a report: column names and rows of cells."""
+
+    title: str
+    text: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Any, ...], ...]
+
+
+@dataclass(frozen=True)
+class Part:
+    """All estimates on one log.
+
+    Attributes
+    ----------
+    key, title, text : str
+    unit : str
+        Name of the outcome.
+    rows, contrasts : tuples
+    left_out : tuple of (estimator key, reason)
+    notes : tuple of str
+    counts : mapping
+    """
+
+    key: str
+    title: str
+    text: str
+    unit: str
+    rows: tuple[Row, ...]
+    contrasts: tuple[Contrast, ...]
+    left_out: tuple[tuple[str, str], ...]
+    notes: tuple[str, ...]
+    counts: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a run of the command line found.
+
+    Attributes
+    ----------
+    title : str
+    question : str
+    parts : tuple of Part
+    tables : tuple of Table
+    notes, warnings : tuples of str
+    level : float
+    provenance : mapping
+        JSON-safe: command, arguments, seed, inputs, versions.
+    """
+
+    title: str
+    question: str
+    parts: tuple[Part, ...]
+    level: float
+    tables: tuple[Table, ...] = ()
+    notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    provenance: Mapping[str, Any] = field(default_factory=dict)

@@ -1,0 +1,234 @@
+"""Reading a file of draws: each policy's texts, or its exact support."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from causal_lm_opt._cells import (
+    Place,
+    check_finite,
+    check_log_probs,
+    check_weights,
+    did_you_mean,
+    to_labels,
+    to_numbers,
+    to_strings,
+)
+from causal_lm_opt._columns import Chunk, Columns, check_present
+from causal_lm_opt._readers import (
+    CHUNK_ROWS,
+    check_file,
+    csv_chunks,
+    default_delimiter,
+    format_of,
+    json_chunks,
+    parquet_chunks,
+)
+from causal_lm_opt.estimators import TargetSample
+from causal_lm_opt.exceptions import DataError
+
+__all__ = ["DrawsFile", "read_draws"]
+
+#: Optional columns with numbers, and whether a log-probability of -inf is possible there.
+NUMBERS = {"weight": None, "prob": None, "logp_target": True, "logp_sampling": False,
+           "logp_logging": True}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class DrawsFile:
+    """What to read of a file of draws.
+
+    Attributes
+    ----------
+    text : str, optional
+        Column of texts; ``None`` where the outcome model reads features only.
+    features : tuple of str
+        Numeric columns that the outcome model reads.
+    group, by : str
+        Columns of clusters and subgroups, read where they are there.
+    exact : bool
+        The file lists each policy's exact support.
+    """
+
+    text: str | None = "text"
+    features: tuple[str, ...] = ()
+    group: str = "group"
+    by: str | None = None
+    exact: bool = False
+
+
+@dataclass(frozen=True)
+class _Named:
+    """Columns to read by the part they play (what the chunk readers ask of ``Columns``)."""
+
+    parts: Mapping[str, str]
+
+    def wanted(self) -> dict[str, str]:
+        return dict(self.parts)
+
+    def names(self) -> list[str]:
+        return list(dict.fromkeys(self.parts.values()))
+
+
+def read_draws(path: str | Path, spec: DrawsFile) -> dict[str, TargetSample]:
+    """Draws or support of each policy, in the file's order of policies.
+
+    Parameters
+    ----------
+    path : str or Path
+        A CSV, TSV, JSON-lines or Parquet file with a column ``policy``, the text and features, and
+        any of ``weight``, ``prob``, ``logp_target``, ``logp_sampling``, ``logp_logging``, a group
+        and a subgroup.
+    spec : DrawsFile
+
+    Returns
+    -------
+    dict policy -> TargetSample
+
+    Raises
+    ------
+    DataError
+        If the file cannot be read, lacks a column, or a cell fails a check; names file, row and
+        column.
+    """
+    file = check_file(path)
+    header = column_names(file)
+    parts = _parts(header, spec, file)
+    columns = cast(Columns, _Named(parts))
+    cells: dict[str, list[Any]] = {name: [] for name in columns.names()}
+    lines: list[int] = []
+    for chunk in _chunks(file, columns):
+        for name, values in cells.items():
+            values.extend(list(chunk.cells[name]))
+        lines.extend([] if chunk.lines is None else list(chunk.lines))
+    place = Place(str(file), lines or None)
+    if not cells[parts["policy"]]:
+        raise DataError(f"{file}: has no data rows")
+    policies = np.array(to_labels(cells[parts["policy"]], place, parts["policy"]), dtype=object)
+    found = _converted(cells, parts, place)
+    return {
+        name: _sample(found, np.flatnonzero(policies == name), spec)
+        for name in dict.fromkeys(policies.tolist())
+    }
+
+
+def column_names(file: Path) -> list[str]:
+    """Names of a file's columns, from its header, first record or schema."""
+    kind = format_of(file)
+    if kind == "parquet":
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        try:
+            return [str(name) for name in pq.read_schema(file).names]
+        except (pa.ArrowException, OSError) as error:
+            raise DataError(f"{file}: cannot be read ({str(error).splitlines()[0]})") from error
+    try:
+        packed = file.read_bytes()[:2] == b"\x1f\x8b"
+        with (
+            cast(Any, gzip.open if packed else open)(file, "rb") as raw,
+            io.TextIOWrapper(raw, encoding="utf-8-sig", newline="") as stream,
+        ):
+            if kind == "csv":
+                rows = csv.reader(stream, delimiter=default_delimiter(file))
+                return next((row for row in rows if row), [])
+            first = json.loads(next((line for line in stream if line.strip()), "{}"))
+    except (UnicodeDecodeError, csv.Error, ValueError, EOFError, OSError) as error:
+        raise DataError(f"{file}: cannot be read ({error})") from error
+    return list(first) if isinstance(first, dict) else []
+
+
+def _parts(header: Sequence[str], spec: DrawsFile, file: Path) -> dict[str, str]:
+    """Columns by the part they play: those required, and the optional ones that are there."""
+    parts = {"policy": "policy"}
+    if spec.text is not None:
+        # The log's own name of the column is as good as "text".
+        parts["text"] = spec.text if spec.text in header else "text"
+    parts |= {f"feature {name}": name for name in spec.features}
+    check_present(header, parts, str(file))
+    parts |= {name: name for name in NUMBERS if name in header}
+    group = spec.group if spec.group in header else "group"
+    if group in header:
+        parts["group"] = group
+    if spec.by is not None and spec.by in header:
+        parts["by"] = spec.by
+    if spec.exact:
+        parts.pop("weight", None)
+        if "prob" not in parts and "logp_target" not in parts:
+            raise DataError(
+                f"{file}: the exact support needs a column 'prob' or 'logp_target'"
+                f"{did_you_mean('prob', header)}"
+            )
+    elif "prob" in parts:
+        raise DataError(
+            f"{file}: has a column 'prob': say --support if the file lists each policy's exact "
+            "support, or name the column 'weight' if it holds frequencies of draws"
+        )
+    return parts
+
+
+def _chunks(file: Path, columns: Columns) -> Iterator[Chunk]:
+    kind = format_of(file)
+    if kind == "csv":
+        return csv_chunks(file, columns, CHUNK_ROWS, default_delimiter(file))
+    read = parquet_chunks if kind == "parquet" else json_chunks
+    return read(file, columns, CHUNK_ROWS)
+
+
+def _converted(
+    cells: Mapping[str, list[Any]], parts: Mapping[str, str], place: Place
+) -> dict[str, Any]:
+    """Checked values (m,) by the part they play."""
+    found: dict[str, Any] = {}
+    for part, column in parts.items():
+        if part == "text":
+            found[part] = to_strings(cells[column], place, column, allow_empty=False)
+        elif part in ("group", "by"):
+            found[part] = np.array(to_labels(cells[column], place, column), dtype=object)
+        elif part != "policy":
+            found[part] = _numbers(cells[column], part, place, column)
+    return found
+
+
+def _numbers(cells: list[Any], part: str, place: Place, column: str) -> NDArray[np.float64]:
+    values = to_numbers(cells, place, column)
+    impossible = NUMBERS.get(part)
+    if impossible is not None:
+        check_log_probs(values, place, column, allow_impossible=impossible)
+    elif part in ("weight", "prob"):
+        check_weights(values, place, column)
+    else:
+        check_finite(values, place, column)
+    return values
+
+
+def _sample(found: Mapping[str, Any], rows: NDArray[np.intp], spec: DrawsFile) -> TargetSample:
+    """One policy's rows."""
+
+    def pick(part: str) -> Any:
+        return found[part][rows] if part in found else None
+
+    texts = None if "text" not in found else [found["text"][i] for i in rows]
+    X: Any = texts
+    if spec.features:
+        X = pd.DataFrame({name: found[f"feature {name}"][rows] for name in spec.features})
+        if texts is not None:
+            X.insert(0, "text", texts)
+    logp = pick("logp_target")
+    weight = pick("prob") if spec.exact and logp is None else pick("weight")
+    return TargetSample(
+        X, weight=weight, groups=pick("group"), logp_target=logp,
+        logp_sampling=pick("logp_sampling"), logp_logging=pick("logp_logging"), by=pick("by"),
+        exact=spec.exact,
+    )  # fmt: skip

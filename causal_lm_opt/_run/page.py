@@ -1,0 +1,131 @@
+"""The shell of a report: one page that needs nothing from outside and runs no script."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+
+__all__ = ["Chapter", "bullets", "page", "paragraph", "table"]
+
+POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+
+STYLE = """
+:root{--ink:#1b1f24;--soft:#57606a;--paper:#fff;--band:#f5f7f9;--line:#d5dae0;
+--ok:#00618f;--careful:#8a5a00;--no:#a5342c;--truth:#0a7a5c;color-scheme:light dark}
+@media (prefers-color-scheme:dark){:root{--ink:#e8eaed;--soft:#a5adb8;--paper:#15181c;
+--band:#1e2329;--line:#3a414a;--ok:#6cc1ee;--careful:#f0b454;--no:#ff9a8d;--truth:#5fd3b0}}
+*,::before{box-sizing:border-box}
+body{margin:0;background:var(--paper);color:var(--ink);font:16px/1.55 system-ui,-apple-system,
+"Segoe UI",Roboto,"Helvetica Neue",Arial,sans-serif;overflow-wrap:break-word}
+main{max-width:58rem;margin:0 auto;padding:1.5rem 1.25rem 4rem}
+h1{font-size:1.7rem;line-height:1.2;margin:.4rem 0 .8rem}
+h2{font-size:1.25rem;margin:2.4rem 0 .6rem;padding-top:1rem;border-top:1px solid var(--line)}
+h3{font-size:1.02rem;margin:1.6rem 0 .4rem}
+p,ul{margin:.5rem 0}ul{padding-left:1.2rem}li{margin:.25rem 0}
+.soft,figcaption,footer{color:var(--soft);font-size:.9rem}
+.ask{font-size:1.1rem}.answers li{margin:.5rem 0}
+.scroll{overflow-x:auto;margin:.7rem 0}
+table{border-collapse:collapse;font-size:.87rem;font-variant-numeric:tabular-nums;width:100%}
+caption{text-align:left;color:var(--soft);padding-bottom:.4rem}
+th,td{padding:.32rem .6rem .32rem 0;text-align:left;vertical-align:top;
+border-bottom:1px solid var(--line)}
+thead th{border-bottom:2px solid var(--soft);white-space:nowrap}
+tbody th{font-weight:600;max-width:22rem;min-width:6rem}
+.n{text-align:right;white-space:nowrap}.w{white-space:nowrap}
+.v{white-space:nowrap;font-weight:600}
+.v::before{content:"";display:inline-block;width:.68em;height:.68em;margin-right:.45em}
+.ok{--c:var(--ok)}.careful{--c:var(--careful)}.no{--c:var(--no)}
+.v.ok,.v.careful,.v.no{color:var(--c)}
+.v.ok::before{background:var(--c);border-radius:50%}
+.v.careful::before{border:2px solid var(--c);transform:rotate(45deg) scale(.85)}
+.v.no::before{content:"\\00d7";width:auto;height:auto;margin-right:.3em;font-weight:700}
+figure{margin:1rem 0;background:var(--band);border-radius:8px;padding:1rem .9rem}
+svg.forest{display:block;width:100%;max-width:680px;height:auto;margin:0 auto;font-size:13px}
+.forest text{fill:var(--ink)}.forest .how,.forest .tick,.forest .unit{fill:var(--soft)}
+.forest .who{font-weight:600;paint-order:stroke;stroke:var(--band);stroke-width:5px}
+.forest .grid{stroke:var(--line);fill:none}.forest .axis{stroke:var(--soft);fill:none}
+.forest .mean{stroke:var(--soft);stroke-dasharray:4 4;fill:none}
+.forest .bar{stroke:var(--c);stroke-width:2;fill:none}
+.forest .dot{fill:var(--c);stroke:var(--c);stroke-width:2}
+.forest .careful .dot{fill:var(--band)}
+.forest .truth{stroke:var(--truth);stroke-width:3;fill:none}
+.key span{margin-right:1rem;white-space:nowrap}
+details{margin:1rem 0;border:1px solid var(--line);border-radius:8px;padding:.5rem .9rem}
+summary{cursor:pointer;font-weight:600}
+code{font-size:.86rem;overflow-wrap:anywhere}
+@media print{details{border:0;padding:0}}
+"""
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """A chapter of a report: its heading and its HTML (already escaped)."""
+
+    title: str
+    body: str
+
+
+def page(title: str, lead: str, chapters: Sequence[Chapter], footer: str) -> str:
+    """A whole HTML page; ``lead`` and bodies are HTML, titles and footer plain text."""
+    inner = "".join(f"<section><h2>{escape(c.title)}</h2>{c.body}</section>" for c in chapters)
+    return (
+        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
+        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{escape(title)}</title><style>{STYLE}</style></head>\n"
+        f"<body><main><h1>{escape(title)}</h1>{lead}{inner}\n"
+        f"<footer><p>{escape(footer)}</p></footer></main></body></html>\n"
+    )
+
+
+def paragraph(text: str, kind: str = "") -> str:
+    """A paragraph of plain text."""
+    return f"<p{_class(kind)}>{escape(text)}</p>"
+
+
+def bullets(items: Sequence[str], kind: str = "") -> str:
+    """A list of plain texts; empty for none."""
+    if not items:
+        return ""
+    return f"<ul{_class(kind)}>" + "".join(f"<li>{escape(i)}</li>" for i in items) + "</ul>"
+
+
+def table(
+    caption: str,
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    kinds: Sequence[str],
+) -> str:
+    """A table of ready HTML cells; ``kinds`` are the columns' classes, the first one a row header.
+
+    Parameters
+    ----------
+    caption : str
+        Plain text.
+    columns : sequence of C str
+        Plain text.
+    rows : sequence of sequence of C str
+        HTML.
+    kinds : sequence of C str
+        ``"n"`` for numbers, ``"w"`` to forbid wrapping, or empty.
+    """
+    head = "".join(
+        f'<th scope="col"{_class(k)}>{escape(c)}</th>' for c, k in zip(columns, kinds, strict=True)
+    )
+    body = "".join(
+        "<tr>"
+        + f'<th scope="row">{row[0]}</th>'
+        + "".join(f"<td{_class(k)}>{cell}</td>" for cell, k in zip(row[1:], kinds[1:], strict=True))
+        + "</tr>"
+        for row in rows
+    )
+    said = f"<caption>{escape(caption)}</caption>" if caption else ""
+    return (
+        '<div class="scroll" role="region" tabindex="0" aria-label="table"><table>'
+        f"{said}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+    )
+
+
+def _class(kind: str) -> str:
+    return f' class="{kind}"' if kind else ""

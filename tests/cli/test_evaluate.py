@@ -1,0 +1,325 @@
+"""``evaluate`` gives what the estimators give."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from causal_lm_opt import IPW, DoublyRobust, LoggedData, OutcomeRegression, TargetSample
+from causal_lm_opt.estimators._named_models import named_outcome_model
+
+from .conftest import MEANS, TARGETS, TEXTS, Files, Run, make_draws, make_log
+
+ALL = ["Horvitz-Thompson", "Hajek", "outcome regression", "doubly robust"]
+
+
+def estimates(folder: Path) -> pd.DataFrame:
+    return pd.read_csv(folder / "estimates.csv").set_index(["policy", "estimator"])
+
+
+def facts(folder: Path) -> dict[str, Any]:
+    def refuse(name: str) -> None:
+        raise AssertionError(f"{name} is not JSON")
+
+    text = (folder / "diagnostics.json").read_text(encoding="utf-8")
+    found: dict[str, Any] = json.loads(text, parse_constant=refuse)
+    return found
+
+
+def test_the_log_alone_gives_the_mean_outcome(files: Files, run: Run) -> None:
+    result = run(["evaluate", str(files.log), "--outcome", "y", *files.out()])
+    assert result.exit_code == 0, result.output
+    table = estimates(files.folder / "out")
+    assert list(table.index) == [("logging policy", "sample mean")]
+    assert table["value"].iloc[0] == pytest.approx(make_log()["y"].mean(), abs=1e-12)
+    assert pd.read_csv(files.folder / "out/contrasts.csv").empty
+
+
+def test_every_estimator_equals_a_direct_call(files: Files, run: Run) -> None:
+    result = run([*files.evaluate, "--draws", str(files.draws), *files.out()])
+    assert result.exit_code == 0, result.output
+    table = estimates(files.folder / "out")
+
+    log = LoggedData.from_csv(
+        files.log, text="text", outcome="y", logp_logging="lp",
+        logp_target={name: f"lp_{name}" for name in TARGETS},
+    )  # fmt: skip
+    draws = {
+        str(name): TargetSample(
+            part["text"].tolist(), logp_target=part["logp_target"],
+            logp_logging=part["logp_logging"],
+        )
+        for name, part in pd.read_csv(files.draws).groupby("policy")
+    }  # fmt: skip
+    model = named_outcome_model("tfidf-ridge")
+    params = log.fit_params()
+    direct = {
+        "Horvitz-Thompson": IPW("ht"),
+        "Hajek": IPW(),
+        "outcome regression": OutcomeRegression(model),
+        "doubly robust": DoublyRobust(model),
+    }
+    for label, estimator in direct.items():
+        frame = estimator.fit(log.X, log.outcome, X_target=draws, **params).result_.to_frame()
+        ours = table.xs(label, level="estimator").loc[list(TARGETS)]
+        for column in ("value", "se", "ci_lower", "ci_upper"):
+            np.testing.assert_allclose(ours[column], frame[column], rtol=1e-9, err_msg=label)
+        assert ours["verdict"].tolist() == frame["verdict"].tolist()
+
+
+def test_values_lie_near_the_truth(files: Files, run: Run) -> None:
+    run([*files.evaluate, "--draws", str(files.draws), *files.out()])
+    table = estimates(files.folder / "out")
+    for name, p in TARGETS.items():
+        for label in ("Hajek", "doubly robust"):
+            row = table.loc[(name, label)]
+            assert abs(row["value"] - float(p @ MEANS)) < 3.5 * row["se"]
+
+
+def test_no_value_is_printed_without_interval_and_verdict(files: Files, run: Run) -> None:
+    result = run([*files.evaluate, "--draws", str(files.draws), *files.out()])
+    lines = result.stdout.splitlines()
+    assert lines[0].split() == "policy estimator value std err 95% interval verdict".split()
+    rows = lines[2 : lines.index("")]
+    assert len(rows) == 1 + 2 * len(ALL)
+    for row in rows:
+        assert " to " in row
+        assert row.endswith(("trustworthy", "caution", "do not use"))
+    assert "No diagnostic sees" in result.stdout
+    assert str(files.folder / "out") in result.stdout
+
+
+def test_quiet_prints_nothing(files: Files, run: Run) -> None:
+    result = run([*files.evaluate, *files.out(), "--quiet"])
+    assert (result.exit_code, result.output) == (0, "")
+    assert (files.folder / "out/report.html").is_file()
+
+
+def test_what_cannot_be_identified_is_left_out_with_a_reason(files: Files, run: Run) -> None:
+    result = run([*files.evaluate, *files.out()])
+    assert result.exit_code == 0, result.output
+    assert "Left out" in result.stdout
+    (part,) = facts(files.folder / "out")["parts"]
+    assert {x["estimator"] for x in part["left_out"]} == {"outcome regression", "doubly robust"}
+    assert all("draws" in x["reason"] for x in part["left_out"])
+
+
+def test_draws_alone_give_outcome_regression(files: Files, run: Run) -> None:
+    log = ["evaluate", str(files.log), "--outcome", "y", "--draws", str(files.draws)]
+    result = run([*log, *files.out()])
+    assert result.exit_code == 0, result.output
+    labels = {label for _, label in estimates(files.folder / "out").index}
+    assert labels == {"sample mean", "outcome regression"}
+
+
+def test_exact_support(files: Files, run: Run) -> None:
+    support = ["--draws", str(files.support), "--support"]
+    result = run([*files.evaluate, *support, *files.out(), "--estimator", "dr"])
+    assert result.exit_code == 0, result.output
+    log = make_log()
+    fitted = DoublyRobust(named_outcome_model("tfidf-ridge")).fit(
+        log["text"].tolist(), log["y"], logp_logging=log["lp"], logp_target=log["lp_warm"],
+        X_target=TargetSample(TEXTS, weight=TARGETS["warm"], exact=True),
+    )  # fmt: skip
+    row = estimates(files.folder / "out").loc[("warm", "doubly robust")]
+    assert row["value"] == pytest.approx(fitted.value_, rel=1e-9)
+    assert row["se"] == pytest.approx(fitted.se_, rel=1e-9)
+
+
+def test_draws_of_a_sampling_policy(files: Files, run: Run) -> None:
+    draws = make_draws()
+    draws["logp_sampling"] = draws["logp_target"]
+    draws.to_csv(files.draws, index=False)
+    result = run([*files.evaluate, "--draws", str(files.draws), *files.out()])
+    assert result.exit_code == 0, result.output
+
+
+@pytest.mark.parametrize("model", ["ridge", "linear", "forest"])
+def test_features_in_place_of_the_text(files: Files, run: Run, model: str) -> None:
+    make_draws().drop(columns="text").to_csv(files.draws, index=False)
+    options = ["--draws", str(files.draws), "--feature", "kind", "--feature", "length"]
+    chosen = ["--outcome-model", model, "--estimator", "dr", "--cv", "3"]
+    result = run([*files.evaluate, *options, *chosen, *files.out()])
+    assert result.exit_code == 0, result.output
+    if model == "linear":
+        log, draws = make_log(), make_draws().query("policy == 'warm'")
+        fitted = DoublyRobust(named_outcome_model("linear", features=["kind", "length"]), cv=3).fit(
+            log[["kind", "length"]], log["y"], logp_logging=log["lp"],
+            logp_target=log["lp_warm"], X_target=draws[["kind", "length"]],
+        )  # fmt: skip
+        row = estimates(files.folder / "out").loc[("warm", "doubly robust")]
+        assert row["value"] == pytest.approx(fitted.value_, rel=1e-6)
+
+
+def test_text_and_features_together(files: Files, run: Run) -> None:
+    options = ["--draws", str(files.draws), "--feature", "length", "--estimator", "dr"]
+    result = run([*files.evaluate, *options, *files.out()])
+    assert result.exit_code == 0, result.output
+
+
+def test_logistic_model_of_a_binary_outcome(files: Files, run: Run) -> None:
+    log = make_log()
+    log["y"] = (log["y"] > 2).astype(int)
+    log.to_csv(files.log, index=False)
+    options = ["--draws", str(files.draws), "--outcome-model", "logistic"]
+    result = run([*files.evaluate, *options, *files.out()])
+    assert result.exit_code == 0, result.output
+    assert estimates(files.folder / "out")["value"].between(0, 1).all()
+
+
+def test_clicks_of_impressions(files: Files, run: Run) -> None:
+    rng = np.random.default_rng(2)
+    impressions = rng.integers(200, 400, len(TEXTS) * 8)
+    frame = pd.DataFrame({"text": TEXTS * 8, "lp": np.tile(np.log(LOGGING_EVEN), 8)})
+    frame["views"] = impressions
+    frame["clicks"] = rng.binomial(impressions, np.tile(MEANS / 10, 8))
+    frame["lp_warm"] = np.tile(np.log(TARGETS["warm"]), 8)
+    frame.to_csv(files.log, index=False)
+    draws = make_draws().query("policy == 'warm'")
+    draws.to_csv(files.draws, index=False)
+    arguments = ["evaluate", str(files.log), "--clicks", "clicks", "--impressions", "views"]
+    arguments += ["--logp-logging", "lp", "--policy", "warm=lp_warm"]
+    arguments += ["--draws", str(files.draws), *files.out()]
+    result = run(arguments)
+    assert result.exit_code == 0, result.output
+    table = estimates(files.folder / "out")
+    mean = frame["clicks"].sum() / frame["views"].sum()
+    assert table.loc[("logging policy", "sample mean"), "value"] == pytest.approx(mean)
+    assert table["value"].between(0, 1).all()
+    assert "clicks per views" in (files.folder / "out/report.html").read_text(encoding="utf-8")
+
+
+LOGGING_EVEN = np.full(len(TEXTS), 1 / len(TEXTS))
+
+
+def test_groups_weights_and_subgroups(files: Files, run: Run) -> None:
+    log = make_log()
+    log["copies"] = np.where(np.arange(len(log)) % 3 == 0, 2, 1)
+    log.to_csv(files.log, index=False)
+    options = ["--group", "reader", "--weight", "copies", "--by", "town"]
+    options += ["--draws", str(files.draws)]
+    result = run([*files.evaluate, *options, *files.out()])
+    assert result.exit_code == 0, result.output
+    table = estimates(files.folder / "out")
+    south = log[log["town"] == "south"]
+    mean = np.average(south["y"], weights=south["copies"])
+    row = table.loc[("logging policy | south", "sample mean")]
+    assert row["value"] == pytest.approx(mean)
+    assert ("warm | north", "doubly robust") in table.index
+    # Without the subgroup of every draw, a model's values by subgroup would all be the same.
+    left_out = facts(files.folder / "out")["parts"][0]["left_out"]
+    assert [x["estimator"] for x in left_out] == ["outcome regression"]
+
+
+def test_contrasts_share_rows_with_the_logging_policy(files: Files, run: Run) -> None:
+    run([*files.evaluate, *files.out()])
+    contrasts = pd.read_csv(files.folder / "out/contrasts.csv")
+    log = make_log()
+    target = IPW().fit(
+        log["text"].tolist(), log["y"], logp_logging=log["lp"], logp_target=log["lp_warm"]
+    )
+    mean = IPW().fit(log["text"].tolist(), log["y"])
+    difference = target.result_ - mean.result_
+    row = contrasts.query("policy == 'warm' and estimator == 'Hajek'").iloc[0]
+    assert row["reference"] == "logging policy"
+    assert row["difference"] == pytest.approx(difference.value)
+    assert row["se"] == pytest.approx(difference.se)
+    assert row["band_lower"] < row["ci_lower"] < row["ci_upper"] < row["band_upper"]
+
+
+def test_contrasts_with_another_policy(files: Files, run: Run) -> None:
+    result = run([*files.evaluate, *files.out(), "--reference", "brief"])
+    assert result.exit_code == 0, result.output
+    contrasts = pd.read_csv(files.folder / "out/contrasts.csv")
+    assert set(contrasts["reference"]) == {"brief"}
+    assert set(contrasts["policy"]) == {"warm", "logging policy"}
+    table = estimates(files.folder / "out")["value"]
+    row = contrasts.query("policy == 'warm' and estimator == 'Hajek'").iloc[0]
+    expected = table[("warm", "Hajek")] - table[("brief", "Hajek")]
+    assert row["difference"] == pytest.approx(expected)
+
+
+def test_level_and_seed(files: Files, run: Run) -> None:
+    run([*files.evaluate, *files.out("a")])
+    run([*files.evaluate, *files.out("b"), "--level", "0.5"])
+    a, b = estimates(files.folder / "a"), estimates(files.folder / "b")
+    assert set(b["level"]) == {0.5}
+    ratio = (b["ci_upper"] - b["ci_lower"]) / (a["ci_upper"] - a["ci_lower"])
+    np.testing.assert_allclose(ratio, 0.6744898 / 1.9599640, rtol=1e-6)
+
+
+def test_rerun_gives_the_same_bytes(files: Files, run: Run) -> None:
+    arguments = [*files.evaluate, "--draws", str(files.draws), *files.out()]
+    run(arguments)
+    first = {p.name: p.read_bytes() for p in (files.folder / "out").iterdir()}
+    run([*arguments, "--overwrite"])
+    second = {p.name: p.read_bytes() for p in (files.folder / "out").iterdir()}
+    assert first["estimates.csv"] == second["estimates.csv"]
+    assert first["contrasts.csv"] == second["contrasts.csv"]
+
+
+@pytest.mark.parametrize("suffix", [".tsv", ".jsonl", ".parquet", ".csv.gz"])
+def test_other_formats_give_the_same(files: Files, run: Run, suffix: str) -> None:
+    run([*files.evaluate, "--draws", str(files.draws), *files.out("csv")])
+
+    def other(path: Path) -> str:
+        frame, to = pd.read_csv(path), path.with_suffix("").with_suffix(suffix)
+        if suffix == ".jsonl":
+            frame.to_json(to, orient="records", lines=True, double_precision=15)
+        elif suffix == ".parquet":
+            frame.to_parquet(to)
+        else:
+            frame.to_csv(to, index=False, sep="\t" if suffix == ".tsv" else ",")
+        return str(to)
+
+    arguments = ["evaluate", other(files.log), *files.columns, *files.policies]
+    result = run([*arguments, "--draws", other(files.draws), *files.out("other")])
+    assert result.exit_code == 0, result.output
+    a, b = estimates(files.folder / "csv"), estimates(files.folder / "other")
+    pd.testing.assert_frame_equal(a, b, rtol=1e-9)
+
+
+def test_a_warning_is_said_and_kept(files: Files, run: Run) -> None:
+    log = make_log()
+    log["y"], log["views"] = 0.25 + 0.5 * (log["y"] > 2), 40
+    log.to_csv(files.log, index=False)
+    result = run([*files.evaluate, "--weight", "views", *files.out()])
+    assert result.exit_code == 0, result.output
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("warning: ")
+    assert "give counts instead" in line
+    assert len(facts(files.folder / "out")["warnings"]) == 1
+
+
+def test_hopeless_weights_leave_an_estimator_out(files: Files, run: Run) -> None:
+    log = make_log()
+    log["lp"] = log["lp"] - 1500.0  # exp of the ratio overflows; its own scale cancels in Hajek
+    log.to_csv(files.log, index=False)
+    result = run([*files.evaluate, *files.out()])
+    assert result.exit_code == 0, result.output
+    labels = {label for _, label in estimates(files.folder / "out").index}
+    assert labels == {"sample mean", "Hajek"}
+    left_out = facts(files.folder / "out")["parts"][0]["left_out"]
+    assert "overflow" in left_out[-1]["reason"]
+    facts(files.folder / "out")  # strict JSON although figures are infinite
+
+
+def test_provenance(files: Files, run: Run) -> None:
+    import hashlib
+
+    run([*files.evaluate, "--draws", str(files.draws), *files.out(), "--seed", "7"])
+    found = facts(files.folder / "out")
+    assert found["command"] == "evaluate"
+    assert found["seed"] == 7
+    assert found["arguments"]["policy"] == ["warm=lp_warm", "brief=lp_brief"]
+    digest = hashlib.sha256(files.log.read_bytes()).hexdigest()
+    assert [i["role"] for i in found["inputs"]] == ["log", "draws"]
+    assert found["inputs"][0]["sha256"] == digest
+    for row in found["parts"][0]["estimates"]:
+        assert row["verdict"] in ("trustworthy", "caution", "do not use")
+        assert isinstance(row["reasons"], list)
