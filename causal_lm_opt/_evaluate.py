@@ -315,6 +315,8 @@ def _notes(results: Mapping[str, Any]) -> tuple[str, ...]:
         if name != MEAN
         for note in fitted.result_.notes
     ]
+    if hasattr(results[MEAN], "result_by_"):
+        notes.append("Differences between policies are over all readers, not within subgroups.")
     bootstrapped = [
         LABELS[name]
         for name, fitted in results.items()

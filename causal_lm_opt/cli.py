@@ -300,7 +300,7 @@ def _say(text: str, *, error: bool = False) -> None:
 
 
 def _one_line(text: str) -> str:
-    from causal_lm_opt._run.numbers import printable
+    from causal_lm_opt._run.terminal import printable
 
     return printable(" ".join(text.split()))
 
@@ -328,7 +328,7 @@ def _exit_code(run: Callable[[], Any]) -> int:
     except (ValueError, FileNotFoundError) as error:
         return _fail(str(error), 2)
     except Exception as error:  # noqa: BLE001 - the last resort: reported, and told apart by code
-        if isinstance(error, typer.Abort):
+        if isinstance(error, typer.Abort) or _caused_by_interrupt(error):
             return _fail(interrupted, 130)
         if hasattr(error, "format_message"):  # a usage error, whichever click it comes from
             return _fail(f"{error.format_message()} See causal-lm-opt --help.", 2)
@@ -337,6 +337,16 @@ def _exit_code(run: Callable[[], Any]) -> int:
     if code == 130:  # newer typers turn Ctrl-C into this
         return _fail(interrupted, 130)
     return code if isinstance(code, int) else 0
+
+
+def _caused_by_interrupt(error: BaseException) -> bool:
+    """Whether Ctrl-C is behind an error (in an import it may surface as something else)."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, KeyboardInterrupt):
+            return True
+        cause = cause.__cause__ or cause.__context__
+    return False
 
 
 if __name__ == "__main__":

@@ -269,7 +269,7 @@ def _plain_table(t: Any) -> str:
         for j in range(len(t.columns))
     ]
     rows = [[cell(value) for value in row] for row in t.rows]
-    return table("", list(t.columns), rows, ["n" if n else "" for n in numeric])
+    return table("", list(t.columns), rows, ["n" if n else "w" for n in numeric])
 
 
 def _provenance(facts: Mapping[str, Any]) -> str:

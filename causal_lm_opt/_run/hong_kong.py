@@ -95,7 +95,8 @@ def _design_notes(data: HongKong) -> tuple[str, ...]:
         return ()
     return (
         "The verdicts take the stated design as right, but the counts contradict it in: "
-        f"{'; '.join(bad)} (p-values after Holm). See the table of design checks.",
+        f"{'; '.join(bad)} (p-values after Holm). See the table of design checks; clusters of "
+        "rows with equal texts allow for repeats, nothing here allows for a wrong order.",
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import unicodedata
 from collections.abc import Iterable
 
 from causal_lm_opt._evaluation import LOGGING, Contrast, Part, Row
@@ -15,8 +14,6 @@ __all__ = [
     "named",
     "number",
     "percent",
-    "printable",
-    "width",
 ]
 
 #: The estimator that speaks for a policy in the answer: the first that is there.
@@ -61,29 +58,6 @@ def percent(level: float) -> str:
     ('95%', '99.9%')
     """
     return f"{100 * level:.10g}%"
-
-
-def printable(text: str) -> str:
-    r"""Text safe for a terminal: control characters and line breaks are spelled out.
-
-    >>> printable("a\x1b[31m\n")
-    'a\\x1b[31m\\n'
-    """
-    return "".join(
-        c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text
-    )
-
-
-def width(text: str) -> int:
-    """Columns a text takes in a terminal.
-
-    >>> width("abc"), width("日本")
-    (3, 4)
-    """
-    return sum(
-        0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1
-        for c in text
-    )
 
 
 def answers(part: Part, level: float) -> list[str]:

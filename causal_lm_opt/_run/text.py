@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from causal_lm_opt._evaluation import LABELS, Evaluation, Part, Row
-from causal_lm_opt._run.numbers import decimals_for, interval, number, percent, printable, width
+from causal_lm_opt._run.numbers import decimals_for, interval, number, percent
+from causal_lm_opt._run.terminal import printable, width
 from causal_lm_opt.diagnostics.verdict import BLIND_SPOTS
 
 __all__ = ["aligned", "reasons_of", "summary"]

@@ -134,16 +134,18 @@ def bias_aware_half_width(
     central = stats.norm if math.isinf(dof) else stats.t(dof)
     if ratio == 0.0:
         return se * float(central.ppf(0.5 + level / 2))
-    # Between the one-sided quantile (bias on one side only) and the sum of both allowances.
-    lower = max(ratio + float(central.ppf(level)), 0.0)
-    upper = ratio + float(central.ppf(0.5 + level / 2))
+    # The allowance beyond the bias lies between the one-sided and the two-sided quantile.
+    lower = max(float(central.ppf(level)), -ratio)
+    upper = float(central.ppf(0.5 + level / 2))
 
-    def excess(h: float) -> float:
-        return float(central.cdf(h - ratio) - central.cdf(-h - ratio)) - level
+    def excess(beyond: float) -> float:
+        return float(central.cdf(beyond) - central.cdf(-beyond - 2.0 * ratio)) - level
 
     if excess(lower) >= 0.0:  # the other tail has vanished
-        return se * lower
-    return se * float(optimize.brentq(excess, lower, upper, xtol=1e-12))
+        return bias + se * lower
+    if excess(upper) <= 0.0:  # the bias has, up to rounding
+        return bias + se * upper
+    return bias + se * float(optimize.brentq(excess, lower, upper, xtol=1e-12))
 
 
 def multiplier_t(unit_contributions: Array, multipliers: Array, scale: float = 1.0) -> Array:

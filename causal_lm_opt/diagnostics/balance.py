@@ -4,8 +4,6 @@ Under the right logging policy the weighted mean of *every* feature of the text 
 target's mean up to sampling error, so that a standardised difference many standard errors from
 zero means wrong log-probabilities, missing overlap, or draws of another policy. Balance of the
 chosen features says nothing about features that were not looked at.
-
-Also the home of :class:`Units`, what the diagnostics share about frequencies and clusters.
 """
 
 from __future__ import annotations
@@ -19,125 +17,18 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from causal_lm_opt._validation import check_groups, check_vector, is_frame
-from causal_lm_opt.core.inference import cluster_sums, contributions, influence_covariance
-from causal_lm_opt.core.solve import solve_linear_moment, weighted_mean
-from causal_lm_opt.core.weights import relative_weights
+from causal_lm_opt._validation import check_vector, is_frame
+from causal_lm_opt.core.inference import cluster_sums, contributions
+from causal_lm_opt.core.solve import solve_linear_moment
+from causal_lm_opt.diagnostics._units import Units, importance_weights
 from causal_lm_opt.exceptions import OverlapError
 
-__all__ = ["BalanceSummary", "Units", "balance", "balance_summary", "importance_weights"]
+__all__ = ["BalanceSummary", "balance", "balance_summary"]
 
 FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.intp]
 ROUNDING = 1e-12  # a spread this small beside the values themselves is rounding
 
 
-# ------------------------------------------------------------------------------ shared by all
-@dataclass(frozen=True, eq=False)
-class Units:
-    """Independent units of one sample: which rows count, how often, and in which cluster.
-
-    Attributes
-    ----------
-    kept : array of bool, shape (n,)
-        Rows with a positive frequency.
-    frequency : array (n_kept,) or None
-        Frequency weights; ``None`` when all are 1.
-    codes : integer array (n_kept,) or None
-        Cluster of each row, ``0..count - 1``.
-    count : float
-        Clusters, or the sum of frequencies.
-    """
-
-    kept: npt.NDArray[np.bool_]
-    frequency: FloatArray | None
-    codes: IntArray | None
-    count: float
-
-    @classmethod
-    def of(
-        cls,
-        n: int,
-        sample_weight: Any = None,
-        codes: Any = None,
-        *,
-        weight_name: str = "sample_weight",
-        codes_name: str = "codes",
-    ) -> Units:
-        """Check frequency weights (n,) and cluster labels (n,) of one sample.
-
-        Raises
-        ------
-        ValueError
-            When there are fewer than two units, or a weight is negative.
-        """
-        frequency = None if sample_weight is None else check_vector(sample_weight, weight_name, n)
-        kept = np.ones(n, dtype=np.bool_)
-        if frequency is not None:
-            if (frequency < 0).any():
-                row = int(np.argmin(frequency))
-                raise ValueError(
-                    f"{weight_name} must be non-negative frequencies, got {frequency[row]:.4g} at "
-                    f"row {row}."
-                )
-            kept = frequency > 0
-            frequency = frequency[kept]
-        count = float(n if frequency is None else frequency.sum())
-        if count <= 1 + 1e-6:
-            raise ValueError(
-                f"A standard error needs at least two rows: {weight_name} counts {count:.4g} "
-                "(frequencies, not probabilities)."
-            )
-        inverse = None
-        if codes is not None:
-            labels, inverse = np.unique(
-                check_groups(codes, codes_name, n)[kept], return_inverse=True
-            )
-            count = float(labels.shape[0])
-            if count < 2:
-                raise ValueError(
-                    f"{codes_name} holds one distinct label; a standard error needs at least two."
-                )
-        return cls(kept, frequency, inverse, count)
-
-    def mean(self, values: FloatArray) -> FloatArray:
-        """Mean over rows of (n_kept,) or (n_kept, k) values."""
-        return np.asarray(weighted_mean(values, self.frequency))
-
-    def covariance(self, influence: FloatArray) -> FloatArray:
-        """Covariance () or (k, k) from influence functions (n_kept,) or (n_kept, k)."""
-        clusters = int(self.count) if self.codes is not None else 0
-        return np.asarray(influence_covariance(influence, self.frequency, self.codes, clusters))
-
-    def se(self, influence: FloatArray) -> float:
-        """Standard error of a number from its influence function (n_kept,)."""
-        return math.sqrt(max(float(self.covariance(influence)), 0.0))
-
-
-def importance_weights(log_ratio: Any, name: str, n: int) -> FloatArray:
-    """Self-normalisable weights (n,) from log ratios (``-inf`` allowed); ones for ``None``.
-
-    Raises
-    ------
-    ValueError
-        For a wrong shape, NaN or ``+inf``.
-    OverlapError
-        When every weight is 0.
-    """
-    if log_ratio is None:
-        return np.ones(n)
-    ell = np.asarray(log_ratio, dtype=np.float64)
-    impossible = np.isneginf(ell)
-    check_vector(np.where(impossible, 0.0, ell), name, n)
-    if impossible.all():
-        raise OverlapError(
-            f"{name} is -inf for every row: the target policy writes none of these texts, so "
-            "nothing can be compared."
-        )
-    return np.asarray(relative_weights(ell, normalize=True))
-
-
-# ------------------------------------------------------------------------------ balance
 @dataclass(frozen=True, eq=False)
 class BalanceSummary:
     """Balance of all features together.
@@ -353,21 +244,23 @@ def _differences(
     centre = target.mean(axis=0)  # differences of centred values keep their digits
     logged, target = logged - centre, target - centre
     frequency = None if draws is None else draws.frequency
-    mean_f, phi_f = solve_linear_moment(ratio[:, None], ratio[:, None] * target, frequency)
     mean_w, phi_w = solve_linear_moment(weight[:, None], weight[:, None] * logged, units.frequency)
+    mean_f, phi_f = solve_linear_moment(ratio[:, None], ratio[:, None] * target, frequency)
+    square = ratio[:, None] * (target - mean_f) ** 2
     mean_u = units.mean(logged)
-    spread_f = solve_linear_moment(ratio[:, None], ratio[:, None] * (target - mean_f) ** 2,
-                                   frequency)[0]  # fmt: skip
-    sd = np.sqrt((spread_f + units.mean((logged - mean_u) ** 2)) / 2)
+    sd = np.sqrt(
+        (solve_linear_moment(ratio[:, None], square, frequency)[0]
+         + units.mean((logged - mean_u) ** 2)) / 2
+    )  # fmt: skip
     size = np.abs(centre) + np.abs(mean_u) + sd
     scale = np.where(sd > ROUNDING * size, sd, 0.0)
-
-    if draws is None:
-        covariance = units.covariance(phi_w)
-    elif shared_codes:
-        covariance = _shared_covariance(phi_w, phi_f, units, draws, codes, target_codes)
-    else:
-        covariance = units.covariance(phi_w) + draws.covariance(phi_f)
+    covariance = units.covariance(phi_w)
+    if draws is not None:
+        covariance = (
+            _shared_covariance(phi_w, phi_f, units, draws, codes, target_codes)
+            if shared_codes
+            else covariance + draws.covariance(phi_f)
+        )
     unit = np.where(scale > 0, scale, 1.0)
     covariance = np.where(np.outer(scale, scale) > 0, covariance / np.outer(unit, unit), 0.0)
     se = np.sqrt(np.maximum(np.diag(covariance), 0.0))

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from scipy import special
 
 from causal_lm_opt._validation import check_vector
-from causal_lm_opt.diagnostics.balance import Units
+from causal_lm_opt.diagnostics._units import Units
 
 __all__ = [
     "TypicalityCoverage",
@@ -148,7 +148,7 @@ def typicality_coverage(
     inside = covered(mass)
     coverage = float(rows.mean(inside))
     z = 1.959963984540054
-    step = z * draws.se((target <= threshold) - mass)
+    step = z * draws.se((target <= threshold).astype(np.float64) - mass)
     upper, lower = rows.mean(covered(min(mass + step, 1.0))), rows.mean(covered(mass - step))
     se_rows, se_draws = rows.se(inside - coverage), float(upper - lower) / (2 * z)
     se = math.hypot(se_rows, se_draws)

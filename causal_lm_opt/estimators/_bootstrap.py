@@ -11,7 +11,8 @@ import numpy.typing as npt
 from joblib import Parallel, delayed
 
 from causal_lm_opt._validation import take_rows
-from causal_lm_opt.estimators._base import Log, Policies
+from causal_lm_opt.estimators._log import Log
+from causal_lm_opt.estimators._policies import Policies
 from causal_lm_opt.estimators._target import TargetRows
 
 __all__ = ["bootstrap_values", "replicate_influence"]
@@ -76,7 +77,8 @@ def _one(log: Log, policies: Policies, statistic: Statistic, seed: list[int]) ->
         codes=pick(log.codes),
         logp_logging=pick(log.logp_logging),
         by=pick(log.by),
-        keep=None,
+        taken=None,
+        n_given=picked.shape[0],
     )
     draws = tuple(_resample_rows(r, counts, rng) for r in policies.row_sets)
     return statistic(resampled, replace(policies, ell=pick(policies.ell), row_sets=draws), picked)

@@ -70,7 +70,8 @@ def make_folds(
     codes: IntArray | None,
     cv: Any,
     seed: int,
-    keep: npt.NDArray[np.bool_] | None = None,
+    taken: IntArray | None = None,
+    n_given: int = 0,
 ) -> Folds:
     """Folds of the logged rows.
 
@@ -81,8 +82,8 @@ def make_folds(
     cv : int, splitter, or iterable of (train, test)
         A list of splits counts all rows given to ``fit``, also those of weight 0.
     seed : int
-    keep : bool array, optional
-        Rows given to ``fit`` that were kept (weight above 0).
+    taken, n_given
+        Positions of these rows among the rows given to ``fit``, and the number of the latter.
 
     Raises
     ------
@@ -120,7 +121,9 @@ def make_folds(
             warnings.filterwarnings("ignore", "The groups parameter is ignored", UserWarning)
             return _user_folds(list(check_cv(cv).split(np.zeros((n, 1)), y, codes)), n, codes)
     splits = list(cv)
-    if keep is not None:
+    if taken is not None:
+        keep = np.zeros(n_given, dtype=bool)
+        keep[taken] = True
         position = np.cumsum(keep) - 1
         splits = [tuple(_kept(rows, keep, position) for rows in split) for split in splits]
     return _user_folds(splits, n, codes)

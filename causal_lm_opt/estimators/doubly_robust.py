@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,50 +12,38 @@ from sklearn.base import RegressorMixin
 from sklearn.linear_model import Ridge
 from sklearn.utils.validation import check_is_fitted
 
-from causal_lm_opt._validation import check_vector, take_rows
-from causal_lm_opt.core.inference import influence_covariance
-from causal_lm_opt.core.weights import Weighting, relative_weights
-from causal_lm_opt.diagnostics.verdict import verdict
-from causal_lm_opt.estimate import InfluenceSample, ValueEstimate
-from causal_lm_opt.estimators._base import (
-    SAME_TEXT_NOTE,
-    BaseValueEstimator,
+from causal_lm_opt.core.weights import Weighting
+from causal_lm_opt.estimate import ValueEstimate
+from causal_lm_opt.estimators._assemble import (
     Cell,
-    Log,
-    Policies,
     PolicyValue,
     all_cells,
     assemble,
-    plug_in_term,
-    policy_overlap,
-    r2_of_predictions,
-    read_log,
-    read_new_rows,
-    read_policies,
     sample_mean,
-    spread,
     subgroup_cells,
-    subgroup_rows,
-    transform_finding,
-    weighted_term,
 )
+from causal_lm_opt.estimators._base import SAME_TEXT_NOTE, BaseValueEstimator, r2_of_predictions
 from causal_lm_opt.estimators._bootstrap import bootstrap_values, replicate_influence
-from causal_lm_opt.estimators._crossfit import CrossFit, Folds, crossfit, make_folds
-from causal_lm_opt.estimators._linear import (
-    LinearOutcome,
-    coefficient_influence,
-    linear_outcome,
-    tractable,
+from causal_lm_opt.estimators._crossfit import Folds, crossfit, make_folds
+from causal_lm_opt.estimators._doubly_robust import (
+    Predictions,
+    dr_value,
+    given_predictions,
+    median_part,
+    need_both,
+    predictions_as_rows,
+    stack,
+    target_predictions,
+    with_split_noise,
 )
-from causal_lm_opt.estimators._target import TargetRows, TargetSample
+from causal_lm_opt.estimators._log import Log, read_log, read_new_rows
+from causal_lm_opt.estimators._policies import Policies, read_policies
 from causal_lm_opt.estimators.outcome_models import check_outcome_model
-from causal_lm_opt.exceptions import NotIdentifiedError
 
 __all__ = ["DoublyRobust"]
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.intp]
-ROWS_PER_PARAMETER = 20.0  # below this the stacked term counts the fit's noise twice
 
 RULES = {
     "group": "folds keep groups whole",
@@ -65,25 +52,6 @@ RULES = {
     "user": "folds as given by cv",
     "given": "predictions given by the caller, who answers for their being out of fold",
 }
-
-
-@dataclass(frozen=True, eq=False)
-class Predictions:
-    """Outcome predictions of one sample split.
-
-    Attributes
-    ----------
-    logged : array, shape (n,)
-        Out-of-fold predictions of the logged rows.
-    crossfit : CrossFit, optional
-        ``None`` when predictions were given by the caller.
-    coefficients : tuple of (LinearOutcome, influence (n, p)), one a fold, optional
-        For the stacked correction.
-    """
-
-    logged: FloatArray
-    crossfit: CrossFit | None = None
-    coefficients: tuple[tuple[LinearOutcome, FloatArray], ...] | None = None
 
 
 class DoublyRobust(RegressorMixin, BaseValueEstimator):
@@ -225,18 +193,19 @@ class DoublyRobust(RegressorMixin, BaseValueEstimator):
         self.log_ = read_log(
             self, X, y, sample_weight=sample_weight, groups=groups, logp_logging=logp_logging,
             by=by, utility=self.utility,
+            unroll_below=2 * int(self.cv) if isinstance(self.cv, int | np.integer) else 0,
         )  # fmt: skip
         if not isinstance(self.n_rep, int | np.integer) or self.n_rep < 1:
             raise ValueError(f"n_rep must be a positive whole number, got {self.n_rep!r}.")
         if (q_logged is None) != (q_target is None):
             raise ValueError("q_logged and q_target go together: predictions for both samples.")
         if q_target is not None and X_target is None:
-            X_target = _predictions_as_rows(q_target, self.log_.X)
+            X_target = predictions_as_rows(q_target, self.log_.X)
         policies = read_policies(self, self.log_, logp_target, logp_logging, X_target)
-        _need_both(policies)
+        need_both(policies)
         given = None
         if q_logged is not None:
-            given = _given_predictions(self.log_, policies, q_logged, q_target)
+            given = given_predictions(self.log_, policies, q_logged, q_target)
             self.splits_: tuple[Predictions, ...] = (Predictions(given[0]),)
             self.fold_rule_ = "given"
         else:
@@ -257,7 +226,7 @@ class DoublyRobust(RegressorMixin, BaseValueEstimator):
         seed = self._seed()
         splits = []
         for r in range(self.n_rep):
-            folds = make_folds(log.X, log.y, log.codes, self.cv, seed + r, log.keep)
+            folds = make_folds(log.X, log.y, log.codes, self.cv, seed + r, log.taken, log.n_given)
             splits.append(self._predictions(log, folds, self.n_jobs))
         self.splits_ = tuple(splits)
         self.fold_rule_ = folds.rule
@@ -294,7 +263,7 @@ class DoublyRobust(RegressorMixin, BaseValueEstimator):
         if self.splits_[0].crossfit is None:
             raise ValueError("evaluate needs a fitted outcome model, but predictions were given.")
         policies = read_policies(self, self.log_, logp_target, self.log_.logp_logging, X_target)
-        _need_both(policies)
+        need_both(policies)
         return self._estimate(policies, all_cells(policies), None)
 
     # ------------------------------------------------------------------ estimation
@@ -314,7 +283,7 @@ class DoublyRobust(RegressorMixin, BaseValueEstimator):
         splits = self._with_inference()
         fresh = Weighting.of(self.weights_target)
         tables = [
-            _target_predictions(p, policies, log) if given is None else given[1] for p in splits
+            target_predictions(p, policies, log) if given is None else given[1] for p in splits
         ]
         replicates = None
         if self.inference == "bootstrap":
@@ -324,11 +293,11 @@ class DoublyRobust(RegressorMixin, BaseValueEstimator):
 
         def value_of(k: int, label: Any) -> PolicyValue:
             parts = [
-                _dr_value(log, policies, k, label, p, q, weighting, fresh)
+                dr_value(log, policies, k, label, p, q, weighting, fresh)
                 for p, q in zip(splits, tables, strict=True)
             ]
             by_cell.append([p.value for p in parts])
-            part = _median_part(parts)
+            part = median_part(parts)
             if replicates is not None:
                 column = replicates[:, order[k, label]]
                 part = replace(part, logged=None, target=None, replicates=column)
@@ -340,7 +309,7 @@ class DoublyRobust(RegressorMixin, BaseValueEstimator):
         )  # fmt: skip
         if len(splits) == 1 or replicates is not None:
             return result
-        return _with_split_noise(result, np.array(by_cell).T, log)
+        return with_split_noise(result, np.array(by_cell).T, log)
 
     def _notes(self) -> list[str]:
         return [f"Cross-fitting: {RULES[self.fold_rule_]}.", f"Standard errors: {self.inference_}."]
@@ -363,7 +332,7 @@ class DoublyRobust(RegressorMixin, BaseValueEstimator):
             self.inference_ = f"cluster bootstrap with refit, {self.n_bootstrap} replicates"
         if given or self.inference in ("influence", "bootstrap"):
             return self.splits_
-        stacked = [_stack(p, self.log_, strict=self.inference == "stacked") for p in self.splits_]
+        stacked = [stack(p, self.log_, strict=self.inference == "stacked") for p in self.splits_]
         if all(p.coefficients is not None for p in stacked):
             self.splits_ = tuple(stacked)
             size = stacked[0].coefficients[0][0].coef.size if stacked[0].coefficients else 0
@@ -382,10 +351,10 @@ class DoublyRobust(RegressorMixin, BaseValueEstimator):
             fold = folds.fold[picked]
             train = tuple(np.flatnonzero(fold != j) for j in range(folds.n_folds))
             predictions = self._predictions(log, Folds(fold, train, folds.rule), None)
-            table = _target_predictions(predictions, resampled, log)
+            table = target_predictions(predictions, resampled, log)
             return np.array(
                 [
-                    _dr_value(log, resampled, k, label, predictions, table, weighting, fresh).value
+                    dr_value(log, resampled, k, label, predictions, table, weighting, fresh).value
                     for k, label in cells
                 ]
             )
@@ -394,200 +363,3 @@ class DoublyRobust(RegressorMixin, BaseValueEstimator):
             self.log_, policies, statistic, n_bootstrap=self.n_bootstrap, seed=self._seed(),
             n_jobs=self.n_jobs,
         )  # fmt: skip
-
-
-def _need_both(policies: Policies) -> None:
-    if policies.logging:
-        return
-    if policies.ell is None:
-        raise NotIdentifiedError(
-            "DoublyRobust needs logp_target and logp_logging of the logged texts; with draws alone "
-            "use OutcomeRegression."
-        )
-    if not policies.row_sets:
-        raise NotIdentifiedError(
-            "DoublyRobust needs X_target: draws of the target policy, draws of a sampling policy "
-            "with log-probs, or the exact support (TargetSample). With log-probs alone use IPW."
-        )
-
-
-def _predictions_as_rows(q_target: Any, X: Any) -> Any:
-    """Stand-in rows for predictions given without their texts."""
-
-    def rows(q: Any) -> TargetSample:
-        size = int(np.size(q))
-        picked = np.zeros(size, dtype=np.intp)
-        return TargetSample(take_rows(X, picked), groups=None)
-
-    if isinstance(q_target, Mapping):
-        return {name: rows(q) for name, q in q_target.items()}
-    return rows(q_target)
-
-
-def _given_predictions(
-    log: Log, policies: Policies, q_logged: Any, q_target: Any
-) -> tuple[FloatArray, list[FloatArray]]:
-    """Checked predictions of the logged rows and of every row set."""
-    n = log.y.shape[0] if log.keep is None else log.keep.shape[0]
-    logged = check_vector(q_logged, "q_logged", n)
-    logged = logged if log.keep is None else logged[log.keep]
-    if not isinstance(q_target, Mapping):
-        if len(policies.row_sets) > 1:
-            raise ValueError(
-                "q_target must be a mapping policy name -> predictions, as X_target is."
-            )
-        return logged, [check_vector(q_target, "q_target", policies.row_sets[0].size)]
-    named = {str(k): v for k, v in q_target.items()}
-    missing = [n for n in policies.names if n not in named]
-    if missing:
-        raise ValueError(f"q_target lacks the policies {missing}.")
-    tables = [np.zeros(0)] * len(policies.row_sets)
-    for k, name in enumerate(policies.names):
-        index = policies.of_policy[k]
-        size = policies.row_sets[index].size
-        tables[index] = check_vector(named[name], f"q_target[{name!r}]", size)
-    return logged, tables
-
-
-def _stack(predictions: Predictions, log: Log, *, strict: bool) -> Predictions:
-    """Add the coefficients' influence of every fold's model, where all are parametric."""
-    fitted = predictions.crossfit
-    assert fitted is not None
-    if predictions.coefficients is not None:
-        return predictions
-    out = []
-    n = log.y.shape[0]
-    for rows, model in zip(fitted.folds.train, fitted.models, strict=True):
-        linear = linear_outcome(model, fitted.utility)
-        least = 2.0 if strict else ROWS_PER_PARAMETER
-        s = None if log.sample_weight is None else log.sample_weight[rows]
-        inside = float(rows.shape[0] if s is None else s.sum())
-        if linear is None or not tractable(linear, inside, rows_per_parameter=least):
-            if strict:
-                raise ValueError(
-                    "inference='stacked' needs a linear or generalised linear outcome_model with "
-                    "at most n/2 parameters; use inference='influence' or 'bootstrap'."
-                )
-            return predictions
-        codes = None if log.codes is None else log.codes[rows]
-        moved = coefficient_influence(
-            linear, take_rows(log.X, rows), log.y[rows], sample_weight=s, codes=codes,
-            n_clusters=log.n_clusters,
-        )  # fmt: skip
-        full = np.zeros((n, moved.shape[1]))
-        full[rows] = moved * (log.size / inside)
-        out.append((linear, full))
-    return replace(predictions, coefficients=tuple(out))
-
-
-def _draw_folds(fitted: CrossFit, rows: TargetRows) -> IntArray:
-    return fitted.fold_of_draws(rows.keys, rows.shared)
-
-
-def _target_predictions(predictions: Predictions, policies: Policies, log: Log) -> list[FloatArray]:
-    """Predictions at every row set, each draw by the models that have not seen its key."""
-    fitted = predictions.crossfit
-    assert fitted is not None
-    return [fitted.predict(r.X, _draw_folds(fitted, r)) for r in policies.row_sets]
-
-
-def _dr_value(
-    log: Log,
-    policies: Policies,
-    k: int,
-    label: Any,
-    predictions: Predictions,
-    table: list[FloatArray],
-    weighting: Weighting,
-    fresh: Weighting,
-) -> PolicyValue:
-    """Doubly robust value of policy ``k`` in a subgroup, from one sample split."""
-    assert policies.ell is not None
-    rows = subgroup_rows(log.by, label)
-    ell, residual, s = policies.ell[:, k], log.y - predictions.logged, log.sample_weight
-    if rows is not None:
-        ell, residual, s = ell[rows], residual[rows], None if s is None else s[rows]
-    term = weighted_term(ell, residual, weighting, s, policies.names[k])
-    index = policies.of_policy[k]
-    second, q = policies.row_sets[index], table[index]
-    picked = subgroup_rows(second.by, label)
-    part = second if picked is None else second.select_rows(picked)
-    plug_in, phi_target = plug_in_term(part, k, q if picked is None else q[picked], fresh)
-    target = spread(phi_target, picked, second.frequency, second.size)
-    logged = spread(term.influence, rows, log.sample_weight, log.y.shape[0])
-    if predictions.coefficients is not None:
-        logged = logged + _stacked_term(log, policies, k, rows, part, predictions, weighting, fresh)
-    figures = policy_overlap(log, policies, k, rows)
-    codes = log.codes if log.codes is None or rows is None else log.codes[rows]
-    residual_se = math.sqrt(float(influence_covariance(term.influence, s, codes, log.n_clusters)))
-    return PolicyValue(
-        value=term.value + plug_in,
-        logged=logged,
-        target=target,
-        bias_bound=term.bias_bound,
-        verdict=verdict(figures, model_assisted=True, findings=transform_finding(term, s)),
-        diagnostics=({} if figures is None else figures.to_dict())
-        | {
-            "residual": term.value,
-            "residual_se": residual_se,
-            "plug_in": plug_in,
-            "bias_bound": term.bias_bound,
-        },
-    )
-
-
-def _stacked_term(
-    log: Log,
-    policies: Policies,
-    k: int,
-    rows: IntArray | None,
-    second: TargetRows,
-    predictions: Predictions,
-    weighting: Weighting,
-    fresh: Weighting,
-) -> FloatArray:
-    r"""First-order effect of the folds' fits on the value, :math:`\sum_k D_k^\top A_k^{-1} s_i`."""
-    fitted = predictions.crossfit
-    assert fitted is not None
-    assert predictions.coefficients is not None
-    assert policies.ell is not None
-    ell = policies.ell[:, k]
-    some: Any = slice(None) if rows is None else rows
-    s = (np.ones(ell.shape[0]) if log.sample_weight is None else log.sample_weight)[some]
-    w = relative_weights(weighting.transform(ell[some], s), normalize=weighting.normalize)
-    weight = np.zeros(ell.shape[0])
-    weight[some] = s * w / (np.sum(s * w) if weighting.normalize else np.sum(s))
-    w0, normalize0 = second.policy_weight(k, fresh)
-    w0 = second.frequency * w0
-    w0 = w0 / (w0.sum() if normalize0 else second.frequency.sum())
-    shares = fitted.draw_shares(_draw_folds(fitted, second))
-    out = np.zeros(ell.shape[0])
-    for j, (linear, influence) in enumerate(predictions.coefficients):
-        test = np.flatnonzero(fitted.folds.fold == j)
-        d = (w0 * shares[:, j]) @ linear.gradient(second.X)
-        d = d - weight[test] @ linear.gradient(take_rows(log.X, test))
-        out += influence @ d
-    return out
-
-
-def _median_part(parts: list[PolicyValue]) -> PolicyValue:
-    """Median value over splits with the average influence function."""
-    if len(parts) == 1:
-        return parts[0]
-    middle = parts[int(np.argsort([p.value for p in parts])[len(parts) // 2])]
-    return replace(
-        middle,
-        value=float(np.median([p.value for p in parts])),
-        logged=np.mean([p.logged for p in parts if p.logged is not None], axis=0),
-        target=np.mean([p.target for p in parts if p.target is not None], axis=0),
-        bias_bound=float(np.median([p.bias_bound for p in parts])),
-    )
-
-
-def _with_split_noise(result: ValueEstimate, values: FloatArray, log: Log) -> ValueEstimate:
-    """Add the spread of the values over splits, (R, L), as an independent sample."""
-    noise = np.sqrt(values.shape[0]) * (values - values.mean(axis=0))
-    if result.dropped_variance is not None:
-        return replace(result, dropped_variance=result.dropped_variance + values.var(0, ddof=1))
-    sample = InfluenceSample(f"{log.key}:splits", "splits", noise)
-    return replace(result, samples=(*result.samples, sample))

@@ -10,17 +10,11 @@ from sklearn.utils.validation import check_is_fitted
 from causal_lm_opt.core.weights import Weighting
 from causal_lm_opt.diagnostics.verdict import verdict
 from causal_lm_opt.estimate import ValueEstimate
-from causal_lm_opt.estimators._base import (
-    SAME_TEXT_NOTE,
-    BaseValueEstimator,
-    Log,
-    Policies,
+from causal_lm_opt.estimators._assemble import (
     PolicyValue,
     all_cells,
     assemble,
     policy_overlap,
-    read_log,
-    read_policies,
     sample_mean,
     spread,
     subgroup_cells,
@@ -28,6 +22,9 @@ from causal_lm_opt.estimators._base import (
     transform_finding,
     weighted_term,
 )
+from causal_lm_opt.estimators._base import SAME_TEXT_NOTE, BaseValueEstimator
+from causal_lm_opt.estimators._log import Log, read_log
+from causal_lm_opt.estimators._policies import Policies, read_policies
 
 __all__ = ["IPW"]
 

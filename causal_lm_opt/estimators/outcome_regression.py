@@ -17,26 +17,19 @@ from causal_lm_opt.core.inference import influence_covariance
 from causal_lm_opt.core.weights import Hajek, Weighting
 from causal_lm_opt.diagnostics.verdict import verdict
 from causal_lm_opt.estimate import ValueEstimate
-from causal_lm_opt.estimators._base import (
-    SAME_TEXT_NOTE,
-    BaseValueEstimator,
+from causal_lm_opt.estimators._assemble import (
     Cell,
-    Log,
-    Policies,
     PolicyValue,
     all_cells,
     assemble,
     plug_in_term,
     policy_overlap,
-    r2_of_predictions,
-    read_log,
-    read_new_rows,
-    read_policies,
     sample_mean,
     subgroup_cells,
     subgroup_rows,
     weighted_term,
 )
+from causal_lm_opt.estimators._base import SAME_TEXT_NOTE, BaseValueEstimator, r2_of_predictions
 from causal_lm_opt.estimators._bootstrap import bootstrap_values, replicate_influence
 from causal_lm_opt.estimators._linear import (
     LinearOutcome,
@@ -44,6 +37,8 @@ from causal_lm_opt.estimators._linear import (
     linear_outcome,
     tractable,
 )
+from causal_lm_opt.estimators._log import Log, read_log, read_new_rows
+from causal_lm_opt.estimators._policies import Policies, read_policies
 from causal_lm_opt.estimators._target import TargetRows
 from causal_lm_opt.estimators.outcome_models import (
     check_outcome_model,

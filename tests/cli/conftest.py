@@ -91,9 +91,7 @@ def make_support() -> pd.DataFrame:
 
 @pytest.fixture
 def files(tmp_path: Path) -> Files:
-    found = Files(
-        tmp_path / "log.csv", tmp_path / "draws.csv", tmp_path / "support.csv", tmp_path
-    )
+    found = Files(tmp_path / "log.csv", tmp_path / "draws.csv", tmp_path / "support.csv", tmp_path)
     make_log().to_csv(found.log, index=False)
     make_draws().to_csv(found.draws, index=False)
     make_support().to_csv(found.support, index=False)

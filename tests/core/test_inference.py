@@ -119,6 +119,9 @@ def test_bias_aware_half_width_at_the_edges() -> None:
     assert bias_aware_half_width(0.0, level=0.95, bias=2.0) == 2.0
     assert bias_aware_half_width(1.0, level=0.95, bias=math.inf) == math.inf
     assert bias_aware_half_width(math.nan, level=0.95) == math.inf
+    for bias in (1e-300, 1e-17, 1e-8, 1e8, 1e17, 1e60):  # far from the scale of the error
+        half = bias_aware_half_width(1.0, level=0.95, bias=bias)
+        assert bias + 1.64 < half < bias + 1.97 or half == bias > 1e16
     assert bias_aware_half_width(1.0, level=0.1, bias=50.0) == pytest.approx(
         50 + stats.norm.ppf(0.1)
     )

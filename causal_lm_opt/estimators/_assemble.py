@@ -1,0 +1,290 @@
+"""From terms to a :class:`ValueEstimate`: values, influence samples, verdicts, subgroups."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from causal_lm_opt.core.inference import influence_covariance, welch_satterthwaite
+from causal_lm_opt.core.scores import ipw_moment, plug_in_moment
+from causal_lm_opt.core.solve import solve_linear_moment
+from causal_lm_opt.core.weights import Weighting, relative_weights, transform_bias
+from causal_lm_opt.diagnostics.overlap import OverlapDiagnostics, overlap
+from causal_lm_opt.diagnostics.verdict import Verdict, verdict
+from causal_lm_opt.estimate import InfluenceSample, ValueEstimate, covariance_parts
+from causal_lm_opt.estimators._log import Log
+from causal_lm_opt.estimators._policies import Policies
+from causal_lm_opt.estimators._target import TargetRows
+from causal_lm_opt.exceptions import OverlapError
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.intp]
+
+
+@dataclass(frozen=True, eq=False)
+class LoggedTerm:
+    """The logged rows' term of one value: estimate, influence (n,), bias bound."""
+
+    value: float
+    influence: FloatArray
+    bias_bound: float = 0.0
+
+
+def weighted_term(
+    ell: FloatArray, residual: FloatArray, weighting: Weighting, s: FloatArray | None, name: str
+) -> LoggedTerm:
+    """Importance-weighted mean of ``residual`` (``y``, or ``y - q``) under one policy."""
+    weight = relative_weights(weighting.transform(ell, s), normalize=weighting.normalize)
+    total = float(np.sum(weight if s is None else s * weight))
+    if not math.isfinite(total) or not total > 0:
+        largest = float(np.max(ell))
+        raise OverlapError(
+            f"The weights of {name} {'overflow' if not math.isfinite(total) else 'all vanish'} "
+            f"under weights={weighting.label!r} (largest log ratio {largest:.4g}): use 'hajek' or "
+            "Clip(c), and expect the verdict to be harsh."
+        )
+    a, b = ipw_moment(weight, residual, normalize=weighting.normalize)
+    value, influence = solve_linear_moment(a, b, s)
+    with np.errstate(over="ignore", invalid="ignore"):
+        bias = float(transform_bias(ell, weighting, residual, s))
+    return LoggedTerm(float(value), influence, bias if math.isfinite(bias) else math.inf)
+
+
+def transform_finding(term: LoggedTerm, s: FloatArray | None) -> list[tuple[int, str]]:
+    """A reason for caution where a transform's bias may exceed the sampling error."""
+    se = float(np.sqrt(influence_covariance(term.influence, s)))
+    if term.bias_bound <= se:
+        return []
+    return [
+        (1, f"The weight transform may bias the value by up to {term.bias_bound:.3g}, more than "
+            f"its standard error ({se:.3g}).")
+    ]  # fmt: skip
+
+
+def plug_in_term(
+    rows: TargetRows, k: int, prediction: FloatArray, weighting: Weighting
+) -> tuple[float, FloatArray]:
+    """Mean prediction of policy ``k``'s second sample and its influence (m,); zeros when exact."""
+    weight, normalize = rows.policy_weight(k, weighting)
+    a, b = plug_in_moment(weight, prediction, normalize=normalize)
+    value, influence = solve_linear_moment(a, b, rows.frequency)
+    if rows.exact:
+        influence = np.zeros_like(influence)
+    return float(value), influence
+
+
+@dataclass(frozen=True, eq=False)
+class PolicyValue:
+    """One policy's value with the pieces its estimate is assembled from."""
+
+    value: float
+    logged: FloatArray | None
+    target: FloatArray | None
+    bias_bound: float
+    verdict: Verdict
+    diagnostics: Mapping[str, Any]
+    replicates: FloatArray | None = None
+
+
+def logged_sample(log: Log, influence: FloatArray) -> InfluenceSample:
+    """The logged rows' influence functions as a sample."""
+    return InfluenceSample(
+        key=log.key,
+        role="logged",
+        influence=influence,
+        sample_weight=log.sample_weight,
+        codes=log.codes,
+        n_clusters=log.n_clusters,
+        cluster_key=log.cluster_key,
+    )
+
+
+def target_sample(log: Log, rows: TargetRows, influence: FloatArray) -> InfluenceSample:
+    """A second sample's influence functions; clustered with the log where prompts are shared."""
+    frequency = None if (rows.frequency == 1).all() else rows.frequency
+    if rows.shared is not None:
+        return InfluenceSample(
+            rows.key, "target", influence, frequency, rows.shared, log.n_clusters, log.cluster_key
+        )
+    if rows.groups is None:
+        return InfluenceSample(rows.key, "target", influence, frequency)
+    labels, codes = np.unique(rows.groups, return_inverse=True)
+    if labels.shape[0] < 2:
+        raise ValueError("X_target.groups holds one distinct label; at least two are needed.")
+    return InfluenceSample(
+        rows.key, "target", influence, frequency, codes, labels.shape[0], f"{rows.key}:groups"
+    )
+
+
+def policy_samples(
+    log: Log, policies: Policies, parts: Sequence[PolicyValue], positions: Sequence[int]
+) -> tuple[InfluenceSample, ...]:
+    """Influence samples of the policies at ``positions``; shared draws are one sample."""
+    samples: list[InfluenceSample] = []
+    logged = [p.logged for p in parts]
+    if any(column is not None for column in logged):
+        zero = np.zeros(log.y.shape[0])
+        samples.append(
+            logged_sample(log, np.stack([zero if c is None else c for c in logged], axis=1))
+        )
+    columns: dict[str, tuple[TargetRows, FloatArray]] = {}
+    for j, (k, part) in enumerate(zip(positions, parts, strict=True)):
+        rows = policies.rows_of(k)
+        if rows is None or part.target is None or rows.exact:
+            continue
+        _, block = columns.setdefault(rows.key, (rows, np.zeros((rows.size, len(parts)))))
+        block[:, j] = part.target
+    samples += [target_sample(log, rows, block) for rows, block in columns.values()]
+    if parts[0].replicates is not None:
+        stacked = np.stack([p.replicates for p in parts if p.replicates is not None], axis=1)
+        samples.append(InfluenceSample(f"{log.key}:bootstrap", "replicates", stacked))
+    return tuple(samples)
+
+
+Cell = tuple[int, Any]  # policy position, subgroup label (None: everyone)
+
+
+def assemble(
+    log: Log,
+    policies: Policies,
+    cells: Sequence[Cell],
+    value_of: Callable[[int, Any], PolicyValue],
+    *,
+    estimator: str,
+    notes: Sequence[str],
+    influence: str,
+    term_moment: bool = False,
+) -> ValueEstimate:
+    """Values of all cells; with ``influence="drop"`` one cell is held in memory at a time."""
+    if influence not in ("keep", "drop"):
+        raise ValueError(f"influence={influence!r} is not known; use 'keep' or 'drop'.")
+    parts: list[PolicyValue] = []
+    variance, dof = np.zeros(len(cells)), np.zeros(len(cells))
+    samples: tuple[InfluenceSample, ...] = ()
+    for c, (k, label) in enumerate(cells):
+        part = value_of(k, label)
+        if influence == "drop":
+            pieces = covariance_parts(policy_samples(log, policies, [part], [k]))
+            variances = [float(cov[0, 0]) for cov, _ in pieces]
+            variance[c] = sum(variances)
+            dof[c] = welch_satterthwaite(variances, [d for _, d in pieces])
+            part = replace(part, logged=None, target=None, replicates=None)
+        parts.append(part)
+    positions = [k for k, _ in cells]
+    if influence == "keep":
+        samples = policy_samples(log, policies, parts, positions)
+    return ValueEstimate(
+        values=np.array([p.value for p in parts]),
+        names=tuple(
+            policies.names[k] if label is None else f"{policies.names[k]} | {label}"
+            for k, label in cells
+        ),
+        samples=samples,
+        estimator=estimator,
+        bias_bound=np.array([p.bias_bound for p in parts]),
+        verdicts=tuple(p.verdict for p in parts),
+        diagnostics=tuple(p.diagnostics for p in parts),
+        notes=tuple(notes),
+        scalar=policies.scalar and len(cells) == 1,
+        dropped_variance=variance if influence == "drop" else None,
+        dropped_dof=dof if influence == "drop" else None,
+        term_moment=term_moment,
+        counts=_counts(log, policies),
+    )
+
+
+def all_cells(policies: Policies) -> list[Cell]:
+    """Every policy over all readers."""
+    return [(k, None) for k in range(policies.count)]
+
+
+def subgroup_cells(log: Log, policies: Policies) -> list[Cell]:
+    """Every policy in every subgroup of ``by``."""
+    if log.by is None:
+        return []
+    labels = np.unique(log.by)
+    s = np.ones(log.y.shape[0]) if log.sample_weight is None else log.sample_weight
+    small = [str(b) for b in labels if float(s[log.by == b].sum()) < 2]
+    if small:
+        raise ValueError(
+            f"by: {len(small)} subgroups hold fewer than two rows ({', '.join(small[:5])}"
+            f"{', ...' if len(small) > 5 else ''}); merge them."
+        )
+    return [(k, label) for k in range(policies.count) for label in labels]
+
+
+def subgroup_rows(by: npt.NDArray[Any] | None, label: Any) -> IntArray | None:
+    """Rows of a subgroup; ``None`` for everyone."""
+    if label is None or by is None:
+        return None
+    rows = np.flatnonzero(by == label)
+    if rows.size == 0:
+        raise ValueError(
+            f"X_target.by has no draw of the subgroup {str(label)!r}; give every subgroup draws."
+        )
+    return rows
+
+
+def spread(
+    influence: FloatArray, rows: IntArray | None, s: FloatArray | None, n: int
+) -> FloatArray:
+    """A subgroup's influence on all ``n`` rows: zero outside, scaled to the full sample."""
+    if rows is None:
+        return influence
+    total = float(n if s is None else s.sum())
+    inside = float(rows.shape[0] if s is None else s[rows].sum())
+    out = np.zeros(n)
+    out[rows] = influence * (total / inside)
+    return out
+
+
+def _counts(log: Log, policies: Policies) -> dict[str, float]:
+    counts = {"Logged rows": log.size}
+    if log.codes is not None:
+        counts["Clusters"] = float(log.n_clusters)
+    if policies.row_sets:
+        what = "Support rows" if all(r.exact for r in policies.row_sets) else "Draws"
+        counts[what] = float(sum(r.size for r in policies.row_sets))
+    return counts
+
+
+def policy_overlap(
+    log: Log, policies: Policies, k: int, rows: IntArray | None = None
+) -> OverlapDiagnostics | None:
+    """Overlap figures of policy ``k`` (in a subgroup's ``rows``); ``None`` without log-probs."""
+    if policies.ell is None:
+        return None
+    ell = np.ascontiguousarray(policies.ell[:, k])
+    s, codes = log.sample_weight, log.codes
+    if rows is not None:
+        ell, s = ell[rows], None if s is None else s[rows]
+        codes = None if codes is None else codes[rows]
+    second = policies.rows_of(k)
+    unseen = math.nan if second is None else second.unseen(k, float(np.max(ell)))
+    clusters = math.nan if codes is None else float(np.unique(codes).size)
+    return overlap(ell, s, unseen=unseen, clusters=clusters)
+
+
+def sample_mean(log: Log, label: Any) -> PolicyValue:
+    """The logging policy's own value: the mean outcome."""
+    rows = subgroup_rows(log.by, label)
+    y, s = log.y, log.sample_weight
+    if rows is not None:
+        y, s = y[rows], None if s is None else s[rows]
+    value, phi = solve_linear_moment(*ipw_moment(np.ones_like(y), y, normalize=False), s)
+    size = float(y.shape[0] if s is None else s.sum())
+    n_units = size if log.codes is None else float(log.n_clusters)
+    few = [(1, f"Only {n_units:.0f} independent units.")] if n_units < 30 else []
+    return PolicyValue(
+        value=float(value),
+        logged=spread(phi, rows, log.sample_weight, log.y.shape[0]),
+        target=None,
+        bias_bound=0.0,
+        verdict=verdict(None, findings=few),
+        diagnostics={"n": size},
+    )

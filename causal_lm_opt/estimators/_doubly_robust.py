@@ -1,0 +1,256 @@
+"""Doubly robust values from cross-fitted predictions: one policy, one sample split at a time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from causal_lm_opt._validation import check_vector, take_rows
+from causal_lm_opt.core.inference import influence_covariance
+from causal_lm_opt.core.weights import Weighting, relative_weights
+from causal_lm_opt.diagnostics.verdict import verdict
+from causal_lm_opt.estimate import InfluenceSample, ValueEstimate
+from causal_lm_opt.estimators._assemble import (
+    PolicyValue,
+    plug_in_term,
+    policy_overlap,
+    spread,
+    subgroup_rows,
+    transform_finding,
+    weighted_term,
+)
+from causal_lm_opt.estimators._crossfit import CrossFit
+from causal_lm_opt.estimators._linear import (
+    LinearOutcome,
+    coefficient_influence,
+    linear_outcome,
+    tractable,
+)
+from causal_lm_opt.estimators._log import Log
+from causal_lm_opt.estimators._policies import Policies
+from causal_lm_opt.estimators._target import TargetRows, TargetSample
+from causal_lm_opt.exceptions import NotIdentifiedError
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.intp]
+ROWS_PER_PARAMETER = 20.0  # below this the stacked term counts the fit's noise twice
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """Outcome predictions of one sample split.
+
+    Attributes
+    ----------
+    logged : array, shape (n,)
+        Out-of-fold predictions of the logged rows.
+    crossfit : CrossFit, optional
+        ``None`` when predictions were given by the caller.
+    coefficients : tuple of (LinearOutcome, influence (n, p)), one a fold, optional
+        For the stacked correction.
+    """
+
+    logged: FloatArray
+    crossfit: CrossFit | None = None
+    coefficients: tuple[tuple[LinearOutcome, FloatArray], ...] | None = None
+
+
+def need_both(policies: Policies) -> None:
+    if policies.logging:
+        return
+    if policies.ell is None:
+        raise NotIdentifiedError(
+            "DoublyRobust needs logp_target and logp_logging of the logged texts; with draws alone "
+            "use OutcomeRegression."
+        )
+    if not policies.row_sets:
+        raise NotIdentifiedError(
+            "DoublyRobust needs X_target: draws of the target policy, draws of a sampling policy "
+            "with log-probs, or the exact support (TargetSample). With log-probs alone use IPW."
+        )
+
+
+def predictions_as_rows(q_target: Any, X: Any) -> Any:
+    """Stand-in rows for predictions given without their texts."""
+
+    def rows(q: Any) -> TargetSample:
+        size = int(np.size(q))
+        picked = np.zeros(size, dtype=np.intp)
+        return TargetSample(take_rows(X, picked), groups=None)
+
+    if isinstance(q_target, Mapping):
+        return {name: rows(q) for name, q in q_target.items()}
+    return rows(q_target)
+
+
+def given_predictions(
+    log: Log, policies: Policies, q_logged: Any, q_target: Any
+) -> tuple[FloatArray, list[FloatArray]]:
+    """Checked predictions of the logged rows and of every row set."""
+    logged = check_vector(q_logged, "q_logged", log.n_given)
+    logged = logged if log.taken is None else logged[log.taken]
+    if not isinstance(q_target, Mapping):
+        if len(policies.row_sets) > 1:
+            raise ValueError(
+                "q_target must be a mapping policy name -> predictions, as X_target is."
+            )
+        return logged, [check_vector(q_target, "q_target", policies.row_sets[0].size)]
+    named = {str(k): v for k, v in q_target.items()}
+    missing = [n for n in policies.names if n not in named]
+    if missing:
+        raise ValueError(f"q_target lacks the policies {missing}.")
+    tables = [np.zeros(0)] * len(policies.row_sets)
+    for k, name in enumerate(policies.names):
+        index = policies.of_policy[k]
+        size = policies.row_sets[index].size
+        tables[index] = check_vector(named[name], f"q_target[{name!r}]", size)
+    return logged, tables
+
+
+def stack(predictions: Predictions, log: Log, *, strict: bool) -> Predictions:
+    """Add the coefficients' influence of every fold's model, where all are parametric."""
+    fitted = predictions.crossfit
+    assert fitted is not None
+    if predictions.coefficients is not None:
+        return predictions
+    out = []
+    n = log.y.shape[0]
+    for rows, model in zip(fitted.folds.train, fitted.models, strict=True):
+        linear = linear_outcome(model, fitted.utility)
+        least = 2.0 if strict else ROWS_PER_PARAMETER
+        s = None if log.sample_weight is None else log.sample_weight[rows]
+        inside = float(rows.shape[0] if s is None else s.sum())
+        if linear is None or not tractable(linear, inside, rows_per_parameter=least):
+            if strict:
+                raise ValueError(
+                    "inference='stacked' needs a linear or generalised linear outcome_model with "
+                    "at most n/2 parameters; use inference='influence' or 'bootstrap'."
+                )
+            return predictions
+        codes = None if log.codes is None else log.codes[rows]
+        moved = coefficient_influence(
+            linear, take_rows(log.X, rows), log.y[rows], sample_weight=s, codes=codes,
+            n_clusters=log.n_clusters,
+        )  # fmt: skip
+        full = np.zeros((n, moved.shape[1]))
+        full[rows] = moved * (log.size / inside)
+        out.append((linear, full))
+    return replace(predictions, coefficients=tuple(out))
+
+
+def _draw_folds(fitted: CrossFit, rows: TargetRows) -> IntArray:
+    return fitted.fold_of_draws(rows.keys, rows.shared)
+
+
+def target_predictions(predictions: Predictions, policies: Policies, log: Log) -> list[FloatArray]:
+    """Predictions at every row set, each draw by the models that have not seen its key."""
+    fitted = predictions.crossfit
+    assert fitted is not None
+    return [fitted.predict(r.X, _draw_folds(fitted, r)) for r in policies.row_sets]
+
+
+def dr_value(
+    log: Log,
+    policies: Policies,
+    k: int,
+    label: Any,
+    predictions: Predictions,
+    table: list[FloatArray],
+    weighting: Weighting,
+    fresh: Weighting,
+) -> PolicyValue:
+    """Doubly robust value of policy ``k`` in a subgroup, from one sample split."""
+    assert policies.ell is not None
+    rows = subgroup_rows(log.by, label)
+    ell, residual, s = policies.ell[:, k], log.y - predictions.logged, log.sample_weight
+    if rows is not None:
+        ell, residual, s = ell[rows], residual[rows], None if s is None else s[rows]
+    term = weighted_term(ell, residual, weighting, s, policies.names[k])
+    index = policies.of_policy[k]
+    second, q = policies.row_sets[index], table[index]
+    picked = subgroup_rows(second.by, label)
+    part = second if picked is None else second.select_rows(picked)
+    plug_in, phi_target = plug_in_term(part, k, q if picked is None else q[picked], fresh)
+    target = spread(phi_target, picked, second.frequency, second.size)
+    logged = spread(term.influence, rows, log.sample_weight, log.y.shape[0])
+    if predictions.coefficients is not None:
+        logged = logged + _stacked_term(log, policies, k, rows, part, predictions, weighting, fresh)
+    figures = policy_overlap(log, policies, k, rows)
+    codes = log.codes if log.codes is None or rows is None else log.codes[rows]
+    residual_se = math.sqrt(float(influence_covariance(term.influence, s, codes, log.n_clusters)))
+    return PolicyValue(
+        value=term.value + plug_in,
+        logged=logged,
+        target=target,
+        bias_bound=term.bias_bound,
+        verdict=verdict(figures, model_assisted=True, findings=transform_finding(term, s)),
+        diagnostics=({} if figures is None else figures.to_dict())
+        | {
+            "residual": term.value,
+            "residual_se": residual_se,
+            "plug_in": plug_in,
+            "bias_bound": term.bias_bound,
+        },
+    )
+
+
+def _stacked_term(
+    log: Log,
+    policies: Policies,
+    k: int,
+    rows: IntArray | None,
+    second: TargetRows,
+    predictions: Predictions,
+    weighting: Weighting,
+    fresh: Weighting,
+) -> FloatArray:
+    r"""First-order effect of the folds' fits on the value, :math:`\sum_k D_k^\top A_k^{-1} s_i`."""
+    fitted = predictions.crossfit
+    assert fitted is not None
+    assert predictions.coefficients is not None
+    assert policies.ell is not None
+    ell = policies.ell[:, k]
+    some: Any = slice(None) if rows is None else rows
+    s = (np.ones(ell.shape[0]) if log.sample_weight is None else log.sample_weight)[some]
+    w = relative_weights(weighting.transform(ell[some], s), normalize=weighting.normalize)
+    weight = np.zeros(ell.shape[0])
+    weight[some] = s * w / (np.sum(s * w) if weighting.normalize else np.sum(s))
+    w0, normalize0 = second.policy_weight(k, fresh)
+    w0 = second.frequency * w0
+    w0 = w0 / (w0.sum() if normalize0 else second.frequency.sum())
+    shares = fitted.draw_shares(_draw_folds(fitted, second))
+    out = np.zeros(ell.shape[0])
+    for j, (linear, influence) in enumerate(predictions.coefficients):
+        test = np.flatnonzero(fitted.folds.fold == j)
+        d = (w0 * shares[:, j]) @ linear.gradient(second.X)
+        d = d - weight[test] @ linear.gradient(take_rows(log.X, test))
+        out += influence @ d
+    return out
+
+
+def median_part(parts: list[PolicyValue]) -> PolicyValue:
+    """Median value over splits with the average influence function."""
+    if len(parts) == 1:
+        return parts[0]
+    middle = parts[int(np.argsort([p.value for p in parts])[len(parts) // 2])]
+    return replace(
+        middle,
+        value=float(np.median([p.value for p in parts])),
+        logged=np.mean([p.logged for p in parts if p.logged is not None], axis=0),
+        target=np.mean([p.target for p in parts if p.target is not None], axis=0),
+        bias_bound=float(np.median([p.bias_bound for p in parts])),
+    )
+
+
+def with_split_noise(result: ValueEstimate, values: FloatArray, log: Log) -> ValueEstimate:
+    """Add the spread of the values over splits, (R, L), as an independent sample."""
+    noise = np.sqrt(values.shape[0]) * (values - values.mean(axis=0))
+    if result.dropped_variance is not None:
+        return replace(result, dropped_variance=result.dropped_variance + values.var(0, ddof=1))
+    sample = InfluenceSample(f"{log.key}:splits", "splits", noise)
+    return replace(result, samples=(*result.samples, sample))

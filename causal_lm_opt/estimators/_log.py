@@ -1,0 +1,247 @@
+"""Reading the log: the checked rows every value estimator works on."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import sparse
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import check_array, column_or_1d, validate_data
+
+from causal_lm_opt._validation import (
+    as_text_rows,
+    check_groups,
+    check_log_probs,
+    check_sample_weight,
+    content_keys,
+    is_frame,
+    n_rows,
+    take_rows,
+)
+from causal_lm_opt.estimators.outcome_models import numeric_outcome
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.intp]
+MAX_UNROLLED_ROWS = 1_000_000
+
+
+@dataclass(frozen=True, eq=False)
+class Log:
+    """Checked logged rows of positive weight.
+
+    Attributes
+    ----------
+    X : array (n, d), frame, or object array of texts
+    labels : array, shape (n,)
+        Outcomes as given (what a classifier learns).
+    y : array, shape (n,)
+        Outcomes as numbers.
+    sample_weight : array, shape (n,), optional
+    codes : integer array, shape (n,), optional
+    clusters : array of distinct labels, sorted as coded
+    logp_logging : array, shape (n,), optional
+    by : array, shape (n,), optional
+    taken : integer array, shape (n,), optional
+        Positions of these rows among the ``n_given`` rows of ``fit`` (``None``: all, in order).
+    """
+
+    X: Any
+    labels: npt.NDArray[Any]
+    y: FloatArray
+    sample_weight: FloatArray | None
+    codes: IntArray | None
+    clusters: npt.NDArray[Any] | None
+    logp_logging: FloatArray | None
+    by: npt.NDArray[Any] | None
+    taken: IntArray | None
+    n_given: int
+
+    @property
+    def size(self) -> float:
+        """Number of rows (sum of frequency weights)."""
+        return float(self.y.shape[0] if self.sample_weight is None else self.sample_weight.sum())
+
+    @property
+    def n_clusters(self) -> int:
+        """Number of clusters, 0 without groups."""
+        return 0 if self.clusters is None else int(self.clusters.shape[0])
+
+    @cached_property
+    def key(self) -> str:
+        """Identity of the rows: their outcomes, weights, clusters and a sample of their content."""
+        digest = hashlib.blake2b(np.ascontiguousarray(self.y).tobytes(), digest_size=16)
+        if self.sample_weight is not None:
+            digest.update(self.sample_weight.tobytes())
+        n = self.y.shape[0]
+        some = np.unique(np.linspace(0, n - 1, min(n, 1000)).astype(np.intp))
+        digest.update(content_keys(take_rows(self.X, some)).tobytes())
+        return f"log:{digest.hexdigest()}"
+
+    @cached_property
+    def cluster_key(self) -> str:
+        """Identity of the cluster labels."""
+        if self.clusters is None:
+            return ""
+        text = "\x1f".join(map(str, self.clusters))
+        return (
+            "clusters:"
+            + hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+        )
+
+
+def read_log(
+    estimator: BaseEstimator,
+    X: Any,
+    y: Any,
+    *,
+    sample_weight: Any,
+    groups: Any,
+    logp_logging: Any,
+    by: Any,
+    utility: Mapping[Any, float] | None,
+    unroll_below: int = 0,
+) -> Log:
+    """Check the arguments of ``fit`` and drop rows of weight 0; an earlier fit is forgotten."""
+    for name in [a for a in vars(estimator) if a.endswith("_") and not a.startswith("_")]:
+        delattr(estimator, name)
+    X, labels = _read_rows(estimator, X, y, utility)
+    n = labels.shape[0]
+    s = check_sample_weight(sample_weight, n)
+    taken, s = _rows_that_count(X, s, unroll_below if groups is None else 0)
+
+    def kept(a: Any) -> Any:
+        return a if a is None or taken is None else a[taken]
+
+    if taken is not None:
+        X = take_rows(X, taken)
+    labels = kept(labels)
+    codes = clusters = None
+    if groups is not None:
+        clusters, codes = np.unique(kept(check_groups(groups, "groups", n)), return_inverse=True)
+        if clusters.shape[0] < 2:
+            raise ValueError(
+                "groups holds one distinct label; a standard error needs at least two."
+            )
+    if labels.shape[0] < 2 and s is None:
+        raise ValueError(
+            f"A standard error needs at least two rows: n_samples = {labels.shape[0]} "
+            "(1 sample given)."
+        )
+    logging = None
+    if logp_logging is not None:
+        logging = check_log_probs(logp_logging, "logp_logging", n, allow_zero=False)
+    return Log(
+        X=X,
+        labels=labels,
+        y=numeric_outcome(labels, utility),
+        sample_weight=s,
+        codes=codes,
+        clusters=clusters,
+        logp_logging=kept(logging),
+        by=None if by is None else kept(check_groups(by, "by", n)),
+        taken=taken,
+        n_given=n,
+    )
+
+
+def _rows_that_count(
+    X: Any, s: FloatArray | None, unroll_below: int
+) -> tuple[IntArray | None, FloatArray | None]:
+    """Positions of the rows of positive weight, and their weights.
+
+    Whole-number weights on fewer than ``unroll_below`` distinct rows are unrolled into repeated
+    rows: row folds can then split the readers of one text, as they do when rows are repeated.
+    """
+    if s is None:
+        return None, None
+    taken = None if (s > 0).all() else np.flatnonzero(s > 0)
+    whole = bool((s == np.rint(s)).all()) and s.sum() <= MAX_UNROLLED_ROWS
+    if unroll_below and whole:
+        rows = X if taken is None else take_rows(X, taken)
+        if np.unique(content_keys(rows)).size < unroll_below:
+            return np.repeat(np.arange(s.shape[0]), s.astype(np.intp)), None
+    return taken, s if taken is None else s[taken]
+
+
+def _read_rows(
+    estimator: BaseEstimator, X: Any, y: Any, utility: Mapping[Any, float] | None
+) -> tuple[Any, npt.NDArray[Any]]:
+    """X and y after their checks; numeric X is float64 (or sparse), texts an object array."""
+    if y is None:
+        raise ValueError(
+            f"This {type(estimator).__name__} estimator requires y to be passed, but the target y "
+            "is None."
+        )
+    texts = as_text_rows(X)
+    loose = texts is not None or _mixed_frame(X)
+    if _countable(X) and _countable(y):
+        _same_length(X, y)
+    if utility is None:
+        _need_numbers(y)
+    if not loose and utility is None:
+        X, y = validate_data(estimator, X, y, accept_sparse="csr", y_numeric=True, dtype=np.float64)
+        return X, np.asarray(y, dtype=np.float64)
+    labels = column_or_1d(y, warn=True)
+    if utility is None:
+        labels = check_array(labels, ensure_2d=False, dtype=np.float64, input_name="y")
+    if loose:
+        X = X if texts is None else texts
+    else:
+        X = validate_data(estimator, X, accept_sparse="csr", dtype=np.float64)
+    _same_length(X, labels)
+    return X, labels
+
+
+def _countable(a: Any) -> bool:
+    """Whether rows can be counted before scikit-learn converts ``a``."""
+    return isinstance(a, list | tuple) or len(getattr(a, "shape", ())) > 0
+
+
+def _same_length(X: Any, y: Any) -> None:
+    rows, outcomes = n_rows(X), n_rows(y, "y")
+    if rows == 0:
+        raise ValueError("X is empty (0 rows); give at least two logged rows.")
+    if rows != outcomes:
+        raise ValueError(f"X has {rows} rows and y has {outcomes}; they must agree.")
+
+
+def _need_numbers(y: Any) -> None:
+    values = np.asarray(y)
+    if values.dtype.kind in "OUST" and any(isinstance(v, str) for v in values.ravel()):
+        raise ValueError(
+            "y holds strings where outcomes are numbers; for classes state "
+            "utility={class: value} (and use a classifier as outcome_model)."
+        )
+
+
+def _mixed_frame(X: Any) -> bool:
+    """A data frame with columns that are not numbers."""
+    if not is_frame(X) or sparse.issparse(X):
+        return False
+    kinds = [np.asarray(X[c]).dtype.kind for c in X.columns]
+    return any(k not in "biuf" for k in kinds)
+
+
+def read_new_rows(estimator: BaseEstimator, X: Any, name: str = "X") -> Any:
+    """X of ``predict`` or of a second sample, in the layout seen in ``fit``."""
+    texts = as_text_rows(X, name)
+    if texts is not None or _mixed_frame(X):
+        if hasattr(estimator, "n_features_in_"):
+            raise ValueError(f"{name} holds texts but the estimator was fitted on a numeric array.")
+        return X if texts is None else texts
+    if not hasattr(estimator, "n_features_in_"):
+        raise ValueError(
+            f"{name} is numeric but the estimator was fitted on texts or a mixed frame."
+        )
+    try:
+        return validate_data(estimator, X, reset=False, accept_sparse="csr", dtype=np.float64)
+    except ValueError as error:
+        if name == "X":
+            raise
+        raise ValueError(f"{name} does not match the logged X: {error}") from error

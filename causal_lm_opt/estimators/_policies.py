@@ -1,0 +1,149 @@
+"""Reading the target policies: log ratios of the logged rows, and second samples."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.base import BaseEstimator
+
+from causal_lm_opt._validation import (
+    check_log_probs,
+    policy_columns,
+)
+from causal_lm_opt.core.weights import log_ratio
+from causal_lm_opt.estimators._log import Log, read_new_rows
+from causal_lm_opt.estimators._target import TargetRows, resolve_targets
+from causal_lm_opt.exceptions import NotIdentifiedError, OverlapError
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.intp]
+LOGGING_POLICY = "logging policy"
+
+
+@dataclass(frozen=True, eq=False)
+class Policies:
+    """Target policies: names, log ratios of the logged rows, and second samples.
+
+    ``ell`` is ``None`` when only draws were given (outcome regression), and both are empty for
+    the logging policy itself.
+    """
+
+    names: tuple[str, ...]
+    ell: FloatArray | None
+    row_sets: tuple[TargetRows, ...]
+    of_policy: tuple[int, ...]
+    scalar: bool
+    logging: bool = False
+
+    @property
+    def count(self) -> int:
+        """Number of policies."""
+        return len(self.names)
+
+    def rows_of(self, k: int) -> TargetRows | None:
+        """Second sample of policy ``k``."""
+        return self.row_sets[self.of_policy[k]] if self.row_sets else None
+
+
+def read_policies(
+    estimator: BaseEstimator, log: Log, logp_target: Any, logp_logging: Any, X_target: Any
+) -> Policies:
+    """Check ``logp_target``, ``logp_logging`` and ``X_target`` together."""
+    if (logp_target is None) != (logp_logging is None):
+        given, lacking = (
+            ("logp_target", "logp_logging") if logp_logging is None else
+            ("logp_logging", "logp_target")
+        )  # fmt: skip
+        raise NotIdentifiedError(
+            f"{given} was given without {lacking}: importance weights need both. Give neither to "
+            "evaluate the logging policy itself."
+        )
+    if logp_target is None and X_target is None:
+        return Policies((LOGGING_POLICY,), None, (), (), scalar=True, logging=True)
+    names: tuple[str, ...] | None = None
+    ell, scalar, k = None, isinstance(X_target, Mapping) is False, None
+    if logp_target is not None:
+        ell, names, scalar = _read_ell(log, logp_target)
+        k = ell.shape[1]
+    row_sets: list[TargetRows] = []
+    of_policy: list[int] = []
+    if X_target is not None:
+        row_sets, of_policy, names = resolve_targets(X_target, names, k)
+        row_sets = [replace(r, X=read_new_rows(estimator, r.X, "X_target")) for r in row_sets]
+        row_sets = [_weight_shared_prompts(r, log) for r in row_sets]
+        if k is None:
+            k = len(of_policy)
+            scalar = scalar and k == 1
+    assert k is not None
+    if names is None:
+        names = ("target policy",) if k == 1 else tuple(f"policy {j}" for j in range(k))
+    return Policies(names, ell, tuple(row_sets), tuple(of_policy), scalar)
+
+
+def _read_ell(log: Log, logp_target: Any) -> tuple[FloatArray, tuple[str, ...] | None, bool]:
+    """Log ratios (n, K) of the logged rows."""
+    if log.logp_logging is None:
+        raise NotIdentifiedError("logp_target needs logp_logging, which fit did not get.")
+    values, names, scalar = policy_columns(logp_target)
+    n = log.n_given
+    if values.ndim not in (1, 2):
+        raise ValueError(f"logp_target must have shape ({n},) or ({n}, K), got {values.shape}.")
+    k = None if values.ndim == 1 else values.shape[1]
+    if k == 0:
+        raise ValueError("logp_target has no column; give one column per policy.")
+    checked = check_log_probs(values, "logp_target", n, n_policies=k, allow_zero=True)
+    checked = checked.reshape(n, -1)
+    if log.taken is not None:
+        checked = checked[log.taken]
+    ell = np.asarray(log_ratio(checked, log.logp_logging))
+    dead = ~np.isfinite(ell).any(axis=0)
+    if dead.any():
+        which = f" {names[int(np.argmax(dead))]!r}" if names else ""
+        raise OverlapError(
+            f"logp_target: the policy{which} gives every logged text probability 0, so the log "
+            "says nothing about it; check that texts and log-probs are aligned, or use draws with "
+            "OutcomeRegression."
+        )
+    return ell, names, scalar
+
+
+def same_kind(
+    left: npt.NDArray[Any], right: npt.NDArray[Any]
+) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    """Labels of two tables made comparable: prompt 7 of one file is "7" of the other."""
+    if left.dtype.kind == right.dtype.kind != "O":
+        return left, right
+
+    def text(label: Any) -> str:
+        whole = isinstance(label, float | np.floating) and float(label).is_integer()
+        return str(int(label)) if whole else str(label)
+
+    return np.array([text(x) for x in left]), np.array([text(x) for x in right])
+
+
+def _weight_shared_prompts(rows: TargetRows, log: Log) -> TargetRows:
+    """Weight draws to the log's prompt frequencies where draws and log share prompts."""
+    if rows.groups is None or log.clusters is None or log.codes is None:
+        return rows
+    labels, logged_labels = same_kind(np.asarray(rows.groups), log.clusters)
+    shared = np.isin(labels, logged_labels)
+    if not shared.any():
+        return rows
+    lacking = ~np.isin(logged_labels, labels)
+    if lacking.any() or not shared.all():
+        raise ValueError(
+            f"X_target.groups and groups share {np.unique(labels[shared]).size} labels, but "
+            f"{int(lacking.sum())} logged groups have no draws and "
+            f"{np.unique(labels[~shared]).size} groups of draws are not in the log. Shared "
+            "prompts need draws for every logged prompt; if the labels mean different things, "
+            "give the draws other labels."
+        )
+    order = np.argsort(logged_labels)
+    codes = order[np.searchsorted(logged_labels[order], labels)]
+    logged = np.bincount(log.codes, weights=log.sample_weight, minlength=log.n_clusters)
+    drawn = np.bincount(codes, weights=rows.frequency, minlength=log.n_clusters)
+    return replace(rows, frequency=rows.frequency * (logged / drawn)[codes], shared=codes)
