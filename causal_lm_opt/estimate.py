@@ -53,6 +53,9 @@ class InfluenceSample:
     cluster_key : str
         Identity of the clusters' label space: samples with the same key share clusters (prompts
         that occur both in the log and among the draws).
+    units : array, shape (K,), optional
+        Independent units behind each column where fewer than the sample's carry it (the clusters
+        of a subgroup).
     """
 
     key: str
@@ -62,6 +65,7 @@ class InfluenceSample:
     codes: IntArray | None = None
     n_clusters: int = 0
     cluster_key: str = ""
+    units: FloatArray | None = None
 
     def unit_contributions(self) -> FloatArray:
         """Contributions summed within independent units, shape (G, K) or (n, K)."""
@@ -70,26 +74,62 @@ class InfluenceSample:
             return np.asarray(rows)
         return np.asarray(inf.cluster_sums(rows, self.codes, self.n_clusters))
 
-    def with_influence(self, influence: FloatArray) -> InfluenceSample:
-        """The same rows with other influence columns."""
-        return replace(self, influence=influence)
+    def with_influence(
+        self, influence: FloatArray, units: FloatArray | None = None
+    ) -> InfluenceSample:
+        """The same rows with other influence columns (and their numbers of units)."""
+        return replace(self, influence=influence, units=units)
+
+    def columns(self, positions: Sequence[int]) -> InfluenceSample:
+        """The columns at ``positions``."""
+        units = None if self.units is None else self.units[list(positions)]
+        return self.with_influence(self.influence[:, list(positions)], units)
+
+    def combined(self, matrix: FloatArray) -> InfluenceSample:
+        """Linear combinations of the columns; each as well founded as its weakest column."""
+        units = self.units
+        if units is not None:
+            units = np.array([units[np.flatnonzero(row)].min(initial=np.inf) for row in matrix])
+        return self.with_influence(self.influence @ matrix.T, units)
+
+    def unit_counts(self) -> FloatArray:
+        """Independent units behind each column, shape (K,)."""
+        if self.units is not None:
+            return self.units
+        every = float(self.n_clusters)
+        if self.codes is None:
+            weight = self.sample_weight
+            every = float(self.influence.shape[0] if weight is None else weight.sum())
+        return np.full(self.influence.shape[1], every)
 
 
-def covariance_parts(samples: Sequence[InfluenceSample]) -> list[tuple[FloatArray, float]]:
-    """Covariance (K, K) and degrees of freedom of each independent part."""
-    parts: list[tuple[FloatArray, float]] = []
+def covariance_parts(samples: Sequence[InfluenceSample]) -> list[tuple[FloatArray, FloatArray]]:
+    """Covariance (K, K) and degrees of freedom (K,) of each independent part.
+
+    The factor is ``G / (G - 1)`` with each column's own number of units.
+    """
+    parts: list[tuple[FloatArray, FloatArray]] = []
     shared: dict[str, list[InfluenceSample]] = {}
     for sample in samples:
         if sample.codes is None:
-            cov = inf.influence_covariance(sample.influence, sample.sample_weight)
-            parts.append((np.asarray(cov), math.inf))
+            cov = np.asarray(inf.influence_covariance(sample.influence, sample.sample_weight))
+            if sample.units is not None:
+                n = replace(sample, units=None).unit_counts()
+                cov = cov * _factor(sample.units) / _factor(n)
+            parts.append((cov, np.full(cov.shape[0], math.inf)))
         else:
             shared.setdefault(sample.cluster_key, []).append(sample)
     for group in shared.values():
         total = sum((s.unit_contributions() for s in group), np.zeros(1))
-        n_clusters = group[0].n_clusters
-        parts.append((n_clusters / (n_clusters - 1) * (total.T @ total), float(n_clusters - 1)))
+        units = np.min([s.unit_counts() for s in group], axis=0)
+        parts.append((_factor(units) * (total.T @ total), units - 1.0))
     return parts
+
+
+def _factor(units: FloatArray) -> FloatArray:
+    """Small-sample factor ``G / (G - 1)`` of a covariance, shape (K, K)."""
+    root = np.sqrt(units / (units - 1.0))
+    return np.asarray(root[:, None] * root[None, :])
 
 
 def _merge(
@@ -101,9 +141,12 @@ def _merge(
         name = (s.key, s.role, s.influence.shape[0])
         if name in out:
             common = _same_clusters(out[name], s)
-            out[name] = common.with_influence(out[name].influence + sign * s.influence)
+            units = None
+            if common.units is not None or s.units is not None or out[name].units is not None:
+                units = np.minimum(out[name].unit_counts(), s.unit_counts())
+            out[name] = common.with_influence(out[name].influence + sign * s.influence, units)
         else:
-            out[name] = s.with_influence(sign * s.influence)
+            out[name] = s.with_influence(sign * s.influence, s.units)
     return tuple(out.values())
 
 
@@ -232,11 +275,12 @@ class ValueEstimate:
         if self.dropped_dof is not None:
             return self.dropped_dof
         parts = covariance_parts(self.samples)
-        dofs = [d for _, d in parts]
         diagonals = [np.diagonal(c) for c, _ in parts]
         return np.array(
             [
-                inf.welch_satterthwaite([float(d[k]) for d in diagonals], dofs)
+                inf.welch_satterthwaite(
+                    [float(d[k]) for d in diagonals], [float(d[k]) for _, d in parts]
+                )
                 for k in range(self.values.shape[0])
             ]
         )
@@ -417,7 +461,7 @@ class ValueEstimate:
             self,
             values=self.values[p],
             names=tuple(self.names[i] for i in p),
-            samples=tuple(s.with_influence(s.influence[:, p]) for s in self.samples),
+            samples=tuple(s.columns(p) for s in self.samples),
             bias_bound=self.bias_bound[p],
             verdicts=tuple(self.verdicts[i] for i in p),
             diagnostics=tuple(self.diagnostics[i] for i in p) if self.diagnostics else (),
@@ -436,7 +480,7 @@ class ValueEstimate:
             self,
             values=matrix @ self.values,
             names=tuple(names),
-            samples=tuple(s.with_influence(s.influence @ matrix.T) for s in self.samples),
+            samples=tuple(s.combined(matrix) for s in self.samples),
             bias_bound=np.abs(matrix) @ self.bias_bound,
             verdicts=tuple(worst(self.verdicts[i] for i in rows) for rows in used),
             diagnostics=(),
@@ -466,7 +510,7 @@ class ValueEstimate:
             else f"{self.estimator} {symbol} {other.estimator}",
             bias_bound=left.bias_bound + right.bias_bound,
             verdicts=tuple(worst(v) for v in zip(left.verdicts, right.verdicts, strict=True)),
-            notes=tuple(dict.fromkeys((*self.notes, *other.notes))),
+            notes=tuple(dict.fromkeys((*self.notes, *other.notes, *_mixed_inference(left, right)))),
             scalar=self.scalar and other.scalar,
             counts=dict(self.counts),
         )
@@ -491,7 +535,7 @@ class ValueEstimate:
         return replace(
             self,
             values=c * self.values,
-            samples=tuple(s.with_influence(c * s.influence) for s in self.samples),
+            samples=tuple(s.with_influence(c * s.influence, s.units) for s in self.samples),
             bias_bound=abs(c) * self.bias_bound,
             term_moment=False,
             dropped_variance=None
@@ -545,6 +589,17 @@ class ValueEstimate:
         )
         notes = "".join(f"<li>{html.escape(n)}</li>" for n in self.notes)
         return table + (f"<ul>{notes}</ul>" if notes else "")
+
+
+def _mixed_inference(a: ValueEstimate, b: ValueEstimate) -> tuple[str, ...]:
+    """A warning where a bootstrap and an influence function stand for the same rows."""
+    bootstrapped = {r: any(s.role == "replicates" for s in r.samples) for r in (a, b)}
+    if bootstrapped[a] == bootstrapped[b]:
+        return ()
+    return (
+        "One side has a bootstrap and the other an influence function: they are combined as if "
+        "independent, so that the standard error of the combination is rough.",
+    )
 
 
 def _broadcast(a: ValueEstimate, b: ValueEstimate) -> tuple[ValueEstimate, ValueEstimate]:

@@ -41,7 +41,7 @@ tbody th{font-weight:600;max-width:22rem;min-width:6rem}
 .v.careful::before{border:2px solid var(--c);transform:rotate(45deg) scale(.85)}
 .v.no::before{content:"\\00d7";width:auto;height:auto;margin-right:.3em;font-weight:700}
 figure{margin:1rem 0;background:var(--band);border-radius:8px;padding:1rem .9rem}
-svg.forest{display:block;width:100%;max-width:680px;height:auto;margin:0 auto;font-size:13px}
+svg.forest{display:block;width:100%;max-width:580px;height:auto;margin:0 auto;font-size:13px}
 .forest text{fill:var(--ink)}.forest .how,.forest .tick,.forest .unit{fill:var(--soft)}
 .forest .who{font-weight:600;paint-order:stroke;stroke:var(--band);stroke-width:5px}
 .forest .grid{stroke:var(--line);fill:none}.forest .axis{stroke:var(--soft);fill:none}
@@ -54,6 +54,7 @@ svg.forest{display:block;width:100%;max-width:680px;height:auto;margin:0 auto;fo
 details{margin:1rem 0;border:1px solid var(--line);border-radius:8px;padding:.5rem .9rem}
 summary{cursor:pointer;font-weight:600}
 code{font-size:.86rem;overflow-wrap:anywhere}
+@media (max-width:30rem){figure{padding:.8rem .5rem}main{padding:1rem .9rem 3rem}}
 @media print{details{border:0;padding:0}}
 """
 

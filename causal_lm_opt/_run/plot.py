@@ -10,7 +10,7 @@ from causal_lm_opt._evaluation import LOGGING, MEAN, Row
 
 __all__ = ["forest_plot", "ticks"]
 
-WIDTH, LEFT, RIGHT = 520, 82, 16
+WIDTH, LEFT, RIGHT = 440, 64, 14
 ROW, HEAD, TOP, BOTTOM = 19, 21, 10, 46
 SHORT = {"mean": "mean", "ht": "HT", "hajek": "Hajek", "or": "OR", "dr": "DR"}
 #: Verdicts differ by shape as well as by colour.
@@ -41,7 +41,7 @@ def forest_plot(rows: Sequence[Row], *, unit: str, name: str, interval: str) -> 
         if row.policy != policy:
             policy = row.policy
             y += HEAD
-            body.append(f'<text class="who" x="0" y="{y - 5:g}">{_short(policy, 58)}</text>')
+            body.append(f'<text class="who" x="0" y="{y - 5:g}">{_short(policy, 46)}</text>')
         y += ROW
         body.append(_whisker(row, y - ROW / 2, scale))
     bottom = y + 6
@@ -132,7 +132,7 @@ def _axis(scale: _Scale, bottom: float, unit: str) -> str:
     middle = (LEFT + WIDTH - RIGHT) / 2
     label = (
         f'<text class="unit" x="{middle:g}" y="{bottom + 35:g}" text-anchor="middle">'
-        f"mean of {_short(unit, 48)}</text>"
+        f"mean of {_short(unit, 36)}</text>"
     )
     return marks + line + label
 

@@ -228,8 +228,12 @@ def ParetoSmooth(*, normalize: bool = True) -> Weighting:
     return Weighting("pareto", None, normalize)
 
 
-def Switch(tau: float, *, normalize: bool = True) -> Weighting:
-    """Weights above ``tau`` become 0; in a doubly robust value the outcome model stands in."""
+def Switch(tau: float, *, normalize: bool = False) -> Weighting:
+    """Weights above ``tau`` become 0; in a doubly robust value the outcome model stands in.
+
+    Not self-normalised by default: that would spread the kept rows' residuals over the dropped
+    region, where the outcome model is to speak alone.
+    """
     return Weighting("switch", float(tau), normalize)
 
 
@@ -285,7 +289,10 @@ def transform_bias(
         raw = raw / weighted_mean(raw, sample_weight)
         new = new / weighted_mean(new, sample_weight)
         residual = residual - weighted_mean(new * residual, sample_weight)
-    return weighted_mean(xp.abs(new - raw) * xp.abs(residual), sample_weight)
+    known = xp.isfinite(raw)  # a plain weight beyond the exponent's range has no bounded bias
+    gap = xp.where(known, xp.abs(new - xp.where(known, raw, xp.zeros_like(raw))), 0.0 * new)
+    bias = weighted_mean(gap * xp.abs(residual), sample_weight)
+    return xp.where(xp.all(known, axis=0), bias, xp.full_like(bias, math.inf))
 
 
 def _largest(x: Array, count: int) -> Array:

@@ -17,6 +17,7 @@ import pandas as pd
 from scipy import stats
 
 from causal_lm_opt._validation import check_vector
+from causal_lm_opt.core.inference import cluster_sums, influence_covariance
 from causal_lm_opt.core.solve import solve_linear_moment
 from causal_lm_opt.diagnostics._units import Units, importance_weights
 from causal_lm_opt.diagnostics.overlap import effective_sample_size
@@ -37,14 +38,14 @@ class Calibration:
     ----------
     intercept, slope : float
         Of the weighted regression of ``y`` on ``q``; 0 and 1 for a calibrated model. A slope below
-        1: predictions are too spread out; above 1: too timid. ``nan`` for constant predictions.
+        1: predictions are too spread out; above 1: too timid. ``nan`` where predictions do
+        not vary, or vary in one row or cluster only.
     se_intercept, se_slope : float
         Their (clustered) standard errors.
     covariance : array, shape (2, 2)
         Of intercept and slope.
     wald : float
-        Wald statistic of intercept = 0 and slope = 1 (of the mean residual = 0 for constant
-        predictions).
+        Wald statistic of intercept = 0 and slope = 1 (of the mean residual = 0 without a slope).
     p_value : float
         From the F distribution with ``tested`` and ``dof`` degrees of freedom.
     tested, dof : float
@@ -102,9 +103,9 @@ def calibration(
 ) -> Calibration:
     r"""Calibration slope, intercept, residual and binned errors of predictions ``q``.
 
-    The regression minimises :math:`\sum_i s_i w_i (y_i - a - b q_i)^2`; its influence function is
-    :math:`A^{-1} w_i (1, q_i)^\top (y_i - \hat a - \hat b q_i)`,
-    :math:`A = \overline{w (1,q)(1,q)^\top}`, and the covariance is clustered (HC1 without codes).
+    The regression minimises :math:`\sum_i s_i w_i (y_i - a - b q_i)^2`. Its covariance is the
+    jackknife over rows (that is HC3) or clusters: heavy weights give single rows high leverage,
+    under which the plain sandwich is far too small.
 
     Parameters
     ----------
@@ -151,7 +152,7 @@ def calibration(
     mean_residual, phi_residual = solve_linear_moment(weight, weight * residual, units.frequency)
     se_residual = units.se(phi_residual)
     line, covariance = _line(q, residual, weight, units)
-    if covariance is None:  # constant predictions: only the mean can be tested
+    if covariance is None:  # only the mean can be tested
         tested, wald = 1, _quadratic(np.array([mean_residual]), np.array([[se_residual**2]]))
         line, covariance = np.full(2, np.nan), np.full((2, 2), np.nan)
     else:
@@ -239,20 +240,41 @@ def _line(
 ) -> tuple[FloatArray, FloatArray | None]:
     """Weighted least squares of the residual on (1, q): coefficients (2,), covariance (2, 2).
 
-    The covariance is ``None`` when the weighted predictions do not vary. Coefficients 0, 0 are
-    calibration: intercept 0 and slope 1 of ``y`` on ``q``.
+    Coefficients 0, 0 are calibration: intercept 0 and slope 1 of ``y`` on ``q``. The covariance is
+    ``None`` when there is no slope to test: predictions do not vary, or only in one unit, whose
+    own residual then says nothing of its error.
     """
     mass = units.mean(weight)
     centre = units.mean(weight * q) / mass
     spread = units.mean(weight * (q - centre) ** 2) / mass
     if not spread > (ROUNDING * (abs(float(centre)) + float(np.ptp(q)))) ** 2:
         return np.full(2, np.nan), None
-    scaled = (q - centre) / np.sqrt(spread)  # orthonormal under the weights: well conditioned
-    design = np.column_stack([np.ones_like(q), scaled])
-    beta = units.mean((weight * residual)[:, None] * design) / mass
-    influence = (weight * (residual - design @ beta))[:, None] * design / mass
-    back = np.array([[1.0, -centre / np.sqrt(spread)], [0.0, 1.0 / np.sqrt(spread)]])
-    return back @ beta, back @ units.covariance(influence) @ back.T
+    z = (q - centre) / np.sqrt(spread)  # orthonormal under the weights: well conditioned
+    rows = np.column_stack([weight, weight * z, weight * z**2, weight * residual,
+                            weight * residual * z])  # fmt: skip
+    frequency = units.frequency
+    counted = rows if frequency is None else rows * frequency[:, None]
+    if units.codes is not None:  # leave out a cluster
+        part, frequency = cluster_sums(counted, units.codes, int(units.count)), None
+    else:  # leave out one copy of a row
+        part = rows if frequency is None else rows * np.minimum(frequency, 1.0)[:, None]
+    beta, _ = _solve_line(counted.sum(axis=0)[None, :])
+    without, estimable = _solve_line(counted.sum(axis=0) - part)
+    if not estimable.all():
+        return np.full(2, np.nan), None
+    covariance = np.asarray(influence_covariance((units.count - 1) * (beta - without), frequency))
+    root = float(np.sqrt(spread))
+    back = np.array([[1.0, -float(centre) / root], [0.0, 1.0 / root]])
+    return back @ beta[0], back @ covariance @ back.T
+
+
+def _solve_line(moments: FloatArray) -> tuple[FloatArray, npt.NDArray[np.bool_]]:
+    """Lines (k, 2) from rows of sums (w, wz, wzz, wr, wrz), and where there is one."""
+    m0, m1, m2, r0, r1 = moments.T
+    determinant = m0 * m2 - m1 * m1
+    estimable = determinant > 1e-10 * np.abs(m0 * m2)
+    safe = np.where(estimable, determinant, 1.0)
+    return np.column_stack([(m2 * r0 - m1 * r1) / safe, (m0 * r1 - m1 * r0) / safe]), estimable
 
 
 def _quadratic(estimate: FloatArray, covariance: FloatArray) -> float:

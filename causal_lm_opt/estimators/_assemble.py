@@ -55,9 +55,11 @@ def weighted_term(
     return LoggedTerm(float(value), influence, bias if math.isfinite(bias) else math.inf)
 
 
-def transform_finding(term: LoggedTerm, s: FloatArray | None) -> list[tuple[int, str]]:
+def transform_finding(
+    term: LoggedTerm, s: FloatArray | None, codes: IntArray | None, n_clusters: int
+) -> list[tuple[int, str]]:
     """A reason for caution where a transform's bias may exceed the sampling error."""
-    se = float(np.sqrt(influence_covariance(term.influence, s)))
+    se = float(np.sqrt(influence_covariance(term.influence, s, codes, n_clusters)))
     if term.bias_bound <= se:
         return []
     return [
@@ -80,7 +82,10 @@ def plug_in_term(
 
 @dataclass(frozen=True, eq=False)
 class PolicyValue:
-    """One policy's value with the pieces its estimate is assembled from."""
+    """One policy's value with the pieces its estimate is assembled from.
+
+    ``units`` is the number of independent logged units of a subgroup, ``None`` for everyone.
+    """
 
     value: float
     logged: FloatArray | None
@@ -89,6 +94,7 @@ class PolicyValue:
     verdict: Verdict
     diagnostics: Mapping[str, Any]
     replicates: FloatArray | None = None
+    units: float | None = None
 
 
 def logged_sample(log: Log, influence: FloatArray) -> InfluenceSample:
@@ -129,9 +135,13 @@ def policy_samples(
     logged = [p.logged for p in parts]
     if any(column is not None for column in logged):
         zero = np.zeros(log.y.shape[0])
-        samples.append(
-            logged_sample(log, np.stack([zero if c is None else c for c in logged], axis=1))
-        )
+        block = np.stack([zero if c is None else c for c in logged], axis=1)
+        sample = logged_sample(log, block)
+        if any(p.units is not None for p in parts):
+            every = sample.unit_counts()
+            counts = [every[j] if p.units is None else p.units for j, p in enumerate(parts)]
+            sample = replace(sample, units=np.array(counts))
+        samples.append(sample)
     columns: dict[str, tuple[TargetRows, FloatArray]] = {}
     for j, (k, part) in enumerate(zip(positions, parts, strict=True)):
         rows = policies.rows_of(k)
@@ -172,7 +182,7 @@ def assemble(
             pieces = covariance_parts(policy_samples(log, policies, [part], [k]))
             variances = [float(cov[0, 0]) for cov, _ in pieces]
             variance[c] = sum(variances)
-            dof[c] = welch_satterthwaite(variances, [d for _, d in pieces])
+            dof[c] = welch_satterthwaite(variances, [float(d[0]) for _, d in pieces])
             part = replace(part, logged=None, target=None, replicates=None)
         parts.append(part)
     positions = [k for k, _ in cells]
@@ -230,6 +240,30 @@ def subgroup_rows(by: npt.NDArray[Any] | None, label: Any) -> IntArray | None:
     return rows
 
 
+def subgroup_units(log: Log, rows: IntArray | None) -> float | None:
+    """Independent units of a subgroup: its clusters, or its rows; ``None`` for everyone.
+
+    Raises
+    ------
+    ValueError
+        When the subgroup lies in one cluster, which has no standard error.
+    """
+    if rows is None:
+        return None
+    if log.codes is None:
+        s = log.sample_weight
+        return float(rows.size if s is None else s[rows].sum())
+    units = float(np.unique(log.codes[rows]).size)
+    if units < 2:
+        raise ValueError("by: a subgroup lies in one group of groups=; merge it with another.")
+    return units
+
+
+def subgroup_codes(log: Log, rows: IntArray | None) -> IntArray | None:
+    """Cluster codes of a subgroup's rows."""
+    return log.codes if log.codes is None or rows is None else log.codes[rows]
+
+
 def spread(
     influence: FloatArray, rows: IntArray | None, s: FloatArray | None, n: int
 ) -> FloatArray:
@@ -278,7 +312,8 @@ def sample_mean(log: Log, label: Any) -> PolicyValue:
         y, s = y[rows], None if s is None else s[rows]
     value, phi = solve_linear_moment(*ipw_moment(np.ones_like(y), y, normalize=False), s)
     size = float(y.shape[0] if s is None else s.sum())
-    n_units = size if log.codes is None else float(log.n_clusters)
+    units = subgroup_units(log, rows)
+    n_units = units or (size if log.codes is None else float(log.n_clusters))
     few = [(1, f"Only {n_units:.0f} independent units.")] if n_units < 30 else []
     return PolicyValue(
         value=float(value),
@@ -287,4 +322,5 @@ def sample_mean(log: Log, label: Any) -> PolicyValue:
         bias_bound=0.0,
         verdict=verdict(None, findings=few),
         diagnostics={"n": size},
+        units=units,
     )

@@ -20,7 +20,9 @@ from causal_lm_opt.estimators._assemble import (
     plug_in_term,
     policy_overlap,
     spread,
+    subgroup_codes,
     subgroup_rows,
+    subgroup_units,
     transform_finding,
     weighted_term,
 )
@@ -181,14 +183,15 @@ def dr_value(
     if predictions.coefficients is not None:
         logged = logged + _stacked_term(log, policies, k, rows, part, predictions, weighting, fresh)
     figures = policy_overlap(log, policies, k, rows)
-    codes = log.codes if log.codes is None or rows is None else log.codes[rows]
+    codes = subgroup_codes(log, rows)
+    findings = transform_finding(term, s, codes, log.n_clusters)
     residual_se = math.sqrt(float(influence_covariance(term.influence, s, codes, log.n_clusters)))
     return PolicyValue(
         value=term.value + plug_in,
         logged=logged,
         target=target,
         bias_bound=term.bias_bound,
-        verdict=verdict(figures, model_assisted=True, findings=transform_finding(term, s)),
+        verdict=verdict(figures, model_assisted=True, findings=findings),
         diagnostics=({} if figures is None else figures.to_dict())
         | {
             "residual": term.value,
@@ -196,6 +199,7 @@ def dr_value(
             "plug_in": plug_in,
             "bias_bound": term.bias_bound,
         },
+        units=subgroup_units(log, rows),
     )
 
 

@@ -146,4 +146,6 @@ def _weight_shared_prompts(rows: TargetRows, log: Log) -> TargetRows:
     codes = order[np.searchsorted(logged_labels[order], labels)]
     logged = np.bincount(log.codes, weights=log.sample_weight, minlength=log.n_clusters)
     drawn = np.bincount(codes, weights=rows.frequency, minlength=log.n_clusters)
+    if not (drawn > 0).all():
+        raise ValueError("X_target.weight is 0 for every draw of some logged prompt.")
     return replace(rows, frequency=rows.frequency * (logged / drawn)[codes], shared=codes)

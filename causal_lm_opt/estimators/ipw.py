@@ -18,7 +18,9 @@ from causal_lm_opt.estimators._assemble import (
     sample_mean,
     spread,
     subgroup_cells,
+    subgroup_codes,
     subgroup_rows,
+    subgroup_units,
     transform_finding,
     weighted_term,
 )
@@ -186,11 +188,13 @@ def _ipw_value(
         ell, y, s = ell[rows], y[rows], None if s is None else s[rows]
     term = weighted_term(ell, y, weighting, s, policies.names[k])
     figures = policy_overlap(log, policies, k, rows)
+    findings = transform_finding(term, s, subgroup_codes(log, rows), log.n_clusters)
     return PolicyValue(
         value=term.value,
         logged=spread(term.influence, rows, log.sample_weight, log.y.shape[0]),
         target=None,
         bias_bound=term.bias_bound,
-        verdict=verdict(figures, findings=transform_finding(term, s)),
+        verdict=verdict(figures, findings=findings),
         diagnostics={} if figures is None else figures.to_dict() | {"bias_bound": term.bias_bound},
+        units=subgroup_units(log, rows),
     )

@@ -27,7 +27,14 @@ from causal_lm_opt.core import (
 )
 from causal_lm_opt.diagnostics import effective_sample_size, overlap
 
-NORMALISED = [Hajek(), Clip(2.0), Shrink(3.0), Temper(0.5), ParetoSmooth(), Switch(1.0)]
+NORMALISED = [
+    Hajek(),
+    Clip(2.0),
+    Shrink(3.0),
+    Temper(0.5),
+    ParetoSmooth(),
+    Switch(1.0, normalize=True),
+]
 DTYPES = st.sampled_from([np.float32, np.float64])
 ELEMENT = st.one_of(
     st.floats(-5, 5), st.sampled_from([0.0, 1e4, -1e4, -np.inf, 1e-30]), st.floats(-1e4, 1e4)

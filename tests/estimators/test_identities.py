@@ -234,16 +234,29 @@ def test_a_subgroup_by_weighting_is_its_own_log(weights: Any) -> None:
         rows = np.flatnonzero(label == BY)
         alone = IPW(weights).fit(X[rows], Y[rows], **{k: v[rows] for k, v in logp().items()})
         ours = result[f"target policy | {label}"]
-        n = rows.size
         assert ours.value == pytest.approx(alone.value_, rel=1e-12)
-        # n/(n - 1) of all rows instead of the subgroup's
-        factor = np.sqrt(N / (N - 1) * (n - 1) / n)
-        assert ours.se == pytest.approx(factor * alone.se_, rel=1e-10)
+        assert ours.se == pytest.approx(alone.se_, rel=1e-10)
     shares = np.array([np.mean(label == BY) for label in ("cold", "hot")])
     if weights == "ht":  # additive without normalisation
         total = sum(float(s) * result[i] for i, s in enumerate(shares))
         whole = IPW("ht").fit(X, Y, by=BY, **logp()).result_
         assert total.value == pytest.approx(whole.value, rel=1e-12)
+
+
+def test_a_clustered_subgroup_is_its_own_log() -> None:
+    """A subgroup in few clusters has its own G, in the factor and in the degrees of freedom."""
+    groups = np.arange(N) // 10
+    by = np.where(groups < 6, "few", "many")
+    both = IPW().fit(X, Y, by=by, groups=groups, **logp()).result_by_
+    rows = np.flatnonzero(by == "few")
+    part = {k: v[rows] for k, v in logp().items()}
+    alone = IPW().fit(X[rows], Y[rows], groups=groups[rows], **part).result_
+    ours = both["target policy | few"]
+    assert ours.se == pytest.approx(alone.se, rel=1e-10)
+    assert ours.dof()[0] == alone.dof()[0] == 5
+    np.testing.assert_allclose(ours.confint(), alone.confint(), rtol=1e-10)
+    with pytest.raises(ValueError, match="one group"):
+        IPW().fit(X, Y, by=np.where(groups < 1, "one", "rest"), groups=groups, **logp())
 
 
 def test_a_doubly_robust_subgroup() -> None:
@@ -262,9 +275,9 @@ def test_a_doubly_robust_subgroup() -> None:
         phi = np.zeros(N)
         phi[rows] = w[rows] * ((Y - q)[rows] - residual) / w[rows].mean() * N / rows.sum()
         np.testing.assert_allclose(ours.influence, phi, atol=1e-10)
-        assert ours.se**2 == pytest.approx(
-            phi.var(ddof=1) / N + ours.influence_target.var(ddof=1) / M, rel=1e-9
-        )
+        n = rows.sum()  # the factor n / (n - 1) is the subgroup's own
+        logged = (phi**2).sum() / N**2 * n / (n - 1)
+        assert ours.se**2 == pytest.approx(logged + ours.influence_target.var(ddof=1) / M, rel=1e-9)
 
 
 def test_a_subgroup_without_draws_is_refused() -> None:
