@@ -33,6 +33,7 @@ __all__ = [
 ]
 
 Array = Any
+TIE = 1e-6  # log ratios this close are one: log-probs are stored rounded
 LARGEST_EXPONENT = 300.0  # squares and products with outcomes must stay finite in float64
 
 
@@ -386,7 +387,8 @@ def pareto_smooth(ell: Array, sample_weight: Array | None = None) -> tuple[Array
     cutoff, peak = top[0], top[-1]
     if not bool(xp.isfinite(peak)):
         return ell, math.nan
-    in_tail = top[1:] > cutoff
+    above = cutoff + TIE
+    in_tail = top[1:] > above
     tail = top[1:][in_tail]
     if _n_distinct(tail) < 5 or _number(peak) - _number(tail[0]) < 1e-10:
         return ell, math.nan
@@ -403,7 +405,7 @@ def pareto_smooth(ell: Array, sample_weight: Array | None = None) -> tuple[Array
     quantile = sigma * (growth if abs(_number(k)) < 1e-12 else xp.expm1(k * growth) / k)
     smoothed = xp.log(base + quantile) + peak
     smoothed = xp.where(smoothed > peak, peak + xp.zeros_like(smoothed), smoothed)
-    return _put_tail(ell, cutoff, tail, _share_ties(tail, smoothed, peak)), _number(k)
+    return _put_tail(ell, above, tail, _share_ties(tail, smoothed, peak)), _number(k)
 
 
 def _number(x: Array) -> float:
@@ -412,11 +414,11 @@ def _number(x: Array) -> float:
 
 
 def _n_distinct(ascending: Array) -> int:
-    """Number of distinct entries of a sorted array."""
+    """Number of entries of a sorted array that stand apart by more than ``TIE``."""
     if ascending.shape[0] == 0:
         return 0
     xp = array_namespace(ascending)
-    return 1 + int(xp.sum(xp.astype(ascending[1:] > ascending[:-1], xp.int64)))
+    return 1 + int(xp.sum(xp.astype(ascending[1:] > ascending[:-1] + TIE, xp.int64)))
 
 
 def _share_ties(tail: Array, smoothed: Array, peak: Array) -> Array:

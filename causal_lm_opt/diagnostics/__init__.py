@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from causal_lm_opt.diagnostics.coverage import (
+    PredictedCoverage,
+    effective_dof,
+    predicted_coverage,
+)
 from causal_lm_opt.diagnostics.overlap import (
     OverlapDiagnostics,
     effective_sample_size,
@@ -15,10 +20,13 @@ __all__ = [
     "BLIND_SPOTS",
     "LEVELS",
     "OverlapDiagnostics",
+    "PredictedCoverage",
     "TrustReport",
     "Verdict",
+    "effective_dof",
     "effective_sample_size",
     "overlap",
+    "predicted_coverage",
     "unseen_mass",
     "verdict",
     "worst",

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import numpy.typing as npt
 
+from causal_lm_opt.core.inference import influence_covariance
 from causal_lm_opt.core.solve import weighted_mean
 from causal_lm_opt.core.weights import pareto_smooth, relative_weights
 
@@ -93,6 +94,8 @@ class OverlapDiagnostics:
         See :func:`unseen_mass`; ``nan`` when the draws carry no logging log-probs.
     clusters : float
         Independent units when rows are clustered, else ``nan``.
+    mean_weight_z : float
+        ``mean_weight - 1`` over its standard error; a test only where ``pareto_k < .5``.
     """
 
     n: float
@@ -105,6 +108,7 @@ class OverlapDiagnostics:
     zero_share: float
     unseen_mass: float = math.nan
     clusters: float = math.nan
+    mean_weight_z: float = math.nan
 
     def to_dict(self) -> dict[str, float | None]:
         """JSON-safe figures: ``None`` where not defined."""
@@ -117,6 +121,8 @@ def overlap(
     *,
     unseen: float = math.nan,
     clusters: float = math.nan,
+    codes: npt.NDArray[np.intp] | None = None,
+    n_clusters: int = 0,
 ) -> OverlapDiagnostics:
     """All overlap figures of one policy from its log ratios.
 
@@ -126,6 +132,10 @@ def overlap(
         Log ratios of the logged rows (``-inf`` allowed).
     sample_weight : array, shape (n,), optional
         Frequency weights.
+    unseen, clusters : float
+        Figures known elsewhere, passed through.
+    codes : integer array, shape (n,), optional
+        Clusters, for the standard error of the mean weight.
 
     Examples
     --------
@@ -156,4 +166,24 @@ def overlap(
         zero_share=0.0 if all_finite else 1.0 - float(weighted_mean(finite + 0.0, sample_weight)),
         unseen_mass=unseen,
         clusters=clusters,
-    )
+        mean_weight_z=_mean_weight_z(weight, math.exp(min(-shift, 700.0)), sample_weight, codes,
+                                     n_clusters),
+    )  # fmt: skip
+
+
+def _mean_weight_z(
+    weight: FloatArray,
+    one: float,
+    sample_weight: FloatArray | None,
+    codes: npt.NDArray[np.intp] | None,
+    n_clusters: int,
+) -> float:
+    """``(mean weight - one) / se``, ``one`` being weight 1 on the scale of ``weight``."""
+    if weight.shape[0] < 2:
+        return math.nan
+    mean = float(weighted_mean(weight, sample_weight))
+    variance = influence_covariance(weight - mean, sample_weight, codes, n_clusters)
+    gap, se = mean - one, math.sqrt(float(variance))
+    if se < 1e-12 * max(one, mean):
+        return 0.0 if abs(gap) < 1e-6 * one else math.copysign(math.inf, gap)
+    return gap / se

@@ -1,7 +1,7 @@
 """From diagnostic figures to a verdict in words, one per estimate and policy.
 
-Provisional thresholds: they follow the literature (ESS, Pareto k-hat) and simulations of unseen
-mass; their operating characteristics are not yet validated.
+The thresholds' operating characteristics (how often sound and lost cells of a simulation get which
+verdict) are measured by ``make validate`` and committed beside the coverage table.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from causal_lm_opt.diagnostics.coverage import PredictedCoverage
 from causal_lm_opt.diagnostics.overlap import OverlapDiagnostics
 
 __all__ = ["BLIND_SPOTS", "LEVELS", "Verdict", "verdict", "worst"]
@@ -55,55 +56,82 @@ def worst(verdicts: Iterable[Verdict]) -> Verdict:
 
 UNSEEN_UNKNOWN = (
     "Whether the policy writes texts the logger never wrote is unknown: give draws of the policy "
-    "with their logging log-probs (X_target)."
+    "with their log-probs under both policies (X_target, or --draws)."
 )
+CLOSER = "Value a policy closer to the logging policy, or log more texts like the target's."
+
+# Severity 1 is caution, 2 do not use.
+MEAN_WEIGHT_Z = 3.29  # two-sided level .001
+UNSEEN_VARIANCE = (0.2, 0.5, 0.9)
+COVERAGE = (0.85, 0.88)
 
 
-def _weight_findings(d: OverlapDiagnostics, *, model_assisted: bool) -> list[tuple[int, str]]:
+def _overlap_findings(d: OverlapDiagnostics, *, plain: bool) -> list[tuple[int, str]]:
+    """Reasons from the logged rows' weights alone."""
     found: list[tuple[int, str]] = []
     if d.ess < 10:
-        found.append((2, f"The effective sample size is {d.ess:.1f} rows of {d.n:.0f}: "
-                         "value a policy closer to the logging policy."))  # fmt: skip
+        found.append((2, f"The effective sample size is {d.ess:.1f} rows of {d.n:.0f}. {CLOSER}"))
     elif d.ess < 50 or d.ess_share < 0.1:
         found.append((1, f"The effective sample size is {d.ess:.0f} rows of {d.n:.0f}."))
     if d.pareto_k > 1.0:
         found.append((2, f"The weights' tail is too heavy for a mean (Pareto k {d.pareto_k:.2f})."))
     elif d.pareto_k > 0.7:
+        tail = f"The weights' tail is heavy (Pareto k {d.pareto_k:.2f} > .7): the standard error "
+        found.append((1, tail + "is itself unreliable."))
+    if abs(d.mean_weight_z) > MEAN_WEIGHT_Z and not d.pareto_k >= 0.5:
         found.append(
             (
-                1,
-                f"The weights' tail is heavy (Pareto k {d.pareto_k:.2f} > .7): the standard error "
-                "is itself unreliable.",
+                2 if plain else 1,
+                f"The weights average {d.mean_weight:.3g} where 1 is due "
+                f"(z {d.mean_weight_z:+.1f}): log-probs are not normalised, the logging policy is misstated, or the target "
+                "writes texts the logger cannot.",
             )
         )
-    if math.isnan(d.unseen_mass):
-        found.append((1, UNSEEN_UNKNOWN))
-    elif d.unseen_mass > 0.01:
-        share = f"{d.unseen_mass:.1%} of the policy's own draws lie beyond every logged text"
-        model = "; only the outcome model speaks for them." if model_assisted else "."
-        found.append((2 if d.unseen_mass > 0.1 else 1, share + model))
     if d.clusters < 30:
-        found.append((1, f"Only {d.clusters:.0f} independent clusters: intervals from so few are "
-                         "rough."))  # fmt: skip
+        few = f"Only {d.clusters:.0f} independent clusters: intervals from so few are rough."
+        found.append((1, few))
     return found
+
+
+def _coverage_findings(c: PredictedCoverage, unseen_mass: float) -> list[tuple[int, str]]:
+    """Reasons from the target's draws."""
+    light, half, most = UNSEEN_VARIANCE
+    doubtful, poor = COVERAGE
+    sentence = (
+        f"A nominal 95% interval is predicted to cover {c.coverage:.0%}: {unseen_mass:.1%} of the "
+        f"policy's own draws lie beyond every logged text and would move the value by "
+        f"{c.missing:.1f} standard errors; {c.unseen_variance:.0%} of the weights' second moment "
+        "lies there."
+    )
+    if c.unseen_variance > most or (c.unseen_variance > half and c.coverage < poor):
+        return [(2, f"{sentence} {CLOSER}")]
+    if c.unseen_variance > light or c.coverage < doubtful:
+        return [(1, sentence)]
+    return []
 
 
 def verdict(
     overlap: OverlapDiagnostics | None,
     *,
-    model_assisted: bool = False,
+    coverage: PredictedCoverage | None = None,
+    plain: bool = False,
     model_only: bool = False,
     residual_z: float = math.nan,
     findings: Sequence[tuple[int, str]] = (),
 ) -> Verdict:
-    """Provisional verdict of one estimate.
+    """Verdict of one estimate of one policy.
+
+    ``trustworthy`` needs draws of the policy: weights alone cannot vouch for an interval. Outcome
+    regression is never more than ``caution``, as nothing in it corrects its model.
 
     Parameters
     ----------
     overlap : OverlapDiagnostics or None
         ``None`` for the logging policy itself or where no log-probs were given.
-    model_assisted : bool
-        Doubly robust value.
+    coverage : PredictedCoverage or None
+        ``None`` where no draws with their logging log-probs were given.
+    plain : bool
+        Weights are not self-normalised, so that a mean weight off 1 biases the value itself.
     model_only : bool
         Outcome regression: the weights do not enter, only the residual test does.
     residual_z : float
@@ -113,14 +141,18 @@ def verdict(
     """
     found: list[tuple[int, str]] = []
     if overlap is not None and not model_only:
-        found += _weight_findings(overlap, model_assisted=model_assisted)
+        found += _overlap_findings(overlap, plain=plain)
+        if coverage is None:
+            found.append((1, UNSEEN_UNKNOWN))
+        else:
+            found += _coverage_findings(coverage, overlap.unseen_mass)
     if model_only:
-        found.append(
-            (1, "Outcome regression is right only if its model is; no weight corrects it.")
-        )
+        found.append((1, "Outcome regression is right only if its model is; nothing corrects it."))
         if abs(residual_z) > 3:
-            found.append((2, f"The model's weighted residuals are {residual_z:+.1f} standard "
-                             "errors from zero: prefer the doubly robust value."))  # fmt: skip
+            off = (
+                f"The model's weighted residuals are {residual_z:+.1f} standard errors from zero: "
+            )
+            found.append((2, off + "prefer the doubly robust value."))
     found += list(findings)
     level = max((severity for severity, _ in found), default=0)
     return Verdict(LEVELS[level], tuple(text for _, text in found))

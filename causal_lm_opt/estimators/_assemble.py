@@ -14,7 +14,8 @@ from causal_lm_opt.core.inference import influence_covariance, welch_satterthwai
 from causal_lm_opt.core.scores import ipw_moment, plug_in_moment
 from causal_lm_opt.core.solve import solve_linear_moment
 from causal_lm_opt.core.weights import Weighting, relative_weights, transform_bias
-from causal_lm_opt.diagnostics.overlap import OverlapDiagnostics, overlap
+from causal_lm_opt.diagnostics.coverage import PredictedCoverage, predicted_coverage
+from causal_lm_opt.diagnostics.overlap import OverlapDiagnostics, overlap, unseen_mass
 from causal_lm_opt.diagnostics.verdict import Verdict, verdict
 from causal_lm_opt.estimate import InfluenceSample, ValueEstimate, covariance_parts
 from causal_lm_opt.estimators._log import Log
@@ -299,9 +300,57 @@ def policy_overlap(
         ell, s = ell[rows], None if s is None else s[rows]
         codes = None if codes is None else codes[rows]
     second = policies.rows_of(k)
-    unseen = math.nan if second is None else second.unseen(k, float(np.max(ell)))
+    drawn = None if second is None else second.ratio_to_logging(k)
+    unseen = math.nan if drawn is None else unseen_mass(drawn[0], float(np.max(ell)), drawn[1])
     clusters = math.nan if codes is None else float(np.unique(codes).size)
-    return overlap(ell, s, unseen=unseen, clusters=clusters)
+    return overlap(ell, s, unseen=unseen, clusters=clusters, codes=codes, n_clusters=log.n_clusters)
+
+
+def policy_coverage(
+    log: Log,
+    policies: Policies,
+    k: int,
+    rows: IntArray | None,
+    residual: FloatArray,
+    logged: FloatArray,
+    target: FloatArray | None,
+) -> PredictedCoverage | None:
+    """Predicted coverage of policy ``k``'s interval; ``None`` without scored draws.
+
+    Parameters
+    ----------
+    residual : array, shape (rows,)
+        What the logged rows average, centred.
+    logged, target : arrays, shape (n,), (m,)
+        Influence functions of both samples.
+    """
+    second = policies.rows_of(k)
+    drawn = None if second is None else second.ratio_to_logging(k)
+    if drawn is None or second is None or policies.ell is None:
+        return None
+    samples = [logged_sample(log, logged[:, None])]
+    if target is not None and not second.exact:
+        samples.append(target_sample(log, second, target[:, None]))
+    if len(samples) == 2 and samples[0].cluster_key == samples[1].cluster_key != "":
+        units = samples[0].unit_contributions() + samples[1].unit_contributions()
+    else:
+        units = np.concatenate([x.unit_contributions() for x in samples])
+    ell, s = policies.ell[:, k], log.sample_weight
+    if rows is not None:
+        ell, s = ell[rows], None if s is None else s[rows]
+    n_units = subgroup_units(log, rows) or (log.size if log.codes is None else log.n_clusters)
+    return predicted_coverage(
+        ell, residual, units[:, 0], drawn[0], n_units=float(n_units), sample_weight=s,
+        target_weight=drawn[1],
+    )  # fmt: skip
+
+
+def policy_figures(
+    figures: OverlapDiagnostics | None, coverage: PredictedCoverage | None
+) -> dict[str, Any]:
+    """The figures behind a verdict, JSON-safe."""
+    out: dict[str, Any] = {} if figures is None else figures.to_dict()
+    return out if coverage is None else out | coverage.to_dict()
 
 
 def sample_mean(log: Log, label: Any) -> PolicyValue:

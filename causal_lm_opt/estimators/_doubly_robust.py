@@ -18,6 +18,8 @@ from causal_lm_opt.estimate import InfluenceSample, ValueEstimate
 from causal_lm_opt.estimators._assemble import (
     PolicyValue,
     plug_in_term,
+    policy_coverage,
+    policy_figures,
     policy_overlap,
     spread,
     subgroup_codes,
@@ -184,6 +186,8 @@ def dr_value(
         logged = logged + _stacked_term(log, policies, k, rows, part, predictions, weighting, fresh)
     figures = policy_overlap(log, policies, k, rows)
     codes = subgroup_codes(log, rows)
+    centred = residual - term.value if weighting.normalize else residual
+    coverage = policy_coverage(log, policies, k, rows, centred, logged, target)
     findings = transform_finding(term, s, codes, log.n_clusters)
     residual_se = math.sqrt(float(influence_covariance(term.influence, s, codes, log.n_clusters)))
     return PolicyValue(
@@ -191,8 +195,10 @@ def dr_value(
         logged=logged,
         target=target,
         bias_bound=term.bias_bound,
-        verdict=verdict(figures, model_assisted=True, findings=findings),
-        diagnostics=({} if figures is None else figures.to_dict())
+        verdict=verdict(
+            figures, coverage=coverage, plain=not weighting.normalize, findings=findings
+        ),
+        diagnostics=policy_figures(figures, coverage)
         | {
             "residual": term.value,
             "residual_se": residual_se,

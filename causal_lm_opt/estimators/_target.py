@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -22,7 +21,6 @@ from causal_lm_opt._validation import (
     take_rows,
 )
 from causal_lm_opt.core.weights import Weighting, log_ratio, relative_weights
-from causal_lm_opt.diagnostics.overlap import unseen_mass
 from causal_lm_opt.exceptions import NotIdentifiedError, OverlapError
 
 __all__ = ["TargetRows", "TargetSample", "resolve_targets"]
@@ -142,15 +140,18 @@ class TargetRows:
             )
         return ell
 
-    def unseen(self, k: int, ell_logged_max: float) -> float:
-        """Unseen mass of policy ``k``; ``nan`` without its and the logger's log-probs."""
+    def ratio_to_logging(self, k: int) -> tuple[FloatArray, FloatArray] | None:
+        """``log P_f - log P_R`` of policy ``k``'s second sample and its weights, each (m,).
+
+        ``None`` without the log-probs of both; ``+inf`` where the logger never writes the text.
+        """
         if self.logp_target is None or self.logp_logging is None:
-            return math.nan
+            return None
         with np.errstate(invalid="ignore"):
             ell = np.asarray(log_ratio(self.logp_target[:, self.columns[k]], self.logp_logging))
         ell = np.where(np.isnan(ell), -np.inf, ell)
         weight, _ = self.policy_weight(k, Weighting.of("hajek"))
-        return unseen_mass(ell, ell_logged_max, weight * self.frequency)
+        return ell, weight * self.frequency
 
     def select_rows(self, rows: npt.NDArray[Any]) -> TargetRows:
         """A subset or a resample of the rows (frequencies kept)."""

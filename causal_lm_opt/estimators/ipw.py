@@ -14,6 +14,8 @@ from causal_lm_opt.estimators._assemble import (
     PolicyValue,
     all_cells,
     assemble,
+    policy_coverage,
+    policy_figures,
     policy_overlap,
     sample_mean,
     spread,
@@ -187,14 +189,19 @@ def _ipw_value(
     if rows is not None:
         ell, y, s = ell[rows], y[rows], None if s is None else s[rows]
     term = weighted_term(ell, y, weighting, s, policies.names[k])
+    logged = spread(term.influence, rows, log.sample_weight, log.y.shape[0])
     figures = policy_overlap(log, policies, k, rows)
+    centred = y - term.value if weighting.normalize else y
+    coverage = policy_coverage(log, policies, k, rows, centred, logged, None)
     findings = transform_finding(term, s, subgroup_codes(log, rows), log.n_clusters)
     return PolicyValue(
         value=term.value,
-        logged=spread(term.influence, rows, log.sample_weight, log.y.shape[0]),
+        logged=logged,
         target=None,
         bias_bound=term.bias_bound,
-        verdict=verdict(figures, findings=findings),
-        diagnostics={} if figures is None else figures.to_dict() | {"bias_bound": term.bias_bound},
+        verdict=verdict(
+            figures, coverage=coverage, plain=not weighting.normalize, findings=findings
+        ),
+        diagnostics=policy_figures(figures, coverage) | {"bias_bound": term.bias_bound},
         units=subgroup_units(log, rows),
     )

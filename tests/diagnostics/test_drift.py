@@ -133,6 +133,17 @@ def test_exponent_is_a_half_under_noise_of_any_profile() -> None:
     assert set(drift) == {"systematic drift"}
 
 
+def test_error_of_the_exponent_against_a_jackknife() -> None:
+    """With three positions the variances of the tokens matter as much as those of the sums."""
+    rng = np.random.default_rng(8)
+    ratio, mask = rng.standard_normal((300, 3)), np.ones((300, 3), bool)
+    ratio[:, 1] += 0.8 * ratio[:, 0]
+    rest = ~np.eye(300, dtype=bool)
+    left_out = [position_drift(ratio[r], mask[r]).exponent for r in rest]
+    jackknife = math.sqrt(299 / 300 * np.sum((left_out - np.mean(left_out)) ** 2))
+    assert position_drift(ratio, mask).se_exponent == pytest.approx(jackknife, rel=0.03)
+
+
 @pytest.mark.statistical
 def test_the_mean_falls_under_the_logger_and_a_rise_is_impossible() -> None:
     """Tokens drawn from the scored logger: mean -KL; drawn from the target instead: +KL."""

@@ -149,6 +149,16 @@ def test_truncation_reads_as_likelier_and_repeated_texts_need_codes() -> None:
     assert np.std(naive) > 2
 
 
+def test_sure_tokens_do_not_move_the_implied_temperature() -> None:
+    t = scored_tokens(np.random.default_rng(10), 500, temperature=0.6)
+    alone = temperature_check(t["logp"], t["entropy"], variance=t["variance"])
+    sure = np.zeros(1500)
+    diluted = temperature_check(
+        np.r_[t["logp"], sure], np.r_[t["entropy"], sure], variance=np.r_[t["variance"], sure]
+    )
+    assert diluted.estimate == pytest.approx(alone.estimate, rel=1e-10)
+
+
 def test_temperature_formula_masks_and_frequencies() -> None:
     rng = np.random.default_rng(7)
     t = scored_tokens(rng, 60)

@@ -1,0 +1,181 @@
+r"""Predicted coverage of an interval, from draws of the target policy.
+
+Weights of the logged rows cannot show what was never logged: in samples that fail, they look
+healthier than in samples that hold. Draws of the target can. Two things spoil an interval:
+
+- texts beyond every logged one carry part of the value. A typical sample misses that part: the
+  estimate is off by :math:`B = E_f[\hat r(\ell)\, 1(\ell > \max_i \ell_i)]`, where :math:`\hat r`
+  is the residual's quadratic trend in the log ratio (kept within the residuals' range);
+- few rows carry the variance, so that the standard error itself is noisy; its effective degrees of
+  freedom :math:`\nu` follow from the fourth moment of the contributions.
+
+The nominal interval then covers about :math:`P(|T_\nu + B/se| < z)`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import stats
+
+__all__ = ["PredictedCoverage", "effective_dof", "predicted_coverage"]
+
+FloatArray = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class PredictedCoverage:
+    """What the draws of a target say about the interval of its value.
+
+    Attributes
+    ----------
+    coverage : float
+        Predicted coverage of the nominal 95 % interval.
+    missing : float
+        Part of the value beyond the logged texts, in standard errors.
+    unseen_variance : float
+        Share of the weights' second moment, :math:`E_f[w]`, beyond the logged texts: how much of
+        the variance the sample cannot show.
+    dof : float
+        Effective degrees of freedom of the standard error.
+    """
+
+    coverage: float
+    missing: float
+    unseen_variance: float
+    dof: float
+
+    def to_dict(self) -> dict[str, float]:
+        """Figures for a table."""
+        return {
+            "predicted_coverage": self.coverage,
+            "missing_in_se": self.missing,
+            "unseen_variance": self.unseen_variance,
+            "se_dof": self.dof,
+        }
+
+
+def effective_dof(contributions: FloatArray) -> float:
+    r"""Degrees of freedom of :math:`\sum c_i^2` as a variance estimate.
+
+    :math:`2 / (\sum c^4/(\sum c^2)^2 - 1/n)`: n for normal contributions, few when few rows carry
+    the sum (Satterthwaite's matching of moments).
+
+    Examples
+    --------
+    >>> round(effective_dof(np.array([1., -1., 1., -1., 10.])), 1)
+    2.7
+    """
+    squares = contributions * contributions
+    total = float(squares.sum())
+    if not total > 0:
+        return math.inf
+    spread = float((squares * squares).sum()) / (total * total) - 1.0 / contributions.shape[0]
+    return min(2.0 / spread, 1e9) if spread > 0 else 1e9
+
+
+def predicted_coverage(
+    ell: FloatArray,
+    residual: FloatArray,
+    contributions: FloatArray,
+    ell_target: FloatArray,
+    *,
+    n_units: float,
+    sample_weight: FloatArray | None = None,
+    target_weight: FloatArray | None = None,
+    level: float = 0.95,
+) -> PredictedCoverage:
+    """Predict the coverage of a normal interval of a weighted mean of residuals.
+
+    Parameters
+    ----------
+    ell : array, shape (n,)
+        Log ratios of the logged rows (``-inf`` allowed).
+    residual : array, shape (n,)
+        What is averaged, centred at its weighted mean: ``y - V`` (Hajek), ``y`` (plain), or
+        ``y - q - R`` (doubly robust).
+    contributions : array, shape (units,)
+        Contributions of all independent units to the estimate (their squares sum to the variance).
+    ell_target : array, shape (m,)
+        Log ratios of the target's draws (``+inf`` where the logger never writes).
+    n_units : float
+        Independent logged units: without any shift, ``1 / (n_units + 1)`` of the draws would lie
+        beyond the logged texts, and that much is no fault.
+    sample_weight, target_weight : arrays, optional
+        Frequencies of the rows, weights of the draws.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> ell, y = rng.normal(-2., 2., 1000), rng.normal(size=1000)
+    >>> far = predicted_coverage(ell, y + ell, (y + ell) * np.exp(ell) / 1000,
+    ...                          rng.normal(2., 2., 4000), n_units=1000)
+    >>> far.coverage < .9, far.unseen_variance > .5
+    (True, True)
+    """
+    share = np.full(ell_target.shape[0], 1.0) if target_weight is None else target_weight
+    share = share / share.sum()
+    top = float(ell.max())
+    beyond = ell_target > top + 1e-9
+    mass = float(share[beyond].sum())
+    se = math.sqrt(float((contributions * contributions).sum()))
+    dof = effective_dof(contributions)
+    excess = max(0.0, 1.0 - 1.0 / ((n_units + 1.0) * mass)) if mass > 0 else 0.0
+    missing = 0.0
+    if excess > 0 and se > 0:
+        missing = excess * _missing_part(ell, residual, ell_target[beyond], share[beyond],
+                                         sample_weight) / se  # fmt: skip
+    z = float(stats.norm.ppf(0.5 + level / 2))
+    t = stats.t(max(dof, 1.0))
+    return PredictedCoverage(
+        coverage=float(t.cdf(z - missing) - t.cdf(-z - missing)),
+        missing=missing,
+        unseen_variance=_unseen_second_moment(ell_target, share, beyond),
+        dof=dof,
+    )
+
+
+def _unseen_second_moment(
+    ell_target: FloatArray, share: FloatArray, beyond: npt.NDArray[np.bool_]
+) -> float:
+    """Share of ``E_f[w]`` on the draws beyond the log."""
+    if np.isposinf(ell_target).any():
+        return 1.0
+    weight = share * np.exp(ell_target - float(ell_target.max()))
+    total = float(weight.sum())
+    return float(weight[beyond].sum()) / total if total > 0 else 0.0
+
+
+def _missing_part(
+    ell: FloatArray,
+    residual: FloatArray,
+    ell_beyond: FloatArray,
+    share: FloatArray,
+    sample_weight: FloatArray | None,
+) -> float:
+    """Size of the residual's trend summed over the draws beyond the log, less its own noise.
+
+    A trend that is not told apart from zero counts for nothing: its absolute value is shrunk by
+    its standard error.
+    """
+    finite = np.isfinite(ell)
+    x, r = (ell, residual) if finite.all() else (ell[finite], residual[finite])
+    s = np.ones(x.shape[0]) if sample_weight is None else sample_weight[finite]
+    centre, scale = float(np.average(x, weights=s)), 1.0
+    scale = math.sqrt(float(np.average((x - centre) ** 2, weights=s)))
+    if not scale > 1e-9:
+        return abs(float(np.average(r, weights=s))) * float(share.sum())
+    ceiling = float(x.max()) + 3.0 * scale  # draws the logger never writes are put at the edge
+    design = np.vander((x - centre) / scale, 3, increasing=True)
+    ahead = np.vander((np.minimum(ell_beyond, ceiling) - centre) / scale, 3, increasing=True)
+    gram = np.linalg.pinv(design.T @ (s[:, None] * design), hermitian=True)
+    trend = gram @ (design.T @ (s * r))
+    noise = float(np.average((r - design @ trend) ** 2, weights=s))
+    direction = share @ ahead
+    raw = abs(float(direction @ trend))
+    se = math.sqrt(max(noise * float(direction @ gram @ direction), 0.0))
+    kept = abs(float(share @ np.clip(ahead @ trend, r.min(), r.max())))
+    return kept * max(0.0, 1.0 - se / raw) if raw > 0 else 0.0
