@@ -19,6 +19,7 @@ __all__ = [
     "contributions",
     "empirical_bernstein",
     "influence_covariance",
+    "largest_t",
     "max_t_critical_value",
     "multiplier_t",
     "welch_satterthwaite",
@@ -172,6 +173,26 @@ def multiplier_t(unit_contributions: Array, multipliers: Array, scale: float = 1
     return scale * top / xp.sqrt(xp.where(bottom > floor, bottom, floor))
 
 
+def largest_t(covariance: Array, normals: Array) -> Array:
+    """Largest absolute coordinate of normal vectors with the correlation of ``covariance``, (B,).
+
+    Parameters
+    ----------
+    covariance : array, shape (K, K)
+        Coordinates of variance 0 are left out.
+    normals : array, shape (B, K)
+        Independent standard normals.
+    """
+    xp = array_namespace(covariance)
+    variance = xp.linalg.diagonal(covariance)
+    alive = variance > 0
+    scale = xp.sqrt(xp.where(alive, variance, xp.ones_like(variance)))
+    correlation = covariance / (scale[:, None] * scale[None, :])
+    values, vectors = xp.linalg.eigh(correlation)
+    root = vectors * xp.sqrt(xp.clip(values, min=0.0))[None, :]
+    return xp.max(xp.abs(normals @ root.T), axis=1)
+
+
 def max_t_critical_value(covariance: Array, normals: Array, *, level: float) -> float:
     r"""Critical value of simultaneous max-t bands.
 
@@ -190,13 +211,7 @@ def max_t_critical_value(covariance: Array, normals: Array, *, level: float) -> 
     float, at least the pointwise critical value up to Monte-Carlo error.
     """
     xp = array_namespace(covariance)
-    variance = xp.linalg.diagonal(covariance)
-    alive = variance > 0
-    scale = xp.sqrt(xp.where(alive, variance, xp.ones_like(variance)))
-    correlation = covariance / (scale[:, None] * scale[None, :])
-    values, vectors = xp.linalg.eigh(correlation)
-    root = vectors * xp.sqrt(xp.clip(values, min=0.0))[None, :]
-    largest = xp.max(xp.abs(normals @ root.T), axis=1)
+    largest = largest_t(covariance, normals)
     position = min(math.ceil(level * largest.shape[0]), largest.shape[0]) - 1
     return float(xp.sort(largest)[position])
 

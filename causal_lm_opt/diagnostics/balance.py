@@ -18,7 +18,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from causal_lm_opt._validation import check_vector, is_frame
-from causal_lm_opt.core.inference import cluster_sums, contributions
+from causal_lm_opt.core.inference import cluster_sums, contributions, largest_t
 from causal_lm_opt.core.solve import solve_linear_moment
 from causal_lm_opt.diagnostics._units import Units, importance_weights
 from causal_lm_opt.exceptions import OverlapError
@@ -311,11 +311,7 @@ def _max_z_p_value(covariance: FloatArray, normals: FloatArray, observed: float)
     alive = np.diag(covariance) > 0
     if not alive.any():
         return 1.0 if observed == 0 else 1.0 / (normals.shape[0] + 1)
-    part = covariance[np.ix_(alive, alive)]
-    sd = np.sqrt(np.diag(part))
-    values, vectors = np.linalg.eigh(part / np.outer(sd, sd))
-    root = vectors * np.sqrt(np.maximum(values, 0.0))
-    largest = np.abs(normals[:, alive] @ root.T).max(axis=1)
+    largest = largest_t(covariance, normals)
     return float((1 + np.sum(largest >= observed)) / (normals.shape[0] + 1))
 
 

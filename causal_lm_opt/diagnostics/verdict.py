@@ -83,8 +83,8 @@ def _overlap_findings(d: OverlapDiagnostics, *, plain: bool) -> list[tuple[int, 
             (
                 2 if plain else 1,
                 f"The weights average {d.mean_weight:.3g} where 1 is due "
-                f"(z {d.mean_weight_z:+.1f}): log-probs are not normalised, the logging policy is misstated, or the target "
-                "writes texts the logger cannot.",
+                f"(z {d.mean_weight_z:+.1f}): log-probs are not normalised, the logging policy is "
+                "misstated, or the target writes texts the logger cannot.",
             )
         )
     if d.clusters < 30:

@@ -104,6 +104,7 @@ def test_intervals_and_bands() -> None:
     normals, xi = RNG.normal(size=(500, K)), RNG.choice([-0.618, 1.618], size=(40, N))
     covariance = np.cov(ELLS.T)
     covariance[0], covariance[:, 0] = 0.0, 0.0  # a value without sampling error
+    same(core.largest_t, covariance, normals)
     same(core.max_t_critical_value, covariance, normals, level=0.9)
     same(core.multiplier_t, ELL, xi)
     same(core.multiplier_t, ELL, xi, 2.0)
