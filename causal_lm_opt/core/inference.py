@@ -92,15 +92,16 @@ def influence_covariance(
         left = right = cluster_sums(contributions(influence, sample_weight), codes, n_clusters)
         factor: Array | float = n_clusters / (n_clusters - 1)
     elif sample_weight is None:
-        left = right = contributions(influence)
-        factor = influence.shape[0] / (influence.shape[0] - 1)
+        n = influence.shape[0]
+        left = right = influence
+        factor = 1.0 / (n * (n - 1.0))
     else:
         n = xp.sum(sample_weight)
         right = influence / n
         left = contributions(influence, sample_weight)
         factor = n / (n - 1)
     if influence.ndim == 1:
-        return factor * xp.sum(left * right)
+        return factor * (left @ right)
     return factor * (left.T @ right)
 
 

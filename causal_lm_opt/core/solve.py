@@ -54,6 +54,8 @@ def solve_linear_moment(
     (2.5, [-0.75, 0.75])
     """
     mean_b = weighted_mean(b, sample_weight)
+    if isinstance(a, float) and a == 1.0:
+        return mean_b, b - mean_b
     if isinstance(a, float):
         return mean_b / a, (b - a * (mean_b / a)) / a
     mean_a = weighted_mean(a, sample_weight)

@@ -27,6 +27,7 @@ __all__ = [
     "Weighting",
     "generalized_pareto_fit",
     "log_ratio",
+    "pareto_k",
     "pareto_smooth",
     "relative_weights",
     "transform_bias",
@@ -252,7 +253,8 @@ def relative_weights(log_weight: Array, *, normalize: bool) -> Array:
     else:
         limit = min(LARGEST_EXPONENT, math.log(float(xp.finfo(log_weight.dtype).max)) - 1.0)
         too_large = log_weight > limit
-        log_weight = xp.where(too_large, xp.full_like(log_weight, math.inf), log_weight)
+        if bool(xp.any(too_large)):
+            log_weight = xp.where(too_large, xp.full_like(log_weight, math.inf), log_weight)
     return xp.exp(log_weight)
 
 
@@ -374,6 +376,30 @@ def pareto_smooth(ell: Array, sample_weight: Array | None = None) -> tuple[Array
     >>> abs(k - .83) < .1
     True
     """
+    found = _tail_fit(ell, sample_weight)
+    if found is None:
+        return ell, math.nan
+    xp = array_namespace(ell)
+    above, peak, tail, base, k, sigma = found
+    size = tail.shape[0]
+    p = (xp.arange(1, size + 1, dtype=ell.dtype, device=ell.device) - 0.5) / size
+    growth = -xp.log1p(-p)
+    quantile = sigma * (growth if abs(_number(k)) < 1e-12 else xp.expm1(k * growth) / k)
+    smoothed = xp.log(base + quantile) + peak
+    smoothed = xp.where(smoothed > peak, peak + xp.zeros_like(smoothed), smoothed)
+    return _put_tail(ell, above, tail, _share_ties(tail, smoothed, peak)), _number(k)
+
+
+def pareto_k(ell: Array, sample_weight: Array | None = None) -> float:
+    """Tail shape of :func:`pareto_smooth`, without smoothing."""
+    found = _tail_fit(ell, sample_weight)
+    return math.nan if found is None else _number(found[4])
+
+
+def _tail_fit(
+    ell: Array, sample_weight: Array | None
+) -> tuple[Array, Array, Array, Array, Array, Array] | None:
+    """Where the tail begins, the peak, the tail, the base weight, ``k``, ``sigma``; or ``None``."""
     xp = array_namespace(ell)
     counts = None
     n = ell.shape[0]
@@ -382,30 +408,24 @@ def pareto_smooth(ell: Array, sample_weight: Array | None = None) -> tuple[Array
         n = int(xp.sum(counts))
     m = tail_size(n)
     if n < 2 or m >= n:
-        return ell, math.nan
+        return None
     top = _largest(ell, m + 1) if counts is None else _largest_copies(ell, counts, m + 1)
     cutoff, peak = top[0], top[-1]
     if not bool(xp.isfinite(peak)):
-        return ell, math.nan
+        return None
     above = cutoff + TIE
     in_tail = top[1:] > above
     tail = top[1:][in_tail]
     if _n_distinct(tail) < 5 or _number(peak) - _number(tail[0]) < 1e-10:
-        return ell, math.nan
+        return None
     base = xp.exp(cutoff - peak)
     exceedance = xp.exp(tail - peak) - base
     if not _number(exceedance[0]) > 0:
-        return ell, math.nan
+        return None
     k, sigma = generalized_pareto_fit(exceedance)
     if not math.isfinite(_number(k)):
-        return ell, math.nan
-    size = tail.shape[0]
-    p = (xp.arange(1, size + 1, dtype=ell.dtype, device=ell.device) - 0.5) / size
-    growth = -xp.log1p(-p)
-    quantile = sigma * (growth if abs(_number(k)) < 1e-12 else xp.expm1(k * growth) / k)
-    smoothed = xp.log(base + quantile) + peak
-    smoothed = xp.where(smoothed > peak, peak + xp.zeros_like(smoothed), smoothed)
-    return _put_tail(ell, above, tail, _share_ties(tail, smoothed, peak)), _number(k)
+        return None
+    return above, peak, tail, base, k, sigma
 
 
 def _number(x: Array) -> float:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from causal_lm_opt.core.inference import influence_covariance
 from causal_lm_opt.core.solve import weighted_mean
-from causal_lm_opt.core.weights import pareto_smooth, relative_weights
+from causal_lm_opt.core.weights import pareto_k, relative_weights
 
 __all__ = ["OverlapDiagnostics", "effective_sample_size", "overlap", "unseen_mass"]
 
@@ -40,7 +40,10 @@ def effective_sample_size(
     """
     n = weight.shape[0] if sample_weight is None else float(np.sum(sample_weight))
     first = weighted_mean(weight, sample_weight)
-    second = weighted_mean(weight * weight, sample_weight)
+    if weight.ndim == 1 and sample_weight is None:
+        second = np.asarray(weight @ weight / n)
+    else:
+        second = weighted_mean(weight * weight, sample_weight)
     return np.asarray(np.where(second > 0, n * first**2 / np.where(second > 0, second, 1.0), 0.0))
 
 
@@ -119,6 +122,7 @@ def overlap(
     ell: FloatArray,
     sample_weight: FloatArray | None = None,
     *,
+    weight: FloatArray | None = None,
     unseen: float = math.nan,
     clusters: float = math.nan,
     codes: npt.NDArray[np.intp] | None = None,
@@ -132,6 +136,8 @@ def overlap(
         Log ratios of the logged rows (``-inf`` allowed).
     sample_weight : array, shape (n,), optional
         Frequency weights.
+    weight : array, shape (n,), optional
+        The raw weights ``exp(ell)`` up to a factor, where they are at hand.
     unseen, clusters : float
         Figures known elsewhere, passed through.
     codes : integer array, shape (n,), optional
@@ -144,31 +150,47 @@ def overlap(
     (3.56, 1.0)
     """
     n = float(ell.shape[0] if sample_weight is None else np.sum(sample_weight))
-    weight = relative_weights(ell, normalize=True)
+    if weight is None:
+        weight = relative_weights(ell, normalize=True)
     total = float(np.sum(weight if sample_weight is None else sample_weight * weight))
-    shift = float(np.max(ell))
-    finite = np.isfinite(ell)
-    all_finite = bool(finite.all())
-    inside = ell if all_finite else ell[finite]
-    s = sample_weight if sample_weight is None or all_finite else sample_weight[finite]
+    heaviest = int(np.argmax(ell))
+    largest, shift = float(weight[heaviest]), float(ell[heaviest])
+    finite = None if math.isfinite(float(np.sum(ell))) else np.isfinite(ell)
+    inside = ell if finite is None else ell[finite]
+    s = sample_weight if sample_weight is None or finite is None else sample_weight[finite]
     ess = float(effective_sample_size(weight, sample_weight))
     centre = float(weighted_mean(inside, s)) if inside.size else math.nan
-    spread = float(weighted_mean((inside - centre) ** 2, s)) if inside.size else math.nan
-    log_mean = shift + math.log(total / n) if total > 0 else -math.inf
+    distance = inside - centre
+    spread = math.nan
+    if inside.size:
+        spread = float(
+            distance
+            @ (distance if s is None else s * distance)
+            / (inside.size if s is None else np.sum(s))
+        )
+    log_mean = shift + math.log(total / n / largest) if total > 0 else -math.inf
     return OverlapDiagnostics(
         n=n,
         ess=ess,
         ess_share=ess / n,
-        largest_share=float(np.max(weight)) / total if total > 0 else math.nan,
-        pareto_k=pareto_smooth(ell, sample_weight)[1],
+        largest_share=largest / total if total > 0 else math.nan,
+        pareto_k=pareto_k(ell, sample_weight),
         mean_weight=math.exp(log_mean) if log_mean < 700 else math.inf,
         sd_log_ratio=math.sqrt(spread) if spread >= 0 else math.nan,
-        zero_share=0.0 if all_finite else 1.0 - float(weighted_mean(finite + 0.0, sample_weight)),
+        zero_share=0.0
+        if finite is None
+        else 1.0 - float(weighted_mean(finite + 0.0, sample_weight)),
         unseen_mass=unseen,
         clusters=clusters,
-        mean_weight_z=_mean_weight_z(weight, math.exp(min(-shift, 700.0)), sample_weight, codes,
-                                     n_clusters),
-    )  # fmt: skip
+        mean_weight_z=_mean_weight_z(
+            weight, _unit_weight(largest, shift), sample_weight, codes, n_clusters
+        ),
+    )
+
+
+def _unit_weight(largest: float, shift: float) -> float:
+    """Weight 1 on the scale on which the heaviest row, of log ratio ``shift``, is ``largest``."""
+    return math.exp(min(math.log(largest) - shift, 700.0)) if largest > 0 else math.nan
 
 
 def _mean_weight_z(

@@ -29,11 +29,15 @@ IntArray = npt.NDArray[np.intp]
 
 @dataclass(frozen=True, eq=False)
 class LoggedTerm:
-    """The logged rows' term of one value: estimate, influence (n,), bias bound."""
+    """The logged rows' term of one value: estimate, influence (n,), bias bound.
+
+    ``raw_weight`` (n,) holds the weights up to a factor, where no transform changed them.
+    """
 
     value: float
     influence: FloatArray
     bias_bound: float = 0.0
+    raw_weight: FloatArray | None = None
 
 
 def weighted_term(
@@ -51,6 +55,8 @@ def weighted_term(
         )
     a, b = ipw_moment(weight, residual, normalize=weighting.normalize)
     value, influence = solve_linear_moment(a, b, s)
+    if weighting.unbiased:
+        return LoggedTerm(float(value), influence, raw_weight=weight)
     with np.errstate(over="ignore", invalid="ignore"):
         bias = float(transform_bias(ell, weighting, residual, s))
     return LoggedTerm(float(value), influence, bias if math.isfinite(bias) else math.inf)
@@ -60,6 +66,8 @@ def transform_finding(
     term: LoggedTerm, s: FloatArray | None, codes: IntArray | None, n_clusters: int
 ) -> list[tuple[int, str]]:
     """A reason for caution where a transform's bias may exceed the sampling error."""
+    if term.bias_bound == 0.0:
+        return []
     se = float(np.sqrt(influence_covariance(term.influence, s, codes, n_clusters)))
     if term.bias_bound <= se:
         return []
@@ -73,9 +81,13 @@ def plug_in_term(
     rows: TargetRows, k: int, prediction: FloatArray, weighting: Weighting
 ) -> tuple[float, FloatArray]:
     """Mean prediction of policy ``k``'s second sample and its influence (m,); zeros when exact."""
-    weight, normalize = rows.policy_weight(k, weighting)
-    a, b = plug_in_moment(weight, prediction, normalize=normalize)
-    value, influence = solve_linear_moment(a, b, rows.frequency)
+    frequency = None if rows.plain else rows.frequency
+    if rows.logp_sampling is None and not rows.exact:  # draws of the policy itself
+        a, b = 1.0, prediction
+    else:
+        weight, normalize = rows.policy_weight(k, weighting)
+        a, b = plug_in_moment(weight, prediction, normalize=normalize)
+    value, influence = solve_linear_moment(a, b, frequency)
     if rows.exact:
         influence = np.zeros_like(influence)
     return float(value), influence
@@ -113,7 +125,7 @@ def logged_sample(log: Log, influence: FloatArray) -> InfluenceSample:
 
 def target_sample(log: Log, rows: TargetRows, influence: FloatArray) -> InfluenceSample:
     """A second sample's influence functions; clustered with the log where prompts are shared."""
-    frequency = None if (rows.frequency == 1).all() else rows.frequency
+    frequency = None if rows.plain else rows.frequency
     if rows.shared is not None:
         return InfluenceSample(
             rows.key, "target", influence, frequency, rows.shared, log.n_clusters, log.cluster_key
@@ -128,6 +140,17 @@ def target_sample(log: Log, rows: TargetRows, influence: FloatArray) -> Influenc
     )
 
 
+def _columns(parts: Sequence[FloatArray | None], n: int) -> FloatArray:
+    """Influence columns side by side (n, K), zero where there is none; one column is not copied."""
+    if len(parts) == 1 and parts[0] is not None:
+        return parts[0][:, None]
+    out = np.zeros((n, len(parts)))
+    for k, part in enumerate(parts):
+        if part is not None:
+            out[:, k] = part
+    return out
+
+
 def policy_samples(
     log: Log, policies: Policies, parts: Sequence[PolicyValue], positions: Sequence[int]
 ) -> tuple[InfluenceSample, ...]:
@@ -135,9 +158,7 @@ def policy_samples(
     samples: list[InfluenceSample] = []
     logged = [p.logged for p in parts]
     if any(column is not None for column in logged):
-        zero = np.zeros(log.y.shape[0])
-        block = np.stack([zero if c is None else c for c in logged], axis=1)
-        sample = logged_sample(log, block)
+        sample = logged_sample(log, _columns(logged, log.y.shape[0]))
         if any(p.units is not None for p in parts):
             every = sample.unit_counts()
             counts = [every[j] if p.units is None else p.units for j, p in enumerate(parts)]
@@ -147,6 +168,9 @@ def policy_samples(
     for j, (k, part) in enumerate(zip(positions, parts, strict=True)):
         rows = policies.rows_of(k)
         if rows is None or part.target is None or rows.exact:
+            continue
+        if len(parts) == 1:
+            columns[rows.key] = (rows, part.target[:, None])
             continue
         _, block = columns.setdefault(rows.key, (rows, np.zeros((rows.size, len(parts)))))
         block[:, j] = part.target
@@ -289,21 +313,29 @@ def _counts(log: Log, policies: Policies) -> dict[str, float]:
 
 
 def policy_overlap(
-    log: Log, policies: Policies, k: int, rows: IntArray | None = None
-) -> OverlapDiagnostics | None:
-    """Overlap figures of policy ``k`` (in a subgroup's ``rows``); ``None`` without log-probs."""
-    if policies.ell is None:
-        return None
-    ell = np.ascontiguousarray(policies.ell[:, k])
+    log: Log,
+    policies: Policies,
+    k: int,
+    rows: IntArray | None,
+    ell: FloatArray,
+    raw_weight: FloatArray | None = None,
+) -> OverlapDiagnostics:
+    """Overlap figures of policy ``k`` from the log ratios of a subgroup's ``rows``.
+
+    ``raw_weight``: the same rows' weights up to a factor, where they are at hand.
+    """
     s, codes = log.sample_weight, log.codes
     if rows is not None:
-        ell, s = ell[rows], None if s is None else s[rows]
+        s = None if s is None else s[rows]
         codes = None if codes is None else codes[rows]
     second = policies.rows_of(k)
     drawn = None if second is None else second.ratio_to_logging(k)
     unseen = math.nan if drawn is None else unseen_mass(drawn[0], float(np.max(ell)), drawn[1])
-    clusters = math.nan if codes is None else float(np.unique(codes).size)
-    return overlap(ell, s, unseen=unseen, clusters=clusters, codes=codes, n_clusters=log.n_clusters)
+    clusters = math.nan if codes is None else float(np.count_nonzero(np.bincount(codes)))
+    return overlap(
+        ell, s, weight=raw_weight, unseen=unseen, clusters=clusters, codes=codes,
+        n_clusters=log.n_clusters,
+    )  # fmt: skip
 
 
 def policy_coverage(
@@ -311,6 +343,7 @@ def policy_coverage(
     policies: Policies,
     k: int,
     rows: IntArray | None,
+    ell: FloatArray,
     residual: FloatArray,
     logged: FloatArray,
     target: FloatArray | None,
@@ -319,14 +352,14 @@ def policy_coverage(
 
     Parameters
     ----------
-    residual : array, shape (rows,)
-        What the logged rows average, centred.
+    ell, residual : arrays, shape (rows,)
+        Log ratios, and what the logged rows average, centred.
     logged, target : arrays, shape (n,), (m,)
         Influence functions of both samples.
     """
     second = policies.rows_of(k)
     drawn = None if second is None else second.ratio_to_logging(k)
-    if drawn is None or second is None or policies.ell is None:
+    if drawn is None or second is None:
         return None
     samples = [logged_sample(log, logged[:, None])]
     if target is not None and not second.exact:
@@ -335,9 +368,9 @@ def policy_coverage(
         units = samples[0].unit_contributions() + samples[1].unit_contributions()
     else:
         units = np.concatenate([x.unit_contributions() for x in samples])
-    ell, s = policies.ell[:, k], log.sample_weight
+    s = log.sample_weight
     if rows is not None:
-        ell, s = ell[rows], None if s is None else s[rows]
+        s = None if s is None else s[rows]
     n_units = subgroup_units(log, rows) or (log.size if log.codes is None else log.n_clusters)
     return predicted_coverage(
         ell, residual, units[:, 0], drawn[0], n_units=float(n_units), sample_weight=s,

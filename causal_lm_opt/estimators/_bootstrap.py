@@ -81,7 +81,8 @@ def _one(log: Log, policies: Policies, statistic: Statistic, seed: list[int]) ->
         n_given=picked.shape[0],
     )
     draws = tuple(_resample_rows(r, counts, rng) for r in policies.row_sets)
-    return statistic(resampled, replace(policies, ell=pick(policies.ell), row_sets=draws), picked)
+    ell = None if policies.ell is None else policies.ell.take(picked)
+    return statistic(resampled, replace(policies, ell=ell, row_sets=draws), picked)
 
 
 def bootstrap_values(

@@ -79,13 +79,11 @@ def need_both(policies: Policies) -> None:
         )
 
 
-def predictions_as_rows(q_target: Any, X: Any) -> Any:
+def predictions_as_rows(q_target: Any) -> Any:
     """Stand-in rows for predictions given without their texts."""
 
     def rows(q: Any) -> TargetSample:
-        size = int(np.size(q))
-        picked = np.zeros(size, dtype=np.intp)
-        return TargetSample(take_rows(X, picked), groups=None)
+        return TargetSample(np.broadcast_to(0.0, (int(np.size(q)), 1)))
 
     if isinstance(q_target, Mapping):
         return {name: rows(q) for name, q in q_target.items()}
@@ -171,7 +169,7 @@ def dr_value(
     """Doubly robust value of policy ``k`` in a subgroup, from one sample split."""
     assert policies.ell is not None
     rows = subgroup_rows(log.by, label)
-    ell, residual, s = policies.ell[:, k], log.y - predictions.logged, log.sample_weight
+    ell, residual, s = policies.ell.column(k), log.y - predictions.logged, log.sample_weight
     if rows is not None:
         ell, residual, s = ell[rows], residual[rows], None if s is None else s[rows]
     term = weighted_term(ell, residual, weighting, s, policies.names[k])
@@ -184,10 +182,10 @@ def dr_value(
     logged = spread(term.influence, rows, log.sample_weight, log.y.shape[0])
     if predictions.coefficients is not None:
         logged = logged + _stacked_term(log, policies, k, rows, part, predictions, weighting, fresh)
-    figures = policy_overlap(log, policies, k, rows)
+    figures = policy_overlap(log, policies, k, rows, ell, term.raw_weight)
     codes = subgroup_codes(log, rows)
     centred = residual - term.value if weighting.normalize else residual
-    coverage = policy_coverage(log, policies, k, rows, centred, logged, target)
+    coverage = policy_coverage(log, policies, k, rows, ell, centred, logged, target)
     findings = transform_finding(term, s, codes, log.n_clusters)
     residual_se = math.sqrt(float(influence_covariance(term.influence, s, codes, log.n_clusters)))
     return PolicyValue(
@@ -224,7 +222,7 @@ def _stacked_term(
     assert fitted is not None
     assert predictions.coefficients is not None
     assert policies.ell is not None
-    ell = policies.ell[:, k]
+    ell = policies.ell.column(k)
     some: Any = slice(None) if rows is None else rows
     s = (np.ones(ell.shape[0]) if log.sample_weight is None else log.sample_weight)[some]
     w = relative_weights(weighting.transform(ell[some], s), normalize=weighting.normalize)

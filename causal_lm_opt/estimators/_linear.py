@@ -242,10 +242,10 @@ def _leave_cluster_out(
     out = scores @ inverse
     order = np.argsort(codes, kind="stable")
     ends = np.searchsorted(codes[order], np.arange(n_clusters + 1))
-    for g in range(n_clusters):
+    size = np.diff(ends)
+    _leave_row_out(out, order[ends[:-1][size == 1]], inverse, z, weight)
+    for g in np.flatnonzero(size > 1):
         rows = order[ends[g] : ends[g + 1]]
-        if rows.size == 0:
-            continue
         rest = information - z[rows].T @ (weight[rows, None] * z[rows])
         try:
             found = np.linalg.solve(rest, scores[rows].T).T
@@ -255,3 +255,15 @@ def _leave_cluster_out(
         if np.isfinite(found).all() and float(np.abs(found).max()) < limit:
             out[rows] = found
     return np.asarray(out)
+
+
+def _leave_row_out(
+    out: FloatArray, rows: IntArray, inverse: FloatArray, z: FloatArray, weight: FloatArray
+) -> None:
+    """Rows of ``(A - w z z')^{-1} s_i`` for clusters of one row, in place (Sherman-Morrison)."""
+    moved = z[rows] @ inverse
+    leverage = weight[rows] * np.einsum("ij,ij->i", moved, z[rows])
+    free = leverage < 1 - 1e-8
+    rows, moved, leverage = rows[free], moved[free], leverage[free]
+    along = np.einsum("ij,ij->i", z[rows], out[rows])
+    out[rows] += (weight[rows] * along / (1 - leverage))[:, None] * moved

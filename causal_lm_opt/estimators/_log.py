@@ -20,6 +20,7 @@ from causal_lm_opt._validation import (
     check_log_probs,
     check_sample_weight,
     content_keys,
+    digest,
     is_frame,
     n_rows,
     take_rows,
@@ -79,10 +80,8 @@ class Log:
         Not their content: the same rows given as texts to one estimator and as features to another
         share their influence functions row by row.
         """
-        digest = hashlib.blake2b(np.ascontiguousarray(self.y).tobytes(), digest_size=16)
-        if self.sample_weight is not None:
-            digest.update(self.sample_weight.tobytes())
-        return f"log:{digest.hexdigest()}"
+        parts = [self.y] if self.sample_weight is None else [self.y, self.sample_weight]
+        return f"log:{digest(*parts)}"
 
     @cached_property
     def cluster_key(self) -> str:

@@ -25,6 +25,49 @@ LOGGING_POLICY = "logging policy"
 
 
 @dataclass(frozen=True, eq=False)
+class LogRatios:
+    """Log ratios of the logged rows, formed one policy at a time.
+
+    Attributes
+    ----------
+    logp_target : array, shape (n_given, K)
+        As given to ``fit``, without a copy.
+    logp_logging : array, shape (n,)
+    taken : integer array, shape (n,), optional
+        Rows of ``logp_target`` (``None``: all).
+    """
+
+    logp_target: FloatArray
+    logp_logging: FloatArray
+    taken: IntArray | None = None
+
+    @property
+    def count(self) -> int:
+        """Number of policies."""
+        return int(self.logp_target.shape[1])
+
+    def column(self, k: int) -> FloatArray:
+        """Log ratios (n,) of policy ``k``, contiguous."""
+        target = self.logp_target[:, k]
+        if self.taken is not None:
+            target = target[self.taken]
+        return np.asarray(log_ratio(target, self.logp_logging))
+
+    def take(self, rows: IntArray) -> LogRatios:
+        """The log ratios of a resample of the rows."""
+        taken = rows if self.taken is None else self.taken[rows]
+        return LogRatios(self.logp_target, self.logp_logging[rows], taken)
+
+    def dead(self) -> npt.NDArray[np.bool_]:
+        """Policies (K,) that give every row probability 0."""
+        written = self.logp_target.max(axis=0) > -np.inf
+        if self.taken is not None:  # rows that count may be dead where others are not
+            for k in np.flatnonzero(written):
+                written[k] = self.logp_target[self.taken, k].max() > -np.inf
+        return np.asarray(~written)
+
+
+@dataclass(frozen=True, eq=False)
 class Policies:
     """Target policies: names, log ratios of the logged rows, and second samples.
 
@@ -33,7 +76,7 @@ class Policies:
     """
 
     names: tuple[str, ...]
-    ell: FloatArray | None
+    ell: LogRatios | None
     row_sets: tuple[TargetRows, ...]
     of_policy: tuple[int, ...]
     scalar: bool
@@ -50,9 +93,18 @@ class Policies:
 
 
 def read_policies(
-    estimator: BaseEstimator, log: Log, logp_target: Any, logp_logging: Any, X_target: Any
+    estimator: BaseEstimator,
+    log: Log,
+    logp_target: Any,
+    logp_logging: Any,
+    X_target: Any,
+    *,
+    stand_in: bool = False,
 ) -> Policies:
-    """Check ``logp_target``, ``logp_logging`` and ``X_target`` together."""
+    """Check ``logp_target``, ``logp_logging`` and ``X_target`` together.
+
+    A ``stand_in`` second sample has predictions and no texts, so that its X is not read.
+    """
     if (logp_target is None) != (logp_logging is None):
         given, lacking = (
             ("logp_target", "logp_logging") if logp_logging is None else
@@ -68,12 +120,17 @@ def read_policies(
     ell, scalar, k = None, isinstance(X_target, Mapping) is False, None
     if logp_target is not None:
         ell, names, scalar = _read_ell(log, logp_target)
-        k = ell.shape[1]
+        k = ell.count
     row_sets: list[TargetRows] = []
     of_policy: list[int] = []
     if X_target is not None:
         row_sets, of_policy, names = resolve_targets(X_target, names, k)
-        row_sets = [replace(r, X=read_new_rows(estimator, r.X, "X_target")) for r in row_sets]
+        row_sets = [
+            replace(r, stand_in=True)
+            if stand_in
+            else replace(r, X=read_new_rows(estimator, r.X, "X_target"))
+            for r in row_sets
+        ]
         row_sets = [_weight_shared_prompts(r, log) for r in row_sets]
         if k is None:
             k = len(of_policy)
@@ -84,7 +141,7 @@ def read_policies(
     return Policies(names, ell, tuple(row_sets), tuple(of_policy), scalar)
 
 
-def _read_ell(log: Log, logp_target: Any) -> tuple[FloatArray, tuple[str, ...] | None, bool]:
+def _read_ell(log: Log, logp_target: Any) -> tuple[LogRatios, tuple[str, ...] | None, bool]:
     """Log ratios (n, K) of the logged rows."""
     if log.logp_logging is None:
         raise NotIdentifiedError("logp_target needs logp_logging, which fit did not get.")
@@ -96,11 +153,8 @@ def _read_ell(log: Log, logp_target: Any) -> tuple[FloatArray, tuple[str, ...] |
     if k == 0:
         raise ValueError("logp_target has no column; give one column per policy.")
     checked = check_log_probs(values, "logp_target", n, n_policies=k, allow_zero=True)
-    checked = checked.reshape(n, -1)
-    if log.taken is not None:
-        checked = checked[log.taken]
-    ell = np.asarray(log_ratio(checked, log.logp_logging))
-    dead = ~np.isfinite(ell).any(axis=0)
+    ell = LogRatios(checked.reshape(n, -1), log.logp_logging, log.taken)
+    dead = ell.dead()
     if dead.any():
         which = f" {names[int(np.argmax(dead))]!r}" if names else ""
         raise OverlapError(

@@ -16,6 +16,7 @@ from causal_lm_opt._validation import (
     check_log_probs,
     check_vector,
     content_keys,
+    digest,
     n_rows,
     policy_columns,
     take_rows,
@@ -77,7 +78,7 @@ class TargetSample:
 
 @dataclass(frozen=True, eq=False)
 class TargetRows:
-    """A checked second sample.
+    """A checked second sample; a stand-in has predictions and no texts.
 
     ``columns`` maps a policy's position to its log-prob column; ``shared`` holds the log's cluster
     codes of the draws where prompts are shared.
@@ -94,6 +95,7 @@ class TargetRows:
     probability: FloatArray | None
     columns: Mapping[int, int]
     shared: npt.NDArray[np.intp] | None = None
+    stand_in: bool = False
 
     @cached_property
     def keys(self) -> npt.NDArray[np.uint64]:
@@ -103,13 +105,17 @@ class TargetRows:
     @cached_property
     def key(self) -> str:
         """Identity of the rows."""
-        import hashlib
-
-        digest = hashlib.blake2b(self.keys.tobytes(), digest_size=16)
-        digest.update(self.frequency.tobytes())
+        if self.stand_in:
+            return f"draws:given:{self.size}"
+        parts = [self.keys] if self.plain else [self.keys, self.frequency]
         if self.groups is not None:
-            digest.update("\x1f".join(map(str, self.groups)).encode("utf-8", "surrogatepass"))
-        return f"draws:{digest.hexdigest()}"
+            parts.append(content_keys(np.reshape(self.groups, (-1, 1))))
+        return f"draws:{digest(*parts)}"
+
+    @cached_property
+    def plain(self) -> bool:
+        """Whether every row counts once."""
+        return bool((self.frequency == 1).all())
 
     @property
     def size(self) -> int:

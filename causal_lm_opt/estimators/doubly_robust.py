@@ -199,9 +199,12 @@ class DoublyRobust(RegressorMixin, BaseValueEstimator):
             raise ValueError(f"n_rep must be a positive whole number, got {self.n_rep!r}.")
         if (q_logged is None) != (q_target is None):
             raise ValueError("q_logged and q_target go together: predictions for both samples.")
+        stand_in = False
         if q_target is not None and X_target is None:
-            X_target = predictions_as_rows(q_target, self.log_.X)
-        policies = read_policies(self, self.log_, logp_target, logp_logging, X_target)
+            X_target, stand_in = predictions_as_rows(q_target), True
+        policies = read_policies(
+            self, self.log_, logp_target, logp_logging, X_target, stand_in=stand_in
+        )
         need_both(policies)
         given = None
         if q_logged is not None:

@@ -185,14 +185,14 @@ def _ipw_value(
     """IPW value of policy ``k`` in a subgroup."""
     assert policies.ell is not None
     rows = subgroup_rows(log.by, label)
-    ell, y, s = policies.ell[:, k], log.y, log.sample_weight
+    ell, y, s = policies.ell.column(k), log.y, log.sample_weight
     if rows is not None:
         ell, y, s = ell[rows], y[rows], None if s is None else s[rows]
     term = weighted_term(ell, y, weighting, s, policies.names[k])
     logged = spread(term.influence, rows, log.sample_weight, log.y.shape[0])
-    figures = policy_overlap(log, policies, k, rows)
+    figures = policy_overlap(log, policies, k, rows, ell, term.raw_weight)
     centred = y - term.value if weighting.normalize else y
-    coverage = policy_coverage(log, policies, k, rows, centred, logged, None)
+    coverage = policy_coverage(log, policies, k, rows, ell, centred, logged, None)
     findings = transform_finding(term, s, subgroup_codes(log, rows), log.n_clusters)
     return PolicyValue(
         value=term.value,

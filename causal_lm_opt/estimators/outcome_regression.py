@@ -271,15 +271,14 @@ class OutcomeRegression(RegressorMixin, BaseValueEstimator):
         """The value with its verdict: the weighted-residual test where log-probs are given."""
         log = self.log_
         rows = subgroup_rows(log.by, label)
-        figures = policy_overlap(log, policies, k, rows)
-        z, extra = math.nan, {}
+        figures, z, extra = None, math.nan, {}
         if policies.ell is not None:
             keep = np.arange(log.y.shape[0]) if rows is None else rows
             s = None if log.sample_weight is None else log.sample_weight[keep]
             residual = log.y - predict_outcome(self.model_, log.X, self.utility)
-            term = weighted_term(
-                policies.ell[keep, k], residual[keep], Hajek(), s, policies.names[k]
-            )
+            ell = policies.ell.column(k)[keep]
+            term = weighted_term(ell, residual[keep], Hajek(), s, policies.names[k])
+            figures = policy_overlap(log, policies, k, rows, ell, term.raw_weight)
             codes = None if log.codes is None else log.codes[keep]
             se = math.sqrt(influence_covariance(term.influence, s, codes, log.n_clusters))
             z = term.value / se if se > 0 else 0.0
