@@ -1,9 +1,13 @@
-"""Full coverage validation of the estimators: ``python -m benchmarks.validate``.
+"""Full validation of the estimators: ``python -m benchmarks.validate``.
 
-Every cell is a design with known truth, a sample size and an estimator; figures are coverage of
-95 % intervals, bias, standard deviation, mean standard error, width against the oracle and the
-shares of verdicts, over at least 1,000 replications. Cells are kept as they finish, so that an
-interrupted run resumes; the table is written when all are there.
+Three parts, each with a file of figures: ``coverage`` (here), ``bands``
+(:mod:`benchmarks.bands`, K policies at once) and ``efficiency`` (:mod:`benchmarks.efficiency`,
+which runs 2.5 times the replications, as a standard deviation within 3 % needs).
+
+Coverage: every cell is a design with known truth, a sample size and an estimator; figures are
+coverage of 95 % intervals, bias, standard deviation, mean standard error, width against the oracle
+and the shares of verdicts, over at least 1,000 replications. Cells are kept as they finish, so that
+an interrupted run resumes; the table is written when all are there.
 """
 
 from __future__ import annotations
@@ -14,8 +18,9 @@ import math
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +60,8 @@ DESIGNS: dict[str, GaussianDesign] = {
     "shift 2, binary": GaussianDesign("binary", shift=2.0),
 }
 SIZES = (200, 1000, 5000)
+PARTS = ("coverage", "bands", "efficiency")
+Replication = Callable[[int], list[dict[str, Any]]]
 
 
 @dataclass(frozen=True)
@@ -125,19 +132,24 @@ def replicate(design: GaussianDesign, n: int, replication: int) -> list[dict[str
     return rows
 
 
-def _chunk(name: str, n: int, replications: range) -> list[dict[str, Any]]:
+def _chunk(one: Replication, replications: range) -> list[dict[str, Any]]:
     with threadpool_limits(1):
-        return [row for r in replications for row in replicate(DESIGNS[name], n, r)]
+        return [row for r in replications for row in one(r)]
+
+
+def repeat(one: Replication, replications: int, jobs: int) -> pd.DataFrame:
+    """Rows of ``one(0), ..., one(replications - 1)``, over ``jobs`` processes."""
+    step = max(1, replications // (8 * jobs))
+    chunks = [range(i, min(i + step, replications)) for i in range(0, replications, step)]
+    parts = Parallel(n_jobs=jobs)(delayed(_chunk)(one, c) for c in chunks)
+    return pd.DataFrame([row for part in parts for row in part])
 
 
 def run_cell(cell: Cell, jobs: int) -> pd.DataFrame:
     """All replications of a cell, from its file if it is there."""
     if cell.file.exists():
         return pd.read_parquet(cell.file)
-    step = max(1, cell.replications // (8 * jobs))
-    chunks = [range(i, min(i + step, cell.replications)) for i in range(0, cell.replications, step)]
-    parts = Parallel(n_jobs=jobs)(delayed(_chunk)(cell.design, cell.n, c) for c in chunks)
-    frame = pd.DataFrame([row for part in parts for row in part])
+    frame = repeat(partial(replicate, DESIGNS[cell.design], cell.n), cell.replications, jobs)
     cell.file.parent.mkdir(parents=True, exist_ok=True)
     unfinished = cell.file.with_suffix(".tmp")
     frame.to_parquet(unfinished)
@@ -182,38 +194,67 @@ def commit() -> str:
     return run.stdout.strip() or "unknown"
 
 
-def main(argv: list[str] | None = None) -> int:
+def write_table(path: Path, rows: list[dict[str, Any]], *, seed: int, start: float) -> None:
+    """Write rows with commit, version, seed and seconds since ``start`` as JSON, atomically."""
+    table = {
+        "commit": commit(),
+        "version": causal_lm_opt.__version__,
+        "seed": seed,
+        "seconds": round(time.time() - start),
+        "rows": rows,
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_suffix(".tmp")
+    unfinished.write_text(json.dumps(table, indent=1) + "\n")
+    unfinished.replace(path)
+
+
+def run_coverage(cells: list[Cell], jobs: int, path: Path) -> None:
     """Run all cells and write ``coverage.json`` and ``coverage.csv``."""
+    start = time.time()
+    rows: list[dict[str, Any]] = []
+    for cell in tqdm(cells, unit="cell"):
+        rows += summarise(cell, run_cell(cell, jobs))
+    write_table(path, rows, seed=SEED, start=start)
+    frame = pd.DataFrame(rows)
+    frame.round(4).to_csv(path.with_suffix(".csv"), index=False)
+    shown = ["design", "n", "estimator", "bias", "se_over_sd", "coverage", "share trustworthy"]
+    print(frame[shown].round(3).to_string(index=False))
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the coverage table, the bands and the efficiency, in turn."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--replications", type=int, default=2000)
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--sizes", type=int, nargs="*", default=list(SIZES))
     parser.add_argument("--designs", nargs="*", default=list(DESIGNS))
-    parser.add_argument("--json", type=Path, default=RESULTS / "coverage.json")
+    parser.add_argument(
+        "--json",
+        type=Path,
+        default=RESULTS / "coverage.json",
+        help="the coverage table's file; those of the other parts go into the same folder",
+    )
+    parser.add_argument("--parts", nargs="*", choices=PARTS, default=list(PARTS))
     arguments = parser.parse_args(argv)
     unknown = [d for d in arguments.designs if d not in DESIGNS]
     if unknown:
         parser.error(f"unknown designs {unknown}; there are {list(DESIGNS)}")
-    cells = [Cell(d, n, arguments.replications) for d in arguments.designs for n in arguments.sizes]
-    start = time.time()
-    rows: list[dict[str, Any]] = []
-    for cell in tqdm(cells, unit="cell"):
-        rows += summarise(cell, run_cell(cell, arguments.jobs))
-    table = {
-        "commit": commit(),
-        "version": causal_lm_opt.__version__,
-        "seed": SEED,
-        "seconds": round(time.time() - start),
-        "rows": rows,
-    }
-    arguments.json.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = arguments.json.with_suffix(".tmp")
-    unfinished.write_text(json.dumps(table, indent=1) + "\n")
-    unfinished.replace(arguments.json)
-    frame = pd.DataFrame(rows)
-    frame.round(4).to_csv(arguments.json.with_suffix(".csv"), index=False)
-    shown = ["design", "n", "estimator", "bias", "se_over_sd", "coverage", "share trustworthy"]
-    print(frame[shown].round(3).to_string(index=False))
+    from benchmarks import bands, efficiency  # both import this module's helpers
+
+    if "coverage" in arguments.parts:
+        cells = [
+            Cell(d, n, arguments.replications) for d in arguments.designs for n in arguments.sizes
+        ]
+        run_coverage(cells, arguments.jobs, arguments.json)
+    for part, times in ((bands, 1.0), (efficiency, 2.5)):
+        name = part.__name__.rpartition(".")[2]
+        if name in arguments.parts:
+            part.run(
+                math.ceil(times * arguments.replications),
+                arguments.jobs,
+                arguments.json.with_name(f"{name}.json"),
+            )
     return 0
 
 
