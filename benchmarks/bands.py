@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import math
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -25,7 +24,7 @@ import numpy.typing as npt
 import pandas as pd
 from sklearn.linear_model import LinearRegression
 
-from benchmarks.validate import RESULTS, SEED, repeat, write_table
+from benchmarks.validate import RESULTS, SEED, begin, repeat, write_table
 from causal_lm_opt import IPW, DoublyRobust, ValueEstimate
 
 FloatArray = npt.NDArray[np.float64]
@@ -152,7 +151,7 @@ def replicate(
 
 def run(replications: int, jobs: int, path: Path) -> None:
     """All scenarios and estimators; writes and prints the table."""
-    start = time.time()
+    begun = begin(SEED)
     rows: list[dict[str, Any]] = []
     for label, scenario in SCENARIOS.items():
         frame = repeat(partial(replicate, scenario), replications, jobs)
@@ -169,7 +168,7 @@ def run(replications: int, jobs: int, path: Path) -> None:
                 }
                 | {str(k): float(v) for k, v in shares.items()}
             )
-    write_table(path, rows, seed=SEED, start=start)
+    write_table(path, begun, rows)
     shown = ["scenario", "estimator", *FIGURES, "critical value"]
     print(pd.DataFrame(rows)[shown].round(3).to_string(index=False))
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import math
 import sys
-import time
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ import numpy as np
 import pandas as pd
 from sklearn.linear_model import LinearRegression
 
-from benchmarks.validate import RESULTS, SEED, repeat, write_table
+from benchmarks.validate import RESULTS, SEED, begin, repeat, write_table
 from causal_lm_opt import IPW, DoublyRobust
 from causal_lm_opt.simulation import GaussianDesign
 
@@ -92,13 +91,13 @@ def summarise(
 
 def run(replications: int, jobs: int, path: Path) -> None:
     """All designs and sizes; writes and prints the table."""
-    start = time.time()
+    begun = begin(SEED)
     rows: list[dict[str, Any]] = []
     for label, design in DESIGNS.items():
         for n in SIZES:
             frame = repeat(partial(replicate, design, n), replications, jobs)
             rows += summarise(label, design, n, frame)
-    write_table(path, rows, seed=SEED, start=start)
+    write_table(path, begun, rows)
     shown = ["design", "n", "estimator", "bias", "sd", "sd_over_bound", "se_over_sd", "coverage"]
     print(pd.DataFrame(rows)[shown].round(4).to_string(index=False))
 

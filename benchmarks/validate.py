@@ -194,28 +194,32 @@ def commit() -> str:
     return run.stdout.strip() or "unknown"
 
 
-def write_table(path: Path, rows: list[dict[str, Any]], *, seed: int, start: float) -> None:
-    """Write rows with commit, version, seed and seconds since ``start`` as JSON, atomically."""
-    table = {
+def begin(seed: int) -> dict[str, Any]:
+    """Where a run's figures come from, taken before it: code changed meanwhile is not theirs."""
+    return {
         "commit": commit(),
         "version": causal_lm_opt.__version__,
         "seed": seed,
-        "seconds": round(time.time() - start),
-        "rows": rows,
+        "seconds": time.time(),
     }
+
+
+def write_table(path: Path, begun: dict[str, Any], rows: list[dict[str, Any]]) -> None:
+    """Write rows as JSON under what `begin` returned, with the seconds since; atomically."""
+    seconds = round(time.time() - begun["seconds"])
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_suffix(".tmp")
-    unfinished.write_text(json.dumps(table, indent=1) + "\n")
+    unfinished.write_text(json.dumps(begun | {"seconds": seconds, "rows": rows}, indent=1) + "\n")
     unfinished.replace(path)
 
 
 def run_coverage(cells: list[Cell], jobs: int, path: Path) -> None:
     """Run all cells and write ``coverage.json`` and ``coverage.csv``."""
-    start = time.time()
+    begun = begin(SEED)
     rows: list[dict[str, Any]] = []
     for cell in tqdm(cells, unit="cell"):
         rows += summarise(cell, run_cell(cell, jobs))
-    write_table(path, rows, seed=SEED, start=start)
+    write_table(path, begun, rows)
     frame = pd.DataFrame(rows)
     frame.round(4).to_csv(path.with_suffix(".csv"), index=False)
     shown = ["design", "n", "estimator", "bias", "se_over_sd", "coverage", "share trustworthy"]
