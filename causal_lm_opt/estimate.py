@@ -510,7 +510,9 @@ class ValueEstimate:
             else f"{self.estimator} {symbol} {other.estimator}",
             bias_bound=left.bias_bound + right.bias_bound,
             verdicts=tuple(worst(v) for v in zip(left.verdicts, right.verdicts, strict=True)),
-            notes=tuple(dict.fromkeys((*self.notes, *other.notes, *_mixed_inference(left, right)))),
+            notes=tuple(
+                dict.fromkeys((*self.notes, *other.notes, *_independence_notes(left, right)))
+            ),
             scalar=self.scalar and other.scalar,
             counts=dict(self.counts),
         )
@@ -591,8 +593,14 @@ class ValueEstimate:
         return table + (f"<ul>{notes}</ul>" if notes else "")
 
 
-def _mixed_inference(a: ValueEstimate, b: ValueEstimate) -> tuple[str, ...]:
-    """A warning where a bootstrap and an influence function stand for the same rows."""
+def _independence_notes(a: ValueEstimate, b: ValueEstimate) -> tuple[str, ...]:
+    """A warning where two estimates are combined as independent and may not be."""
+    keys = [{s.key for s in r.samples if s.role == "logged"} for r in (a, b)]
+    if keys[0] and keys[1] and not keys[0] & keys[1]:
+        return (
+            "The two estimates rest on different logged rows or outcomes and are combined as "
+            "independent; if the rows are the same, the standard error of the combination is wrong.",
+        )
     bootstrapped = {r: any(s.role == "replicates" for s in r.samples) for r in (a, b)}
     if bootstrapped[a] == bootstrapped[b]:
         return ()

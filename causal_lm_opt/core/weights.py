@@ -259,9 +259,14 @@ def relative_weights(log_weight: Array, *, normalize: bool) -> Array:
 
 
 def transform_bias(
-    ell: Array, weighting: Weighting, residual: Array, sample_weight: Array | None = None
+    ell: Array,
+    weighting: Weighting,
+    residual: Array,
+    sample_weight: Array | None = None,
+    *,
+    margin: float = 0.0,
 ) -> Array:
-    r"""Bound on the bias that a weight transform brings, in outcome units.
+    r"""Estimated bound on the bias that a weight transform brings, in outcome units.
 
     .. math:: E[\,|\tilde w' - \tilde w|\;|Y - q - R'|\,]
 
@@ -275,6 +280,8 @@ def transform_bias(
     ell : array, shape (n,) or (n, K)
     residual : array, shape (n,) or (n, K)
         ``y`` for IPW, ``y - q`` for doubly robust values.
+    margin : float
+        Add this many standard errors of the estimated bound (1.645: an upper 95 % limit).
 
     Returns
     -------
@@ -294,7 +301,11 @@ def transform_bias(
         residual = residual - weighted_mean(new * residual, sample_weight)
     known = xp.isfinite(raw)  # a plain weight beyond the exponent's range has no bounded bias
     gap = xp.where(known, xp.abs(new - xp.where(known, raw, xp.zeros_like(raw))), 0.0 * new)
-    bias = weighted_mean(gap * xp.abs(residual), sample_weight)
+    terms = gap * xp.abs(residual)
+    bias = weighted_mean(terms, sample_weight)
+    if margin:
+        count = ell.shape[0] if sample_weight is None else xp.sum(sample_weight)
+        bias = bias + margin * xp.sqrt(weighted_mean((terms - bias) ** 2, sample_weight) / count)
     return xp.where(xp.all(known, axis=0), bias, xp.full_like(bias, math.inf))
 
 

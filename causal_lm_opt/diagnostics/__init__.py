@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from causal_lm_opt.diagnostics.agreement import draws_agreement
 from causal_lm_opt.diagnostics.balance import BalanceSummary, balance, balance_summary
 from causal_lm_opt.diagnostics.calibration import Calibration, calibration, calibration_table
 from causal_lm_opt.diagnostics.coverage import (
@@ -57,6 +58,7 @@ __all__ = [
     "binomial_interval",
     "calibration",
     "calibration_table",
+    "draws_agreement",
     "effective_dof",
     "effective_sample_size",
     "length_drift",

@@ -10,16 +10,28 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from scipy import stats
+
 from causal_lm_opt.diagnostics.coverage import PredictedCoverage
 from causal_lm_opt.diagnostics.overlap import OverlapDiagnostics
 
-__all__ = ["BLIND_SPOTS", "LEVELS", "Verdict", "verdict", "worst"]
+__all__ = [
+    "BLIND_SPOTS",
+    "LEVELS",
+    "Verdict",
+    "draws_findings",
+    "sampling_findings",
+    "skewness_finding",
+    "verdict",
+    "worst",
+]
 
 LEVELS = ("trustworthy", "caution", "do not use")
 
 BLIND_SPOTS = (
     "No diagnostic sees a logging policy that is wrong while its weights still average 1, hidden "
-    "confounding of readers and texts, or interference between readers."
+    "confounding of readers and texts, interference between readers, or an outcome so rare that "
+    "none was logged."
 )
 
 
@@ -64,6 +76,8 @@ CLOSER = "Value a policy closer to the logging policy, or log more texts like th
 MEAN_WEIGHT_Z = 3.29  # two-sided level .001
 UNSEEN_VARIANCE = (0.2, 0.5, 0.9)
 COVERAGE = (0.85, 0.88)
+UNSUPPORTED = (0.0005, 0.005)
+SKEWNESS_SQUARED = 0.08
 
 
 def _overlap_findings(d: OverlapDiagnostics, *, plain: bool) -> list[tuple[int, str]]:
@@ -79,14 +93,14 @@ def _overlap_findings(d: OverlapDiagnostics, *, plain: bool) -> list[tuple[int, 
         tail = f"The weights' tail is heavy (Pareto k {d.pareto_k:.2f} > .7): the standard error "
         found.append((1, tail + "is itself unreliable."))
     if abs(d.mean_weight_z) > MEAN_WEIGHT_Z and not d.pareto_k >= 0.5:
-        found.append(
-            (
-                2 if plain else 1,
-                f"The weights average {d.mean_weight:.3g} where 1 is due "
-                f"(z {d.mean_weight_z:+.1f}): log-probs are not normalised, the logging policy is "
-                "misstated, or the target writes texts the logger cannot.",
-            )
+        off = f"The weights average {d.mean_weight:.3g} where 1 is due (z {d.mean_weight_z:+.1f}): "
+        above = "log-probs are swapped, not normalised, or not those that wrote the texts."
+        below = (
+            "the target writes texts the logger cannot, log-probs are not normalised, or the "
+            "logging policy is misstated."
         )
+        more = d.mean_weight_z > 0  # nothing legitimate makes weights average more than 1
+        found.append((2 if plain or more else 1, off + (above if more else below)))
     if d.clusters < 30:
         few = f"Only {d.clusters:.0f} independent clusters: intervals from so few are rough."
         found.append((1, few))
@@ -103,11 +117,69 @@ def _coverage_findings(c: PredictedCoverage, unseen_mass: float) -> list[tuple[i
         f"{c.missing:.1f} standard errors; {c.unseen_variance:.0%} of the weights' second moment "
         "lies there."
     )
+    found: list[tuple[int, str]] = []
     if c.unseen_variance > most or (c.unseen_variance > half and c.coverage < poor):
-        return [(2, f"{sentence} {CLOSER}")]
-    if c.unseen_variance > light or c.coverage < doubtful:
-        return [(1, sentence)]
-    return []
+        found.append((2, f"{sentence} {CLOSER}"))
+    elif c.unseen_variance > light or c.coverage < doubtful:
+        found.append((1, sentence))
+    some, much = UNSUPPORTED
+    if c.unsupported > some:
+        never = f"The logger never writes {c.unsupported:.2%} of the policy's own draws: "
+        found.append((2 if c.unsupported > much else 1, never + "no log of it can value them."))
+    found += skewness_finding(c.skewness)
+    return found
+
+
+def skewness_finding(skewness: float) -> list[tuple[int, str]]:
+    """Caution where few large contributions make a symmetric interval miss on one side."""
+    if skewness**2 <= SKEWNESS_SQUARED:
+        return []
+    return [
+        (
+            1,
+            f"Few rows with large contributions dominate (skewness of the estimate "
+            f"{skewness:+.2f}): a symmetric interval misses on one side; more rows are needed.",
+        )
+    ]
+
+
+def draws_findings(agreement_z: float) -> list[tuple[int, str]]:
+    """Reasons not to believe that log, draws and stated log-probs belong together.
+
+    Parameters
+    ----------
+    agreement_z : float
+        See :func:`causal_lm_opt.diagnostics.draws_agreement`; ``nan`` without scored draws.
+    """
+    if not abs(agreement_z) > MEAN_WEIGHT_Z:
+        return []
+    return [
+        (
+            2,
+            "Log, draws and log-probs contradict each other (bridge test, z "
+            f"{agreement_z:+.1f}): target and logging columns are swapped, log-probs not normalised "
+            "or misstated, or the draws are not from the policy that is scored (temperature, "
+            "truncation, duplicates removed).",
+        )
+    ]
+
+
+def sampling_findings(ess: float, m: float, sd_log_ratio: float) -> list[tuple[int, str]]:
+    r"""Reasons from the weights of draws of a sampling policy.
+
+    For log-normal weights with standard deviation ``s`` of the log ratio, about
+    :math:`P(Z > z_{1-1/m} - 2s)` of their second moment lies beyond ``m`` draws.
+    """
+    unseen = float(stats.norm.sf(stats.norm.isf(1.0 / max(m, 2.0)) - 2.0 * sd_log_ratio))
+    text = (
+        f"The draws' weights from their sampling policy are uneven: effective sample size "
+        f"{ess:.0f} of {m:.0f}, about {unseen:.0%} of their second moment beyond the draws. "
+        "Draw from a policy closer to the target."
+    )
+    light, half, _ = UNSEEN_VARIANCE
+    if ess < 10 or unseen > half:
+        return [(2, text)]
+    return [(1, text)] if ess < 50 or unseen > light else []
 
 
 def verdict(

@@ -14,9 +14,20 @@ from causal_lm_opt.core.inference import influence_covariance, welch_satterthwai
 from causal_lm_opt.core.scores import ipw_moment, plug_in_moment
 from causal_lm_opt.core.solve import solve_linear_moment
 from causal_lm_opt.core.weights import Weighting, relative_weights, transform_bias
-from causal_lm_opt.diagnostics.coverage import PredictedCoverage, predicted_coverage
-from causal_lm_opt.diagnostics.overlap import OverlapDiagnostics, overlap, unseen_mass
-from causal_lm_opt.diagnostics.verdict import Verdict, verdict
+from causal_lm_opt.diagnostics.agreement import draws_agreement
+from causal_lm_opt.diagnostics.coverage import PredictedCoverage, predicted_coverage, sum_skewness
+from causal_lm_opt.diagnostics.overlap import (
+    OverlapDiagnostics,
+    effective_sample_size,
+    overlap,
+    unseen_mass,
+)
+from causal_lm_opt.diagnostics.verdict import (
+    Verdict,
+    sampling_findings,
+    skewness_finding,
+    verdict,
+)
 from causal_lm_opt.estimate import InfluenceSample, ValueEstimate, covariance_parts
 from causal_lm_opt.estimators._log import Log
 from causal_lm_opt.estimators._policies import Policies
@@ -58,7 +69,7 @@ def weighted_term(
     if weighting.unbiased:
         return LoggedTerm(float(value), influence, raw_weight=weight)
     with np.errstate(over="ignore", invalid="ignore"):
-        bias = float(transform_bias(ell, weighting, residual, s))
+        bias = float(transform_bias(ell, weighting, residual, s, margin=1.645))
     return LoggedTerm(float(value), influence, bias if math.isfinite(bias) else math.inf)
 
 
@@ -386,6 +397,53 @@ def policy_figures(
     return out if coverage is None else out | coverage.to_dict()
 
 
+def agreement_z(
+    log: Log, policies: Policies, k: int, rows: IntArray | None, ell: FloatArray
+) -> float:
+    """Z of the agreement of log, draws and log-probs; ``nan`` without scored draws."""
+    second = policies.rows_of(k)
+    drawn = None if second is None else second.ratio_to_logging(k)
+    if drawn is None or second is None:
+        return math.nan
+    s = log.sample_weight
+    target_codes = second.shared
+    if target_codes is None and second.groups is not None:
+        target_codes = np.unique(second.groups, return_inverse=True)[1]
+    return draws_agreement(
+        ell,
+        drawn[0],
+        sample_weight=s if s is None or rows is None else s[rows],
+        codes=subgroup_codes(log, rows),
+        target_weight=drawn[1],
+        target_codes=target_codes,
+        exact=second.exact,
+    )
+
+
+def second_sample_findings(
+    policies: Policies, k: int, logged: FloatArray | None, target: FloatArray | None
+) -> list[tuple[int, str]]:
+    """Reasons from the second sample: uneven weights of its draws, and too few draws."""
+    second = policies.rows_of(k)
+    if second is None or second.exact:
+        return []
+    found: list[tuple[int, str]] = []
+    if second.logp_sampling is not None:
+        ell = second.log_ratio_sampling(k)
+        inside = ell[np.isfinite(ell)]
+        ess = float(effective_sample_size(relative_weights(ell, normalize=True), second.frequency))
+        found += sampling_findings(ess, float(second.size), float(inside.std()))
+    if logged is not None and target is not None:
+        here, there = (float(x.var()) / x.shape[0] for x in (logged, target))
+        if there > here:
+            share = there / (here + there)
+            found.append(
+                (0, f"{share:.0%} of the variance comes from the {second.size:,} draws: more draws "
+                    "would narrow the interval.")
+            )  # fmt: skip
+    return found
+
+
 def sample_mean(log: Log, label: Any) -> PolicyValue:
     """The logging policy's own value: the mean outcome."""
     rows = subgroup_rows(log.by, label)
@@ -397,6 +455,7 @@ def sample_mean(log: Log, label: Any) -> PolicyValue:
     units = subgroup_units(log, rows)
     n_units = units or (size if log.codes is None else float(log.n_clusters))
     few = [(1, f"Only {n_units:.0f} independent units.")] if n_units < 30 else []
+    few += skewness_finding(sum_skewness(phi))
     return PolicyValue(
         value=float(value),
         logged=spread(phi, rows, log.sample_weight, log.y.shape[0]),

@@ -13,14 +13,16 @@ import numpy.typing as npt
 from causal_lm_opt._validation import check_vector, take_rows
 from causal_lm_opt.core.inference import influence_covariance
 from causal_lm_opt.core.weights import Weighting, relative_weights
-from causal_lm_opt.diagnostics.verdict import verdict
+from causal_lm_opt.diagnostics.verdict import draws_findings, verdict
 from causal_lm_opt.estimate import InfluenceSample, ValueEstimate
 from causal_lm_opt.estimators._assemble import (
     PolicyValue,
+    agreement_z,
     plug_in_term,
     policy_coverage,
     policy_figures,
     policy_overlap,
+    second_sample_findings,
     spread,
     subgroup_codes,
     subgroup_rows,
@@ -186,7 +188,9 @@ def dr_value(
     codes = subgroup_codes(log, rows)
     centred = residual - term.value if weighting.normalize else residual
     coverage = policy_coverage(log, policies, k, rows, ell, centred, logged, target)
-    findings = transform_finding(term, s, codes, log.n_clusters)
+    agreement = agreement_z(log, policies, k, rows, ell)
+    findings = transform_finding(term, s, codes, log.n_clusters) + draws_findings(agreement)
+    findings += second_sample_findings(policies, k, logged, target)
     residual_se = math.sqrt(float(influence_covariance(term.influence, s, codes, log.n_clusters)))
     return PolicyValue(
         value=term.value + plug_in,
@@ -202,6 +206,7 @@ def dr_value(
             "residual_se": residual_se,
             "plug_in": plug_in,
             "bias_bound": term.bias_bound,
+            "agreement_z": agreement,
         },
         units=subgroup_units(log, rows),
     )

@@ -8,10 +8,11 @@ from typing import Any
 from sklearn.utils.validation import check_is_fitted
 
 from causal_lm_opt.core.weights import Weighting
-from causal_lm_opt.diagnostics.verdict import verdict
+from causal_lm_opt.diagnostics.verdict import draws_findings, verdict
 from causal_lm_opt.estimate import ValueEstimate
 from causal_lm_opt.estimators._assemble import (
     PolicyValue,
+    agreement_z,
     all_cells,
     assemble,
     policy_coverage,
@@ -193,7 +194,9 @@ def _ipw_value(
     figures = policy_overlap(log, policies, k, rows, ell, term.raw_weight)
     centred = y - term.value if weighting.normalize else y
     coverage = policy_coverage(log, policies, k, rows, ell, centred, logged, None)
+    agreement = agreement_z(log, policies, k, rows, ell)
     findings = transform_finding(term, s, subgroup_codes(log, rows), log.n_clusters)
+    findings += draws_findings(agreement)
     return PolicyValue(
         value=term.value,
         logged=logged,
@@ -202,6 +205,7 @@ def _ipw_value(
         verdict=verdict(
             figures, coverage=coverage, plain=not weighting.normalize, findings=findings
         ),
-        diagnostics=policy_figures(figures, coverage) | {"bias_bound": term.bias_bound},
+        diagnostics=policy_figures(figures, coverage)
+        | {"bias_bound": term.bias_bound, "agreement_z": agreement},
         units=subgroup_units(log, rows),
     )

@@ -25,6 +25,7 @@ from causal_lm_opt.estimators._assemble import (
     plug_in_term,
     policy_overlap,
     sample_mean,
+    second_sample_findings,
     subgroup_cells,
     subgroup_rows,
     weighted_term,
@@ -285,7 +286,12 @@ class OutcomeRegression(RegressorMixin, BaseValueEstimator):
             extra = {"weighted_residual": term.value, "weighted_residual_se": se}
         return replace(
             part,
-            verdict=verdict(figures, model_only=True, residual_z=z),
+            verdict=verdict(
+                figures,
+                model_only=True,
+                residual_z=z,
+                findings=second_sample_findings(policies, k, part.logged, part.target),
+            ),
             diagnostics=({} if figures is None else figures.to_dict()) | extra,
         )
 

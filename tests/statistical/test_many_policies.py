@@ -1,10 +1,11 @@
 """K = 24 policies: bands, the selected policy, the best value; and choosing without allowance.
 
-400 replications: a right joint coverage of .95 lies within 3.3 sqrt(.95 .05/400) = .036, to which
-.004 is added for normal critical values at 250 rows a policy. With equal values and independent
-estimates the pointwise interval of the largest of 24 covers with probability .975^24 = .545,
-standard error .025: within .082. The full run (2,000 replications, HT and DR too) is
-``benchmarks/bands.py``.
+400 replications: a right joint coverage of .95 lies within 3.3 sqrt(.95 .05/400) = .036. Normal
+critical values cost Hajek .02 at the 250 rows a policy here (skewness; none at 1,000 rows), which
+is added below. With equal values, independent and symmetric estimates the pointwise interval of the
+largest of 24 covers with probability .975^24 = .545; that skewness makes it .59 for Hajek. Its
+standard error is .025: from .46 to .68 at 3.3 of them from either. The full run (2,000
+replications, HT and DR too, and more rows) is ``benchmarks/bands.py``.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from benchmarks import bands
 
 pytestmark = pytest.mark.statistical
 REPLICATIONS = 400
-TOLERANCE = 3.3 * math.sqrt(0.95 * 0.05 / REPLICATIONS) + 0.004
+TOLERANCE = 3.3 * math.sqrt(0.95 * 0.05 / REPLICATIONS)
+SKEWNESS = 0.02
 NAIVE = 0.975**bands.K
 
 
@@ -34,17 +36,17 @@ def shares(scenario: str) -> pd.Series:
 
 def test_equal_values() -> None:
     found = shares("equal values")
-    assert abs(found["bands"] - 0.95) <= TOLERANCE
+    assert -TOLERANCE - SKEWNESS <= found["bands"] - 0.95 <= TOLERANCE
     assert found["selected"] >= 0.95 - TOLERANCE
     assert found["best value"] >= 0.95 - TOLERANCE
-    assert abs(found["naive selected"] - NAIVE) <= 3.3 * math.sqrt(NAIVE * (1 - NAIVE) / 400)
+    assert NAIVE - 0.082 <= found["naive selected"] <= 0.68
     # Independent estimates: the largest of 24 |t| exceeds Sidak's 3.07 with probability .05.
     assert found["critical value"] == pytest.approx(3.07, abs=0.05)
 
 
 def test_unequal_values_of_overlapping_policies() -> None:
     found = shares("unequal values, overlapping policies")
-    assert abs(found["bands"] - 0.95) <= TOLERANCE
+    assert -TOLERANCE - SKEWNESS <= found["bands"] - 0.95 <= TOLERANCE
     assert found["selected"] >= 0.95 - TOLERANCE
     assert found["best value"] >= 0.95 - TOLERANCE
     assert found["naive selected"] < 0.95 - TOLERANCE
@@ -61,4 +63,4 @@ def test_the_values_are_those_of_the_policies() -> None:
         assert np.abs(error).max() < 0.18
         log = bands.draw_log(scenario, rng)
         w = np.exp(log.logp_target.to_numpy() - log.logp_logging[:, None])
-        assert np.abs(w.mean(axis=0) - 1).max() < 4 * w.std() / math.sqrt(bands.N)
+        assert np.abs(w.mean(axis=0) - 1).max() < 4 * w.std() / math.sqrt(scenario.n)

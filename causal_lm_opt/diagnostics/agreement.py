@@ -1,0 +1,88 @@
+r"""Whether logged rows and draws of the target agree with the log-probs that are stated for them.
+
+With :math:`\sigma` the logistic function, right log-probs and right draws obey
+
+.. math:: E_R[\sigma(\ell)\sigma(-\ell)] = E_f[\sigma(-\ell)^2], \qquad \ell = \log P_f - \log P_R
+
+(both sides are :math:`\sum_x P_f P_R^2/(P_f + P_R)^2`; a bridge function of Meng and Wong 1996,
+chosen not to be symmetric in the two policies, so that swapped columns show). Both averages are
+bounded, so that the comparison is a valid z-test however far the policies lie apart,
+unlike the mean weight. It fails for swapped or unnormalised log-probs, for draws at another
+temperature or of another policy, and for a logging policy that is misstated where it matters to
+the ratio. It cannot see errors that leave the log ratio's distribution alone.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+from scipy import special
+
+from causal_lm_opt.core.inference import influence_covariance
+from causal_lm_opt.core.solve import weighted_mean
+
+__all__ = ["draws_agreement"]
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.intp]
+
+
+def draws_agreement(
+    ell: FloatArray,
+    ell_target: FloatArray,
+    *,
+    sample_weight: FloatArray | None = None,
+    codes: IntArray | None = None,
+    target_weight: FloatArray | None = None,
+    target_codes: IntArray | None = None,
+    exact: bool = False,
+) -> float:
+    r"""Z of :math:`\overline{\sigma(\ell)}` over logged rows less :math:`\overline{\sigma(-\ell)}`
+    over draws.
+
+    Parameters
+    ----------
+    ell : array, shape (n,)
+        Log ratios of the logged rows.
+    ell_target : array, shape (m,)
+        Log ratios of the draws, ``+inf`` where the logger never writes.
+    sample_weight, codes : arrays, shape (n,), optional
+        Frequencies and clusters of the rows.
+    target_weight, target_codes : arrays, shape (m,), optional
+        Weights (self-normalised) and clusters of the draws.
+    exact : bool
+        The draws are the exact support with its probabilities: no sampling error.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> x, z = rng.normal(size=5000), rng.normal(1., 1., 5000)     # P_R, P_f = N(0, 1), N(1, 1)
+    >>> abs(draws_agreement(x - .5, z - .5)) < 3.3
+    True
+    >>> abs(draws_agreement(.5 - x, .5 - z)) > 3.3                  # target and logging swapped
+    True
+    """
+    logged = special.expit(ell) * special.expit(-ell)
+    drawn = special.expit(-ell_target) ** 2
+    weight = np.ones_like(drawn) if target_weight is None else target_weight
+    centre = float(np.average(drawn, weights=weight))
+    gap = float(weighted_mean(logged, sample_weight)) - centre
+    phi = logged - weighted_mean(logged, sample_weight)
+    variance = _variance(phi, sample_weight, codes)
+    if not exact:
+        variance += _variance(weight * (drawn - centre) / weight.mean(), None, target_codes)
+    scale = math.sqrt(variance)
+    if scale < 1e-12:
+        return 0.0 if abs(gap) < 1e-6 else math.copysign(math.inf, gap)
+    return gap / scale
+
+
+def _variance(phi: FloatArray, s: FloatArray | None, codes: IntArray | None) -> float:
+    if phi.shape[0] < 2:
+        return 0.0
+    n_clusters = 0 if codes is None else int(codes.max()) + 1
+    if n_clusters == 1:
+        codes = None
+    return float(influence_covariance(phi, s, codes, n_clusters))
