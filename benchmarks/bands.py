@@ -9,7 +9,7 @@ covers with probability .975 ** 24 = .545.
 
 Critical values are normal. With 250 rows a policy the skewness of plain and of self-normalised
 weights still shows in tails as far out as 3.1 standard errors (an estimate is low when its standard
-error is); with 1,000 rows a policy it no longer does.
+error is); with 1,000 rows a policy little of it is left.
 """
 
 from __future__ import annotations

@@ -599,7 +599,7 @@ def _independence_notes(a: ValueEstimate, b: ValueEstimate) -> tuple[str, ...]:
     if keys[0] and keys[1] and not keys[0] & keys[1]:
         return (
             "The two estimates rest on different logged rows or outcomes and are combined as "
-            "independent; if the rows are the same, the standard error of the combination is wrong.",
+            "independent; for the same rows the standard error of the combination is wrong.",
         )
     bootstrapped = {r: any(s.role == "replicates" for s in r.samples) for r in (a, b)}
     if bootstrapped[a] == bootstrapped[b]:

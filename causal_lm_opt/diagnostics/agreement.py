@@ -39,8 +39,10 @@ def draws_agreement(
     target_codes: IntArray | None = None,
     exact: bool = False,
 ) -> float:
-    r"""Z of :math:`\overline{\sigma(\ell)}` over logged rows less :math:`\overline{\sigma(-\ell)}`
-    over draws.
+    r"""Standardised gap of :math:`\sigma(\ell)\sigma(-\ell)` over the log and its draws' match.
+
+    The match is the draws' mean of :math:`\sigma(-\ell)^2`; the gap is standard normal when log,
+    draws and log-probs belong together.
 
     Parameters
     ----------

@@ -113,9 +113,9 @@ def _coverage_findings(c: PredictedCoverage, unseen_mass: float) -> list[tuple[i
     doubtful, poor = COVERAGE
     sentence = (
         f"A nominal 95% interval is predicted to cover {c.coverage:.0%}: {unseen_mass:.1%} of the "
-        f"policy's own draws lie beyond every logged text and would move the value by "
-        f"{c.missing:.1f} standard errors; {c.unseen_variance:.0%} of the weights' second moment "
-        "lies there."
+        f"policy's own draws lie beyond every logged text, with {c.unseen_variance:.0%} of the "
+        f"weights' second moment, and would move the value by {c.missing:.1f} standard errors; the "
+        f"standard error has {c.dof:,.0f} effective degrees of freedom."
     )
     found: list[tuple[int, str]] = []
     if c.unseen_variance > most or (c.unseen_variance > half and c.coverage < poor):
@@ -157,9 +157,9 @@ def draws_findings(agreement_z: float) -> list[tuple[int, str]]:
         (
             2,
             "Log, draws and log-probs contradict each other (bridge test, z "
-            f"{agreement_z:+.1f}): target and logging columns are swapped, log-probs not normalised "
-            "or misstated, or the draws are not from the policy that is scored (temperature, "
-            "truncation, duplicates removed).",
+            f"{agreement_z:+.1f}): target and logging columns are swapped, log-probs not "
+            "normalised or misstated, or the draws are not from the policy that is scored "
+            "(temperature, truncation, duplicates removed).",
         )
     ]
 

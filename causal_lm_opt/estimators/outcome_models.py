@@ -11,6 +11,7 @@ import numpy.typing as npt
 from sklearn.base import BaseEstimator, RegressorMixin, clone, is_classifier
 from sklearn.dummy import DummyClassifier
 from sklearn.pipeline import Pipeline
+from sklearn.utils import get_tags
 from sklearn.utils.validation import (
     _check_sample_weight,
     check_is_fitted,
@@ -18,7 +19,7 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
-from causal_lm_opt._validation import n_rows, take_rows
+from causal_lm_opt._validation import is_frame, n_rows, take_rows
 from causal_lm_opt.exceptions import EstimationWarning
 
 __all__ = ["StatsmodelsGLM", "fit_outcome_model", "numeric_outcome", "predict_outcome"]
@@ -70,6 +71,20 @@ def check_outcome_model(
         )
 
 
+def _refuse_frame_for_text_learner(model: Any, X: Any) -> None:
+    """A text pipeline takes texts; a frame would be read as its column names."""
+    first = model.steps[0][1] if isinstance(model, Pipeline) else model
+    if not is_frame(X) or not isinstance(first, BaseEstimator):
+        return
+    tags = get_tags(first).input_tags
+    if tags.string and not tags.two_d_array:
+        raise ValueError(
+            f"X is a frame with the columns {[str(c) for c in X.columns]}, but the outcome_model "
+            "starts with a text step: pass the text column (X['text']), or put the step into a "
+            "ColumnTransformer."
+        )
+
+
 def fit_outcome_model(
     model: Any, X: Any, y: npt.NDArray[Any], sample_weight: FloatArray | None
 ) -> Any:
@@ -78,6 +93,7 @@ def fit_outcome_model(
     Learners (and pipelines, whose earlier steps take no weights) that cannot take ``sample_weight``
     are fitted on repeated rows when the weights are whole numbers.
     """
+    _refuse_frame_for_text_learner(model, X)
     if is_classifier(model) and np.unique(y).size == 1:
         warnings.warn(
             f"Some training rows hold one outcome class only ({y[0]!r}); the outcome model is that "

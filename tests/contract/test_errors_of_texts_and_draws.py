@@ -104,3 +104,11 @@ def test_predict_on_other_rows(experiment):
     # a refit on texts forgets that the first fit saw numbers
     numbers.set_params(outcome_model=TEXT_MODEL).fit(e.texts, e.y)
     assert numbers.predict(e.texts[:5]).shape == (5,)
+
+
+def test_a_frame_for_a_text_pipeline_is_one_clear_error() -> None:
+    frame = pd.DataFrame({"text": ["a b", "b c"] * 20})
+    model = make_pipeline(TfidfVectorizer(), Ridge())
+    for estimator in (DoublyRobust(model), OutcomeRegression(model)):
+        with pytest.raises(ValueError, match=r"X is a frame .*'text'.*ColumnTransformer"):
+            estimator.fit(frame, np.arange(40.0))

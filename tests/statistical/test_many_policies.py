@@ -1,7 +1,7 @@
 """K = 24 policies: bands, the selected policy, the best value; and choosing without allowance.
 
 400 replications: a right joint coverage of .95 lies within 3.3 sqrt(.95 .05/400) = .036. Normal
-critical values cost Hajek .02 at the 250 rows a policy here (skewness; none at 1,000 rows), which
+critical values cost Hajek .02 at the 250 rows a policy here (skewness; .01 at 1,000 rows), which
 is added below. With equal values, independent and symmetric estimates the pointwise interval of the
 largest of 24 covers with probability .975^24 = .545; that skewness makes it .59 for Hajek. Its
 standard error is .025: from .46 to .68 at 3.3 of them from either. The full run (2,000
