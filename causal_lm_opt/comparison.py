@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from causal_lm_opt.core.inference import bias_aware_half_width, max_t_critical_value
+from causal_lm_opt.diagnostics.trust import FIGURE_HEADERS, figure_cells
 from causal_lm_opt.diagnostics.verdict import BLIND_SPOTS
 from causal_lm_opt.estimate import ValueEstimate
 
@@ -188,6 +189,14 @@ def summary_table(estimate: ValueEstimate, level: float) -> Summary:
             stubs=list(frame["policy"]),
         )
     )
+    cells = [figure_cells(f) for f in estimate.diagnostics]
+    known = [(n, c) for n, c in zip(estimate.names, cells, strict=False) if c is not None]
+    if known:
+        out.tables.append(
+            SimpleTable(
+                [c for _, c in known], headers=list(FIGURE_HEADERS), stubs=[n for n, _ in known]
+            )
+        )
     extra = [*estimate.notes, *grouped_reasons(estimate)]
     if np.any(estimate.bias_bound > 0):
         extra.append("Intervals are widened by the bound on the weight transform's bias.")

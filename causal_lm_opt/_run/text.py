@@ -9,6 +9,7 @@ from pathlib import Path
 from causal_lm_opt._evaluation import LABELS, Evaluation, Part, Row
 from causal_lm_opt._run.numbers import decimals_for, interval, number, percent
 from causal_lm_opt._run.terminal import printable, width
+from causal_lm_opt.diagnostics.trust import FIGURE_HEADERS, figure_cells
 from causal_lm_opt.diagnostics.verdict import BLIND_SPOTS
 
 __all__ = ["aligned", "reasons_of", "summary"]
@@ -25,6 +26,7 @@ def summary(evaluation: Evaluation, folder: Path | str) -> str:
             lines += _wrapped(part.text) if part.text else []
             lines.append("")
         lines += [*_value_table(part, evaluation.level), ""]
+        lines += _figure_table(part)
         lines += _reasons(part)
     for note in evaluation.notes:
         lines += [*_wrapped(note), ""]
@@ -41,6 +43,20 @@ def _value_table(part: Part, level: float) -> list[str]:
         head[5:5] = ["truth", "covered"]
     rows = [_cells(r, decimals, with_truth=with_truth) for r in part.rows]
     return aligned(head, rows, right={2, 3, 4, *({5} if with_truth else ())})
+
+
+def _figure_table(part: Part) -> list[str]:
+    """The weights' figures, one line a policy: from its doubly robust row where there is one."""
+    chosen: dict[str, list[str]] = {}
+    for row in sorted(part.rows, key=lambda r: r.estimator == "dr"):
+        cells = figure_cells(row.figures) if row.estimator != "or" else None
+        if cells is not None:
+            chosen[row.policy] = cells
+    if not chosen:
+        return []
+    order = dict.fromkeys(r.policy for r in part.rows if r.policy in chosen)
+    rows = [[policy, *chosen[policy]] for policy in order]
+    return [*aligned(["weights of", *FIGURE_HEADERS], rows, right=set(range(1, 7))), ""]
 
 
 def _cells(row: Row, decimals: int, *, with_truth: bool) -> list[str]:

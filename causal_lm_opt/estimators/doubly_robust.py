@@ -334,7 +334,7 @@ class DoublyRobust(RegressorMixin, BaseValueEstimator):
         if self.inference == "bootstrap":
             self.inference_ = f"cluster bootstrap with refit, {self.n_bootstrap} replicates"
         if given or self.inference in ("influence", "bootstrap"):
-            return self.splits_
+            return tuple(replace(p, coefficients=None) for p in self.splits_)
         stacked = [stack(p, self.log_, strict=self.inference == "stacked") for p in self.splits_]
         if all(p.coefficients is not None for p in stacked):
             self.splits_ = tuple(stacked)
