@@ -20,6 +20,7 @@ __all__ = [
     "LEVELS",
     "Verdict",
     "draws_findings",
+    "rare_outcome_finding",
     "sampling_findings",
     "skewness_finding",
     "verdict",
@@ -78,6 +79,7 @@ UNSEEN_VARIANCE = (0.2, 0.5, 0.9)
 COVERAGE = (0.85, 0.88)
 UNSUPPORTED = (0.0005, 0.005)
 SKEWNESS_SQUARED = 0.08
+RARE_OUTCOMES = 20
 
 
 def _overlap_findings(d: OverlapDiagnostics, *, plain: bool) -> list[tuple[int, str]]:
@@ -126,12 +128,14 @@ def _coverage_findings(c: PredictedCoverage, unseen_mass: float) -> list[tuple[i
     if c.unsupported > some:
         never = f"The logger never writes {c.unsupported:.2%} of the policy's own draws: "
         found.append((2 if c.unsupported > much else 1, never + "no log of it can value them."))
-    found += skewness_finding(c.skewness)
     return found
 
 
 def skewness_finding(skewness: float) -> list[tuple[int, str]]:
-    """Caution where few large contributions make a symmetric interval miss on one side."""
+    """Caution where few large outcomes make a plain mean's symmetric interval miss on one side.
+
+    For unweighted means only: see :mod:`causal_lm_opt.diagnostics.coverage` on weighted ones.
+    """
     if skewness**2 <= SKEWNESS_SQUARED:
         return []
     return [
@@ -141,6 +145,13 @@ def skewness_finding(skewness: float) -> list[tuple[int, str]]:
             f"{skewness:+.2f}): a symmetric interval misses on one side; more rows are needed.",
         )
     ]
+
+
+def rare_outcome_finding(count: float) -> list[tuple[int, str]]:
+    """Caution where a binary outcome's rarer value was logged fewer than 20 times."""
+    if count >= RARE_OUTCOMES:
+        return []
+    return [(1, f"Only {count:.0f} rows have the rarer outcome: intervals from so few are rough.")]
 
 
 def draws_findings(agreement_z: float) -> list[tuple[int, str]]:

@@ -24,6 +24,7 @@ from causal_lm_opt.diagnostics.overlap import (
 )
 from causal_lm_opt.diagnostics.verdict import (
     Verdict,
+    rare_outcome_finding,
     sampling_findings,
     skewness_finding,
     verdict,
@@ -455,7 +456,7 @@ def sample_mean(log: Log, label: Any) -> PolicyValue:
     units = subgroup_units(log, rows)
     n_units = units or (size if log.codes is None else float(log.n_clusters))
     few = [(1, f"Only {n_units:.0f} independent units.")] if n_units < 30 else []
-    few += skewness_finding(sum_skewness(phi))
+    few += skewness_finding(sum_skewness(phi)) + rare_outcome_finding(log.rarer_outcomes)
     return PolicyValue(
         value=float(value),
         logged=spread(phi, rows, log.sample_weight, log.y.shape[0]),

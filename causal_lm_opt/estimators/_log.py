@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -72,6 +73,17 @@ class Log:
     def n_clusters(self) -> int:
         """Number of clusters, 0 without groups."""
         return 0 if self.clusters is None else int(self.clusters.shape[0])
+
+    @cached_property
+    def rarer_outcomes(self) -> float:
+        """How often a binary outcome's rarer value was logged; ``inf`` for other outcomes."""
+        low, high = float(self.y.min()), float(self.y.max())
+        is_high = self.y == high
+        if low == high or not bool((is_high | (self.y == low)).all()):
+            return math.inf
+        s = self.sample_weight
+        count = float(is_high.sum() if s is None else s[is_high].sum())
+        return min(count, self.size - count)
 
     @cached_property
     def key(self) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 from sklearn.utils.validation import check_is_fitted
 
 from causal_lm_opt.core.weights import Weighting
-from causal_lm_opt.diagnostics.verdict import draws_findings, verdict
+from causal_lm_opt.diagnostics.verdict import draws_findings, rare_outcome_finding, verdict
 from causal_lm_opt.estimate import ValueEstimate
 from causal_lm_opt.estimators._assemble import (
     PolicyValue,
@@ -196,7 +196,7 @@ def _ipw_value(
     coverage = policy_coverage(log, policies, k, rows, ell, centred, logged, None)
     agreement = agreement_z(log, policies, k, rows, ell)
     findings = transform_finding(term, s, subgroup_codes(log, rows), log.n_clusters)
-    findings += draws_findings(agreement)
+    findings += draws_findings(agreement) + rare_outcome_finding(log.rarer_outcomes)
     return PolicyValue(
         value=term.value,
         logged=logged,
