@@ -19,147 +19,24 @@ import pandas as pd
 
 from causal_lm_opt.core import inference as inf
 from causal_lm_opt.diagnostics.verdict import Verdict, worst
+from causal_lm_opt.influence import (
+    InfluenceSample,
+    bernstein_interval,
+    covariance_parts,
+    independent_units,
+    merge_samples,
+    multiplier_interval,
+)
 
 if TYPE_CHECKING:
     from statsmodels.iolib.summary import Summary
 
     from causal_lm_opt.comparison import Comparison
 
-__all__ = ["InfluenceSample", "ValueEstimate", "covariance_parts"]
+__all__ = ["ValueEstimate"]
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.intp]
-
-
-@dataclass(frozen=True, eq=False)
-class InfluenceSample:
-    r"""Influence functions of K values on one sample of rows.
-
-    Attributes
-    ----------
-    key : str
-        Identity of the rows: two estimates that share rows or draws carry the same key, and their
-        influence functions add row by row in a contrast.
-    role : {"logged", "target", "replicates", "splits"}
-        Logged rows, second sample, bootstrap replicates, or repeated sample splits.
-    influence : array, shape (n, K)
-        :math:`\phi_{ik}`; :math:`\hat V_k - V_k \approx \sum_i s_i \phi_{ik} / \sum_i s_i` plus
-        the other samples' terms.
-    sample_weight : array, shape (n,), optional
-        Frequency weights ``s``.
-    codes : integer array, shape (n,), optional
-        Cluster of each row, ``0 .. n_clusters - 1``.
-    n_clusters : int
-    cluster_key : str
-        Identity of the clusters' label space: samples with the same key share clusters (prompts
-        that occur both in the log and among the draws).
-    units : array, shape (K,), optional
-        Independent units behind each column where fewer than the sample's carry it (the clusters
-        of a subgroup).
-    """
-
-    key: str
-    role: Literal["logged", "target", "replicates", "splits"]
-    influence: FloatArray
-    sample_weight: FloatArray | None = None
-    codes: IntArray | None = None
-    n_clusters: int = 0
-    cluster_key: str = ""
-    units: FloatArray | None = None
-
-    def unit_contributions(self) -> FloatArray:
-        """Contributions summed within independent units, shape (G, K) or (n, K)."""
-        rows = inf.contributions(self.influence, self.sample_weight)
-        if self.codes is None:
-            return np.asarray(rows)
-        return np.asarray(inf.cluster_sums(rows, self.codes, self.n_clusters))
-
-    def with_influence(
-        self, influence: FloatArray, units: FloatArray | None = None
-    ) -> InfluenceSample:
-        """The same rows with other influence columns (and their numbers of units)."""
-        return replace(self, influence=influence, units=units)
-
-    def columns(self, positions: Sequence[int]) -> InfluenceSample:
-        """The columns at ``positions``."""
-        units = None if self.units is None else self.units[list(positions)]
-        return self.with_influence(self.influence[:, list(positions)], units)
-
-    def combined(self, matrix: FloatArray) -> InfluenceSample:
-        """Linear combinations of the columns; each as well founded as its weakest column."""
-        units = self.units
-        if units is not None:
-            units = np.array([units[np.flatnonzero(row)].min(initial=np.inf) for row in matrix])
-        return self.with_influence(self.influence @ matrix.T, units)
-
-    def unit_counts(self) -> FloatArray:
-        """Independent units behind each column, shape (K,)."""
-        if self.units is not None:
-            return self.units
-        every = float(self.n_clusters)
-        if self.codes is None:
-            weight = self.sample_weight
-            every = float(self.influence.shape[0] if weight is None else weight.sum())
-        return np.full(self.influence.shape[1], every)
-
-
-def covariance_parts(samples: Sequence[InfluenceSample]) -> list[tuple[FloatArray, FloatArray]]:
-    """Covariance (K, K) and degrees of freedom (K,) of each independent part.
-
-    The factor is ``G / (G - 1)`` with each column's own number of units.
-    """
-    parts: list[tuple[FloatArray, FloatArray]] = []
-    shared: dict[str, list[InfluenceSample]] = {}
-    for sample in samples:
-        if sample.codes is None:
-            cov = np.asarray(inf.influence_covariance(sample.influence, sample.sample_weight))
-            if sample.units is not None:
-                n = replace(sample, units=None).unit_counts()
-                cov = cov * _factor(sample.units) / _factor(n)
-            parts.append((cov, np.full(cov.shape[0], math.inf)))
-        else:
-            shared.setdefault(sample.cluster_key, []).append(sample)
-    for group in shared.values():
-        total = sum((s.unit_contributions() for s in group), np.zeros(1))
-        units = np.min([s.unit_counts() for s in group], axis=0)
-        parts.append((_factor(units) * (total.T @ total), units - 1.0))
-    return parts
-
-
-def _factor(units: FloatArray) -> FloatArray:
-    """Small-sample factor ``G / (G - 1)`` of a covariance, shape (K, K)."""
-    root = np.sqrt(units / (units - 1.0))
-    return np.asarray(root[:, None] * root[None, :])
-
-
-def _merge(
-    left: Sequence[InfluenceSample], right: Sequence[InfluenceSample], sign: float
-) -> tuple[InfluenceSample, ...]:
-    """Row-wise sum of influence functions; samples of one side only are kept with their sign."""
-    out = {(s.key, s.role, s.influence.shape[0]): s for s in left}
-    for s in right:
-        name = (s.key, s.role, s.influence.shape[0])
-        if name in out:
-            common = _same_clusters(out[name], s)
-            units = None
-            if common.units is not None or s.units is not None or out[name].units is not None:
-                units = np.minimum(out[name].unit_counts(), s.unit_counts())
-            out[name] = common.with_influence(out[name].influence + sign * s.influence, units)
-        else:
-            out[name] = s.with_influence(sign * s.influence, s.units)
-    return tuple(out.values())
-
-
-def _same_clusters(a: InfluenceSample, b: InfluenceSample) -> InfluenceSample:
-    """Whichever of two samples of the same rows is clustered; refuses two different clusterings."""
-    if a.codes is None or b.codes is None:
-        return b if a.codes is None else a
-    if a.cluster_key != b.cluster_key or not np.array_equal(a.codes, b.codes):
-        raise ValueError(
-            "These estimates cluster the same rows differently, so that their combination has no "
-            "standard error; fit both with the same groups."
-        )
-    return a
 
 
 @dataclass(frozen=True, eq=False)
@@ -341,38 +218,15 @@ class ValueEstimate:
 
     def _multiplier_interval(self, level: float, n_boot: int, random_state: int) -> FloatArray:
         self._need_influence("the multiplier bootstrap")
-        units = self._units()
-        se = np.sqrt(self._variance())
-        rng = np.random.default_rng(random_state)
-        low, high = (1 - math.sqrt(5)) / 2, (1 + math.sqrt(5)) / 2
-        prob_low = (math.sqrt(5) + 1) / (2 * math.sqrt(5))
-        chunk = max(1, int(2e7 // max(units.shape[0], 1)))  # <= 160 MB of multipliers at a time
-        stats = []
-        for start in range(0, n_boot, chunk):
-            size = (min(chunk, n_boot - start), units.shape[0])
-            xi = np.where(rng.random(size) < prob_low, low, high)
-            stats.append(
-                np.stack([inf.multiplier_t(units[:, k], xi) for k in range(units.shape[1])], axis=1)
-            )
-        tails = np.quantile(np.concatenate(stats), [(1 - level) / 2, (1 + level) / 2], axis=0)
-        return np.stack(
-            [
-                self.values - tails[1] * se - self.bias_bound,
-                self.values - tails[0] * se + self.bias_bound,
-            ],
-            axis=1,
+        out = multiplier_interval(
+            independent_units(self.samples),
+            self.values,
+            np.sqrt(self._variance()),
+            level=level,
+            n_boot=n_boot,
+            random_state=random_state,
         )
-
-    def _units(self) -> FloatArray:
-        """Contributions of all independent units, shape (units, K)."""
-        rows: list[FloatArray] = []
-        shared: dict[str, FloatArray] = {}
-        for s in self.samples:
-            if s.codes is None:
-                rows.append(s.unit_contributions())
-            else:
-                shared[s.cluster_key] = shared.get(s.cluster_key, 0.0) + s.unit_contributions()
-        return np.concatenate([*rows, *shared.values()])
+        return out + np.stack([-self.bias_bound, self.bias_bound], axis=1)
 
     def _bernstein_interval(self, level: float, bounds: tuple[float, float] | None) -> FloatArray:
         if not self.term_moment:
@@ -385,33 +239,9 @@ class ValueEstimate:
                 "method='bernstein' needs bounds=(lower, upper) of one row's w * y, known before "
                 "seeing the data (bounds read off the sample void the interval)."
             )
-        lower, upper = bounds
-        if not lower < upper:
-            raise ValueError(f"bounds must be (lower, upper) with lower < upper, got {bounds!r}.")
         self._need_influence("the empirical Bernstein interval")
         sample = next(s for s in self.samples if s.role == "logged")
-        terms = sample.influence + self.values
-        if float(terms.min()) < lower - 1e-9 or float(terms.max()) > upper + 1e-9:
-            raise ValueError(
-                f"bounds={bounds!r} do not hold: the terms w * y reach from {terms.min():.4g} to "
-                f"{terms.max():.4g}."
-            )
-        size = np.ones(terms.shape[0])
-        if sample.codes is not None or sample.sample_weight is not None:
-            s = np.ones(terms.shape[0]) if sample.sample_weight is None else sample.sample_weight
-            codes = np.arange(s.shape[0]) if sample.codes is None else sample.codes
-            groups = int(codes.max()) + 1
-            scale = groups / s.sum()
-            terms = np.asarray(inf.cluster_sums(s[:, None] * terms, codes, groups)) * scale
-            size = np.bincount(codes, weights=s) * scale
-        reach = (min(0.0, lower) * size.max(), max(0.0, upper) * size.max())
-        if sample.codes is None and sample.sample_weight is None:
-            reach = (lower, upper)
-        rows = [
-            inf.empirical_bernstein(terms[:, k], lower=reach[0], upper=reach[1], level=level)
-            for k in range(terms.shape[1])
-        ]
-        return np.array(rows)
+        return bernstein_interval(sample, self.values, bounds, level=level)
 
     def compare(
         self,
@@ -504,7 +334,7 @@ class ValueEstimate:
         return ValueEstimate(
             values=left.values + sign * right.values,
             names=left.names if same else names,
-            samples=_merge(left.samples, right.samples, sign),
+            samples=merge_samples(left.samples, right.samples, sign),
             estimator=self.estimator
             if self.estimator == other.estimator
             else f"{self.estimator} {symbol} {other.estimator}",

@@ -29,11 +29,12 @@ from causal_lm_opt.diagnostics.verdict import (
     skewness_finding,
     verdict,
 )
-from causal_lm_opt.estimate import InfluenceSample, ValueEstimate, covariance_parts
+from causal_lm_opt.estimate import ValueEstimate
 from causal_lm_opt.estimators._log import Log
 from causal_lm_opt.estimators._policies import Policies
 from causal_lm_opt.estimators._target import TargetRows
 from causal_lm_opt.exceptions import OverlapError
+from causal_lm_opt.influence import InfluenceSample, covariance_parts
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.intp]

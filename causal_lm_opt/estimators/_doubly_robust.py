@@ -14,7 +14,7 @@ from causal_lm_opt._validation import check_vector, take_rows
 from causal_lm_opt.core.inference import influence_covariance
 from causal_lm_opt.core.weights import Weighting, relative_weights
 from causal_lm_opt.diagnostics.verdict import draws_findings, rare_outcome_finding, verdict
-from causal_lm_opt.estimate import InfluenceSample, ValueEstimate
+from causal_lm_opt.estimate import ValueEstimate
 from causal_lm_opt.estimators._assemble import (
     PolicyValue,
     agreement_z,
@@ -41,6 +41,7 @@ from causal_lm_opt.estimators._log import Log
 from causal_lm_opt.estimators._policies import Policies
 from causal_lm_opt.estimators._target import TargetRows, TargetSample
 from causal_lm_opt.exceptions import NotIdentifiedError
+from causal_lm_opt.influence import InfluenceSample
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.intp]

@@ -25,6 +25,7 @@ PART_OF = {
     "_parts": "logged",
     "_readers": "logged",
     "comparison": "estimate",
+    "influence": "estimate",
 }
 
 FOUNDATION = {"_version", "exceptions", "_validation"}
