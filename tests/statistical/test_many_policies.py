@@ -1,11 +1,10 @@
 """K = 24 policies: bands, the selected policy, the best value; and choosing without allowance.
 
-400 replications: a right joint coverage of .95 lies within 3.3 sqrt(.95 .05/400) = .036. Normal
-critical values cost Hajek .02 at the 250 rows a policy here (skewness; .01 at 1,000 rows), which
-is added below. With equal values, independent and symmetric estimates the pointwise interval of the
-largest of 24 covers with probability .975^24 = .545; that skewness makes it .59 for Hajek. Its
-standard error is .025: from .46 to .68 at 3.3 of them from either. The full run (2,000
-replications, HT and DR too, and more rows) is ``benchmarks/bands.py``.
+400 replications: a right joint coverage of .95 lies within 3.3 sqrt(.95 .05/400) = .036, and the
+naive share .975^24 = .545 of independent, symmetric estimates within 3.3 * .025 = .082. Over 2,000
+replications (``benchmarks/bands.py``, HT and DR too) Hajek has .931 and .59 at the 250 rows a policy
+here, from skewness: a known shortfall that 400 replications cannot tell from .95, and for which
+nothing is added to the tolerances.
 """
 
 from __future__ import annotations
@@ -21,7 +20,6 @@ from benchmarks import bands
 pytestmark = pytest.mark.statistical
 REPLICATIONS = 400
 TOLERANCE = 3.3 * math.sqrt(0.95 * 0.05 / REPLICATIONS)
-SKEWNESS = 0.02
 NAIVE = 0.975**bands.K
 
 
@@ -36,17 +34,17 @@ def shares(scenario: str) -> pd.Series:
 
 def test_equal_values() -> None:
     found = shares("equal values")
-    assert -TOLERANCE - SKEWNESS <= found["bands"] - 0.95 <= TOLERANCE
+    assert -TOLERANCE <= found["bands"] - 0.95 <= TOLERANCE
     assert found["selected"] >= 0.95 - TOLERANCE
     assert found["best value"] >= 0.95 - TOLERANCE
-    assert NAIVE - 0.082 <= found["naive selected"] <= 0.68
+    assert abs(found["naive selected"] - NAIVE) <= 0.082
     # Independent estimates: the largest of 24 |t| exceeds Sidak's 3.07 with probability .05.
     assert found["critical value"] == pytest.approx(3.07, abs=0.05)
 
 
 def test_unequal_values_of_overlapping_policies() -> None:
     found = shares("unequal values, overlapping policies")
-    assert -TOLERANCE - SKEWNESS <= found["bands"] - 0.95 <= TOLERANCE
+    assert -TOLERANCE <= found["bands"] - 0.95 <= TOLERANCE
     assert found["selected"] >= 0.95 - TOLERANCE
     assert found["best value"] >= 0.95 - TOLERANCE
     assert found["naive selected"] < 0.95 - TOLERANCE
