@@ -3,8 +3,8 @@
 400 replications: a right joint coverage of .95 lies within 3.3 sqrt(.95 .05/400) = .036, and the
 naive share .975^24 = .545 of independent, symmetric estimates within 3.3 * .025 = .082. Over 2,000
 replications (``benchmarks/bands.py``, HT and DR too) Hajek has .931 and .59 at the 250 rows a
-policy here, from skewness: a known shortfall that 400 replications cannot tell from .95, and for which
-nothing is added to the tolerances.
+policy here, from skewness: a known shortfall that 400 replications cannot tell from .95. Nothing
+is added to the tolerances for it.
 """
 
 from __future__ import annotations
