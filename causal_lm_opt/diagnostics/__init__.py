@@ -18,6 +18,7 @@ from causal_lm_opt.diagnostics.drift import (
 )
 from causal_lm_opt.diagnostics.overlap import (
     OverlapDiagnostics,
+    effective_clusters,
     effective_sample_size,
     overlap,
     unseen_mass,
@@ -59,6 +60,7 @@ __all__ = [
     "calibration",
     "calibration_table",
     "draws_agreement",
+    "effective_clusters",
     "effective_dof",
     "effective_sample_size",
     "length_drift",

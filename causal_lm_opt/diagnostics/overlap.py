@@ -16,7 +16,13 @@ from causal_lm_opt.core.inference import influence_covariance
 from causal_lm_opt.core.solve import weighted_mean
 from causal_lm_opt.core.weights import pareto_k, relative_weights
 
-__all__ = ["OverlapDiagnostics", "effective_sample_size", "overlap", "unseen_mass"]
+__all__ = [
+    "OverlapDiagnostics",
+    "effective_clusters",
+    "effective_sample_size",
+    "overlap",
+    "unseen_mass",
+]
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -45,6 +51,30 @@ def effective_sample_size(
     else:
         second = weighted_mean(weight * weight, sample_weight)
     return np.asarray(np.where(second > 0, n * first**2 / np.where(second > 0, second, 1.0), 0.0))
+
+
+def effective_clusters(
+    codes: npt.NDArray[np.intp], sample_weight: FloatArray | None = None
+) -> float:
+    r"""Number of equal clusters that unequal ones are worth: :math:`(\sum n_g)^2 / \sum n_g^2`.
+
+    A cluster-robust standard error rests on as few clusters as carry the sum, so that many small
+    ones beside a few large ones do not help (Carter, Schnepel and Steigerwald 2017).
+
+    Parameters
+    ----------
+    codes : integer array, shape (n,)
+        Cluster of each row.
+    sample_weight : array, shape (n,), optional
+        Frequency weights.
+
+    Examples
+    --------
+    >>> effective_clusters(np.array([0, 1, 2, 3])), effective_clusters(np.array([0, 0, 0, 1]))
+    (4.0, 1.6)
+    """
+    size = np.bincount(codes, weights=sample_weight).astype(np.float64)
+    return float(size.sum() ** 2 / (size @ size))
 
 
 def unseen_mass(
@@ -96,7 +126,7 @@ class OverlapDiagnostics:
     unseen_mass : float
         See :func:`unseen_mass`; ``nan`` when the draws carry no logging log-probs.
     clusters : float
-        Independent units when rows are clustered, else ``nan``.
+        :func:`effective_clusters` when rows are clustered, else ``nan``.
     mean_weight_z : float
         ``mean_weight - 1`` over its standard error; a test only where ``pareto_k < .5``.
     """

@@ -21,6 +21,7 @@ __all__ = [
     "BLIND_SPOTS",
     "LEVELS",
     "Verdict",
+    "clusters_finding",
     "draws_findings",
     "rare_outcome_finding",
     "sampling_findings",
@@ -82,6 +83,7 @@ COVERAGE = (0.85, 0.88)
 UNSUPPORTED = (0.0005, 0.005)
 SKEWNESS_SQUARED = 0.08
 RARE_OUTCOMES = 20
+FEW_CLUSTERS = 30
 
 
 def _overlap_findings(d: OverlapDiagnostics, *, plain: bool) -> list[tuple[int, str]]:
@@ -105,10 +107,17 @@ def _overlap_findings(d: OverlapDiagnostics, *, plain: bool) -> list[tuple[int, 
         )
         more = d.mean_weight_z > 0  # nothing legitimate makes weights average more than 1
         found.append((2 if plain or more else 1, off + (above if more else below)))
-    if d.clusters < 30:
-        few = f"Only {d.clusters:.0f} independent clusters: intervals from so few are rough."
-        found.append((1, few))
-    return found
+    return found + clusters_finding(d.clusters)
+
+
+def clusters_finding(effective: float) -> list[tuple[int, str]]:
+    """Caution below 30 independent units (`effective_clusters`; ``nan`` where none are known)."""
+    if not effective < FEW_CLUSTERS:
+        return []
+    return [
+        (1, f"The rows are worth {effective:.0f} independent units of equal size: intervals from "
+            f"fewer than {FEW_CLUSTERS} are rough.")
+    ]  # fmt: skip
 
 
 def _coverage_findings(c: PredictedCoverage, unseen_mass: float) -> list[tuple[int, str]]:

@@ -18,12 +18,14 @@ from causal_lm_opt.diagnostics.agreement import draws_agreement
 from causal_lm_opt.diagnostics.coverage import PredictedCoverage, predicted_coverage, sum_skewness
 from causal_lm_opt.diagnostics.overlap import (
     OverlapDiagnostics,
+    effective_clusters,
     effective_sample_size,
     overlap,
     unseen_mass,
 )
 from causal_lm_opt.diagnostics.verdict import (
     Verdict,
+    clusters_finding,
     rare_outcome_finding,
     sampling_findings,
     skewness_finding,
@@ -344,7 +346,7 @@ def policy_overlap(
     second = policies.rows_of(k)
     drawn = None if second is None else second.ratio_to_logging(k)
     unseen = math.nan if drawn is None else unseen_mass(drawn[0], float(np.max(ell)), drawn[1])
-    clusters = math.nan if codes is None else float(np.count_nonzero(np.bincount(codes)))
+    clusters = math.nan if codes is None else effective_clusters(codes, s)
     return overlap(
         ell, s, weight=raw_weight, unseen=unseen, clusters=clusters, codes=codes,
         n_clusters=log.n_clusters,
@@ -456,7 +458,8 @@ def sample_mean(log: Log, label: Any) -> PolicyValue:
     size = float(y.shape[0] if s is None else s.sum())
     units = subgroup_units(log, rows)
     n_units = units or (size if log.codes is None else float(log.n_clusters))
-    few = [(1, f"Only {n_units:.0f} independent units.")] if n_units < 30 else []
+    codes = subgroup_codes(log, rows)
+    few = clusters_finding(n_units if codes is None else effective_clusters(codes, s))
     few += skewness_finding(sum_skewness(phi)) + rare_outcome_finding(log.rarer_outcomes)
     return PolicyValue(
         value=float(value),

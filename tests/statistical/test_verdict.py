@@ -126,3 +126,24 @@ def test_the_bridge_test_has_its_level_at_any_shift() -> None:
         ]
         assert abs(np.mean(np.abs(z) > 1.96) - 0.05) <= 0.02
         assert abs(np.std(z) - 1.0) <= 0.06
+
+
+def test_few_large_clusters_among_many_are_not_trusted() -> None:
+    """40 clusters of Zipf sizes are worth 11 equal ones; their intervals cover about .9."""
+    rng = np.random.default_rng(5)
+    sizes = np.maximum(400 // np.arange(1, 41), 5)
+    codes = np.repeat(np.arange(40), sizes)
+    X = rng.normal(size=(codes.size, 1))
+    y = X[:, 0] + rng.normal(size=40)[codes] + rng.normal(size=codes.size)
+    draws = rng.normal(size=(4000, 1)) + 0.3
+    given: dict[str, Any] = {
+        "logp_logging": logp(X, 0.0),
+        "logp_target": logp(X, 0.3),
+        "X_target": TargetSample(
+            draws, logp_target=logp(draws, 0.3), logp_logging=logp(draws, 0.0)
+        ),
+    }
+    for groups, level in ((codes, "caution"), (np.arange(codes.size) % 200, "trustworthy")):
+        verdict = IPW().fit(X, y, groups=groups, **given).result_.verdicts[0]
+        assert verdict.level == level, verdict
+    assert "independent units" in IPW().fit(X, y, groups=codes).result_.verdicts[0].reasons[0]
