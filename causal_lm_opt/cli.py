@@ -269,7 +269,7 @@ def _run(
     """Check the folder, evaluate, write everything, then print."""
     from causal_lm_opt._evaluate import collected_warnings, with_provenance
     from causal_lm_opt._run.output import check_output, write_folder
-    from causal_lm_opt._run.provenance import provenance
+    from causal_lm_opt._run.provenance import command_line, provenance
     from causal_lm_opt._run.text import summary
     from causal_lm_opt.report import report_files
 
@@ -278,7 +278,9 @@ def _run(
     check_output(out, overwrite=overwrite)
     with collected_warnings() as messages:
         evaluation = make()
-    facts = provenance(str(context.info_name), arguments, inputs())
+    facts = provenance(
+        str(context.info_name), arguments, inputs(), command_line(context)
+    )
     evaluation = with_provenance(evaluation, facts, messages)
     for message in messages:
         _say(f"warning: {_one_line(message)}\n", error=True)

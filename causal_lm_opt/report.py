@@ -7,9 +7,19 @@ from html import escape
 from typing import Any
 
 from causal_lm_opt._evaluation import LABELS, Evaluation, Part, Row
+from causal_lm_opt._run.glossary import GLOSSARY, which_to_read
+from causal_lm_opt._run.markdown import report_markdown
 from causal_lm_opt._run.numbers import answers, decimals_for, interval, named, number, percent
 from causal_lm_opt._run.output import csv_text, json_text
-from causal_lm_opt._run.page import Chapter, bullets, page, paragraph, table
+from causal_lm_opt._run.page import (
+    Chapter,
+    bullets,
+    definitions,
+    folded,
+    page,
+    paragraph,
+    table,
+)
 from causal_lm_opt._run.plot import CLASSES, forest_plot
 from causal_lm_opt._run.text import reasons_of
 from causal_lm_opt.diagnostics.verdict import BLIND_SPOTS
@@ -36,13 +46,14 @@ def report_files(evaluation: Evaluation) -> dict[str, str]:
     >>> from causal_lm_opt._evaluate import evaluate_log
     >>> log = LoggedData(text=["a", "b", "a", "b"], outcome=[1.0, 2.0, 3.0, 6.0])
     >>> sorted(report_files(evaluate_log(log)))
-    ['contrasts.csv', 'diagnostics.json', 'estimates.csv', 'report.html']
+    ['contrasts.csv', 'diagnostics.json', 'estimates.csv', 'report.html', 'report.md']
     """
     return {
         "estimates.csv": estimates_csv(evaluation),
         "contrasts.csv": contrasts_csv(evaluation),
         "diagnostics.json": diagnostics_json(evaluation),
         "report.html": report_html(evaluation),
+        "report.md": report_markdown(evaluation),
     }
 
 
@@ -137,6 +148,8 @@ def report_html(evaluation: Evaluation) -> str:
     chapters += [Chapter(t.title, paragraph(t.text) + _plain_table(t)) for t in evaluation.tables]
     blind = paragraph(BLIND_SPOTS) + bullets(evaluation.warnings)
     chapters.append(Chapter("What no figure here can see", blind))
+    words = folded("What the words mean", definitions(GLOSSARY))
+    chapters.append(Chapter("Words", words))
     chapters.append(Chapter("Where this came from", _provenance(evaluation.provenance)))
     version = evaluation.provenance.get("version", "")
     return page(evaluation.title, lead, chapters, f"causal-lm-opt {version}".strip())
@@ -146,6 +159,8 @@ def _part_chapter(part: Part, level: float, *, several: bool) -> Chapter:
     counts = ", ".join(f"{name.lower()}: {n:,.0f}" for name, n in part.counts.items())
     body = paragraph(part.text) if part.text else ""
     body += bullets(answers(part, level), "answers")
+    advice = which_to_read(r.estimator for r in part.rows)
+    body += paragraph(advice) if advice else ""
     body += _figure(part, level)
     body += _value_table(part, level)
     reasons = [f"{who}: {reason}" for reason, who in reasons_of(part)]
@@ -257,7 +272,7 @@ def _diagnostics(part: Part) -> str:
     columns = ["Policy", "Estimator", *(n.replace("_", " ") for n in names)]
     kinds = ["", "w", *("n" for _ in names)]
     inner = table("Figures behind the verdicts; empty where not defined.", columns, rows, kinds)
-    return f"<details><summary>Diagnostics</summary>{inner}</details>"
+    return folded("Diagnostics", inner)
 
 
 def _plain_table(t: Any) -> str:
@@ -276,8 +291,9 @@ def _provenance(facts: Mapping[str, Any]) -> str:
     if not facts:
         return paragraph("Made by a call of the package, not by the command line.")
     inputs: Sequence[Mapping[str, Any]] = facts.get("inputs", ())
-    body = f"<p>Command <code>{escape(str(facts.get('command', '')))}</code>, "
-    body += f"version {escape(str(facts.get('version', '')))}, seed {facts.get('seed')}.</p>"
+    body = "<p>To reproduce this report:</p>"
+    body += f"<p><code>{escape(str(facts.get('reproduce', facts.get('command', ''))))}</code></p>"
+    body += f"<p>Version {escape(str(facts.get('version', '')))}, seed {facts.get('seed')}.</p>"
     arguments = facts.get("arguments", {})
     given = [
         f"<li><code>{escape(str(k))}: {escape(_argument(v))}</code></li>"

@@ -96,12 +96,13 @@ def _answer(row: Row, contrast: Contrast | None, level: float, decimals: int) ->
                "be used; see the reasons."  # fmt: skip
     text = f"{row.policy}: about {figures}."
     if contrast is not None:
-        text += " " + _difference(contrast, decimals)
+        text += " " + _difference(contrast)
     return text + f" Verdict: {row.verdict}."
 
 
-def _difference(contrast: Contrast, decimals: int) -> str:
+def _difference(contrast: Contrast) -> str:
     """How the policy compares, by the band that holds for all policies together."""
+    decimals = decimals_for([contrast.se])
     low, high = contrast.band_lower, contrast.band_upper
     band = f"(difference {interval(low, high, decimals)}, for all policies jointly)"
     if low <= 0 <= high:

@@ -24,7 +24,7 @@ __all__ = [
 ]
 
 #: What a run writes; a folder that holds anything else is never replaced.
-FILES = ("estimates.csv", "contrasts.csv", "diagnostics.json", "report.html")
+FILES = ("report.html", "report.md", "estimates.csv", "contrasts.csv", "diagnostics.json")
 #: A spreadsheet takes a cell that begins so for a formula.
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
-__all__ = ["Chapter", "bullets", "page", "paragraph", "table"]
+__all__ = ["Chapter", "bullets", "definitions", "folded", "page", "paragraph", "table"]
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 
 STYLE = """
 :root{--ink:#1b1f24;--soft:#57606a;--paper:#fff;--band:#f5f7f9;--line:#d5dae0;
---ok:#00618f;--careful:#8a5a00;--no:#a5342c;--truth:#0a7a5c;color-scheme:light dark}
+--ok:#00618f;--careful:#8a5a00;--no:#a5342c;--truth:#0a7a5c;
+--shade:#1b1f2455;color-scheme:light dark}
 @media (prefers-color-scheme:dark){:root{--ink:#e8eaed;--soft:#a5adb8;--paper:#15181c;
---band:#1e2329;--line:#3a414a;--ok:#6cc1ee;--careful:#f0b454;--no:#ff9a8d;--truth:#5fd3b0}}
+--band:#1e2329;--line:#3a414a;--ok:#6cc1ee;--careful:#f0b454;--no:#ff9a8d;--truth:#5fd3b0;
+--shade:#000c}}
 *,::before{box-sizing:border-box}
 body{margin:0;background:var(--paper);color:var(--ink);font:16px/1.55 system-ui,-apple-system,
 "Segoe UI",Roboto,"Helvetica Neue",Arial,sans-serif;overflow-wrap:break-word}
@@ -25,7 +27,12 @@ h3{font-size:1.02rem;margin:1.6rem 0 .4rem}
 p,ul{margin:.5rem 0}ul{padding-left:1.2rem}li{margin:.25rem 0}
 .soft,figcaption,footer{color:var(--soft);font-size:.9rem}
 .ask{font-size:1.1rem}.answers li{margin:.5rem 0}
-.scroll{overflow-x:auto;margin:.7rem 0}
+.scroll{overflow-x:auto;margin:.7rem 0;background:
+linear-gradient(to right,var(--paper) 40%,transparent) left/3rem 100%,
+linear-gradient(to left,var(--paper) 40%,transparent) right/3rem 100%,
+linear-gradient(to right,var(--shade),transparent) left/.9rem 100%,
+linear-gradient(to left,var(--shade),transparent) right/.9rem 100%;
+background-repeat:no-repeat;background-attachment:local,local,scroll,scroll}
 table{border-collapse:collapse;font-size:.87rem;font-variant-numeric:tabular-nums;width:100%}
 caption{text-align:left;color:var(--soft);padding-bottom:.4rem}
 th,td{padding:.32rem .6rem .32rem 0;text-align:left;vertical-align:top;
@@ -51,6 +58,9 @@ svg.forest{display:block;width:100%;max-width:580px;height:auto;margin:0 auto;fo
 .forest .careful .dot{fill:var(--band)}
 .forest .truth{stroke:var(--truth);stroke-width:3;fill:none}
 .key span{margin-right:1rem;white-space:nowrap}
+dt{font-weight:600;margin-top:.6rem}dd{margin:.1rem 0 0 1rem}
+blockquote{margin:.4rem 0;padding:.1rem 0 .1rem .8rem;border-left:3px solid var(--line);
+white-space:pre-wrap;overflow-wrap:anywhere}
 details{margin:1rem 0;border:1px solid var(--line);border-radius:8px;padding:.5rem .9rem}
 summary{cursor:pointer;font-weight:600}
 code{font-size:.86rem;overflow-wrap:anywhere}
@@ -83,6 +93,20 @@ def page(title: str, lead: str, chapters: Sequence[Chapter], footer: str) -> str
 def paragraph(text: str, kind: str = "") -> str:
     """A paragraph of plain text."""
     return f"<p{_class(kind)}>{escape(text)}</p>"
+
+
+def definitions(items: Mapping[str, str]) -> str:
+    """A list of terms and their plain-text definitions."""
+    return (
+        "<dl>"
+        + "".join(f"<dt>{escape(k)}</dt><dd>{escape(v)}</dd>" for k, v in items.items())
+        + "</dl>"
+    )
+
+
+def folded(summary: str, body: str) -> str:
+    """HTML that is folded away under a plain-text summary."""
+    return f"<details><summary>{escape(summary)}</summary>{body}</details>"
 
 
 def bullets(items: Sequence[str], kind: str = "") -> str:
@@ -123,7 +147,7 @@ def table(
     )
     said = f"<caption>{escape(caption)}</caption>" if caption else ""
     return (
-        '<div class="scroll" role="region" tabindex="0" aria-label="table"><table>'
+        '<div class="scroll" role="group" tabindex="0" aria-label="table, scrolls sideways"><table>'
         f"{said}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import shlex
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -11,18 +12,41 @@ from typing import Any
 from causal_lm_opt import __version__
 from causal_lm_opt._run.output import file_facts
 
-__all__ = ["provenance"]
+__all__ = ["command_line", "provenance"]
 
 SOFTWARE = ("numpy", "scipy", "scikit-learn", "pandas", "statsmodels")
 
 
+def command_line(context: Any) -> str:
+    """The shell command that gives a Typer context's arguments; defaults are left out."""
+    words = ["causal-lm-opt", str(context.info_name)]
+    for parameter in context.command.params:
+        value = context.params.get(parameter.name)
+        if parameter.param_type_name == "argument":
+            words.append(str(value))
+            continue
+        if value == parameter.default or value in (None, False, [], ()):
+            continue
+        option = max(parameter.opts, key=len)
+        if value is True:
+            words.append(option)
+            continue
+        for each in value if isinstance(value, list | tuple) else [value]:
+            words += [option, str(each)]
+    return shlex.join(words)
+
+
 def provenance(
-    command: str, arguments: Mapping[str, Any], inputs: Sequence[tuple[str, str | Path]]
+    command: str,
+    arguments: Mapping[str, Any],
+    inputs: Sequence[tuple[str, str | Path]],
+    reproduce: str = "",
 ) -> dict[str, Any]:
     """JSON-safe facts; ``inputs`` are roles and paths of the files read."""
     return {
         "version": __version__,
         "command": command,
+        "reproduce": reproduce or f"causal-lm-opt {command}",
         "arguments": {name: _plain(value) for name, value in arguments.items()},
         "seed": arguments.get("seed"),
         "inputs": [file_facts(path, role) for role, path in inputs],

@@ -31,7 +31,7 @@ def summary(evaluation: Evaluation, folder: Path | str) -> str:
     for note in evaluation.notes:
         lines += [*_wrapped(note), ""]
     lines += [*_wrapped(BLIND_SPOTS), "", f"Written to {printable(str(folder))}:"]
-    lines.append("  estimates.csv  contrasts.csv  diagnostics.json  report.html")
+    lines.append("  report.html  report.md  estimates.csv  contrasts.csv  diagnostics.json")
     return "\n".join(lines) + "\n"
 
 

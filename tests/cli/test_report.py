@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shlex
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
-from causal_lm_opt._evaluation import LOGGING, MEAN, Evaluation, Part, Row, Settings
+from causal_lm_opt._evaluation import LABELS, LOGGING, MEAN, Evaluation, Part, Row, Settings
+from causal_lm_opt._run.glossary import GLOSSARY
+from causal_lm_opt._run.markdown import report_markdown
 from causal_lm_opt._run.numbers import answers
 from causal_lm_opt._run.plot import forest_plot, ticks
 from causal_lm_opt._run.text import summary
+from causal_lm_opt.diagnostics.trust import FIGURE_HEADERS
 from causal_lm_opt.report import report_html
 
 from .conftest import Files, Run, make_draws, make_log
@@ -115,7 +120,7 @@ def test_the_page_says_what_the_tables_say(files: Files, run: Run) -> None:
     for said in ("No diagnostic sees", "log.csv", "Joint band", "SHA-256", "seed 0", "DR"):
         assert said in page.text
     assert page.text.count("do not use") >= 1
-    assert len(page.all("details")) == 1
+    assert len(page.all("details")) == 2  # diagnostics, glossary
 
 
 def row(policy: str, estimator: str, value: float, half: float, verdict: str = "caution") -> Row:
@@ -185,3 +190,37 @@ def test_several_parts_and_the_truth() -> None:
     assert len(ids) == len(set(ids))
     assert [r.covers for r in known] == [True, False]
     assert Settings().level == 0.95
+
+
+def test_the_markdown_report_shows_data_as_text(files: Files, run: Run) -> None:
+    """No markup, HTML, table cell, link or code span comes of a name in the data."""
+    evil = "<b>*x*</b> | [a](http://b.c) `d` www.e.f"
+    rows = (row(LOGGING, MEAN, 1.0, 0.1), row(evil, "ht", 2.0, 0.5))
+    text = report_markdown(Evaluation(f"# {evil}", "Q?", (part_of(*rows),), 0.95))
+    (line,) = [x for x in text.splitlines() if "Horvitz-Thompson |" in x]
+    bare = re.sub(r"\\.", "", line)
+    assert bare.count("|") == 7
+    assert not re.search(r"[<>*`\[\]]|://|www\.", bare)
+    assert text.startswith("# \\# \\<b\\>")
+    result = run([*files.evaluate, "--draws", str(files.draws), *files.out()])
+    written = (files.folder / "out/report.md").read_text(encoding="utf-8")
+    for shown in result.stdout.splitlines()[2:11]:
+        assert all(cell in written for cell in re.split(r"  +", shown.strip())), shown
+
+
+def test_the_reproducing_command_is_the_command(files: Files, run: Run) -> None:
+    """Run again from the report's own words, the estimates are the same."""
+    first = run([*files.evaluate, "--cv", "3", "--draws", str(files.draws), *files.out("a b")])
+    assert first.exit_code == 0
+    facts = json.loads((files.folder / "a b/diagnostics.json").read_text(encoding="utf-8"))
+    words = shlex.split(facts["reproduce"])
+    assert words[0] == "causal-lm-opt"
+    again = run([*words[1:], "--overwrite"])
+    assert again.exit_code == 0, again.output
+    assert again.stdout == first.stdout
+
+
+def test_every_word_of_the_tables_is_in_the_glossary() -> None:
+    said = " ".join(GLOSSARY).lower()
+    for word in (*LABELS.values(), "ESS", *FIGURE_HEADERS):
+        assert word.lower() in said, word
