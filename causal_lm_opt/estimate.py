@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from statsmodels.iolib.summary import Summary
 
     from causal_lm_opt.comparison import Comparison
+    from causal_lm_opt.plots import Axes
 
 __all__ = ["ValueEstimate"]
 
@@ -404,6 +405,49 @@ class ValueEstimate:
         from causal_lm_opt.comparison import summary_table
 
         return summary_table(self, level)
+
+    def plot(
+        self,
+        *,
+        level: float = 0.95,
+        truth: Mapping[str, float] | None = None,
+        bands: bool = False,
+        reference: float | None = None,
+        unit: str | None = None,
+        theme: Literal["light", "dark"] = "light",
+        ax: Axes | None = None,
+    ) -> Axes:
+        """Forest plot of the values: :func:`causal_lm_opt.plots.forest_plot`.
+
+        Parameters
+        ----------
+        level : float
+        truth : mapping policy -> float, optional
+            Known values.
+        bands : bool
+            Add the simultaneous bands of :meth:`compare` (two policies or more).
+        reference : float, optional
+            A dashed line, such as the logged mean outcome.
+        unit : str, optional
+            Name and unit of the outcome.
+        theme : {"light", "dark"}
+        ax : matplotlib Axes, optional
+            A new pyplot figure's by default.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from causal_lm_opt import IPW, plots
+        >>> r = IPW().fit(np.zeros((4, 1)), [1., 2., 3., 6.]).result_
+        >>> r.plot(unit="minutes", ax=plots.new_axes()).get_xlabel()
+        'mean of minutes'
+        """
+        from causal_lm_opt.plots import forest_plot
+
+        return forest_plot(
+            self, level=level, truth=truth, reference=reference, unit=unit, theme=theme, ax=ax,
+            bands=self.compare(level=level).bands if bands else None,
+        )  # fmt: skip
 
     def __repr__(self) -> str:
         frame = self.to_frame()
