@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from causal_lm_opt.diagnostics.agreement import draws_agreement
+from causal_lm_opt.diagnostics.allocation import AllocationCheck, allocation_check
 from causal_lm_opt.diagnostics.balance import BalanceSummary, balance, balance_summary
 from causal_lm_opt.diagnostics.calibration import Calibration, calibration, calibration_table
 from causal_lm_opt.diagnostics.coverage import (
@@ -23,6 +24,17 @@ from causal_lm_opt.diagnostics.overlap import (
     overlap,
     unseen_mass,
 )
+from causal_lm_opt.diagnostics.randomisation import RandomisationCheck, randomisation_check
+from causal_lm_opt.diagnostics.sensitivity import (
+    ConfounderStrength,
+    OmittedVariableBound,
+    benchmark_strength,
+    hidden_confounder_bounds,
+    hidden_confounder_contrast,
+    logging_probability_bounds,
+    logging_probability_contrast,
+    omitted_variable_bound,
+)
 from causal_lm_opt.diagnostics.support import (
     SupportFinding,
     probability_hint,
@@ -30,7 +42,9 @@ from causal_lm_opt.diagnostics.support import (
     top_k_check,
     top_p_check,
 )
-from causal_lm_opt.diagnostics.trust import TrustReport
+from causal_lm_opt.diagnostics.text_features import count_words, frequent_words, text_features
+from causal_lm_opt.diagnostics.tilt import tilt_path
+from causal_lm_opt.diagnostics.trust import TrustDetail, TrustReport
 from causal_lm_opt.diagnostics.typicality import (
     TypicalityCoverage,
     UnseenMass,
@@ -43,32 +57,49 @@ from causal_lm_opt.diagnostics.verdict import BLIND_SPOTS, LEVELS, Verdict, verd
 __all__ = [
     "BLIND_SPOTS",
     "LEVELS",
+    "AllocationCheck",
     "BalanceSummary",
     "Calibration",
+    "ConfounderStrength",
     "LengthDrift",
+    "OmittedVariableBound",
     "OverlapDiagnostics",
     "PositionDrift",
     "PredictedCoverage",
+    "RandomisationCheck",
     "SupportFinding",
+    "TrustDetail",
     "TrustReport",
     "TypicalityCoverage",
     "UnseenMass",
     "Verdict",
+    "allocation_check",
     "balance",
     "balance_summary",
+    "benchmark_strength",
     "binomial_interval",
     "calibration",
     "calibration_table",
+    "count_words",
     "draws_agreement",
     "effective_clusters",
     "effective_dof",
     "effective_sample_size",
+    "frequent_words",
+    "hidden_confounder_bounds",
+    "hidden_confounder_contrast",
     "length_drift",
+    "logging_probability_bounds",
+    "logging_probability_contrast",
+    "omitted_variable_bound",
     "overlap",
     "position_drift",
     "predicted_coverage",
     "probability_hint",
+    "randomisation_check",
     "temperature_check",
+    "text_features",
+    "tilt_path",
     "top_k_check",
     "top_p_check",
     "typicality_coverage",

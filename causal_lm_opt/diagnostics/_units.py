@@ -15,7 +15,14 @@ from causal_lm_opt.core.solve import weighted_mean
 from causal_lm_opt.core.weights import relative_weights
 from causal_lm_opt.exceptions import OverlapError
 
-__all__ = ["Units", "importance_weights", "scored_tokens", "token_units", "token_values"]
+__all__ = [
+    "Units",
+    "importance_weights",
+    "scored_tokens",
+    "support_probabilities",
+    "token_units",
+    "token_values",
+]
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.intp]
@@ -124,6 +131,19 @@ def importance_weights(log_ratio: Any, name: str, n: int) -> FloatArray:
             "nothing can be compared."
         )
     return np.asarray(relative_weights(ell, normalize=True))
+
+
+def support_probabilities(target_weight: Any, m: int) -> FloatArray:
+    """Probabilities (m,) of an exact support."""
+    if target_weight is None:
+        raise ValueError("exact=True needs the support's probabilities as target_weight.")
+    p = check_vector(target_weight, "target_weight", m)
+    if (p < 0).any() or abs(float(p.sum()) - 1.0) > 1e-6:
+        raise ValueError(
+            "target_weight: probabilities of the exact support must be non-negative and sum to 1, "
+            f"got a sum of {float(p.sum()):.6g}."
+        )
+    return p
 
 
 def scored_tokens(

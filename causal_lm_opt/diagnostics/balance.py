@@ -17,10 +17,16 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from causal_lm_opt._validation import check_vector, is_frame
-from causal_lm_opt.core.inference import cluster_sums, contributions, largest_t
+from causal_lm_opt._validation import is_frame
 from causal_lm_opt.core.solve import solve_linear_moment
-from causal_lm_opt.diagnostics._units import Units, importance_weights
+from causal_lm_opt.diagnostics._balance_error import (
+    DifferenceError,
+    difference_error,
+    joined_clusters,
+    max_z_p_value,
+    unit_mean_weights,
+)
+from causal_lm_opt.diagnostics._units import Units, importance_weights, support_probabilities
 from causal_lm_opt.exceptions import OverlapError
 
 __all__ = ["BalanceSummary", "balance", "balance_summary"]
@@ -74,6 +80,7 @@ def balance(
     sample_weight: Any = None,
     target_weight: Any = None,
     target_log_ratio: Any = None,
+    ell_target: Any = None,
     codes: Any = None,
     target_codes: Any = None,
     shared_codes: bool = False,
@@ -100,6 +107,9 @@ def balance(
         Frequencies; ``target_weight`` holds the support's probabilities with ``exact``.
     target_log_ratio : array, shape (m,), optional
         :math:`\log P_f - \log P_0` when the draws come from a sampling model.
+    ell_target : array, shape (m,), optional
+        :math:`\log P_f - \log P_R` of the target rows (``+inf`` where the logger never writes).
+        They show what variance the logged mean should have (see Notes).
     codes, target_codes : array, shape (n,) and (m,), optional
         Cluster labels; standard errors are clustered.
     shared_codes : bool
@@ -114,8 +124,9 @@ def balance(
     -------
     DataFrame
         Columns ``feature``, ``smd_unweighted``, ``smd_weighted``, ``se_weighted`` (sampling error
-        of log and draws), ``z``. A feature that is constant and equal in both samples has 0
-        everywhere; one that is constant at two different values has an infinite difference.
+        of log and draws when all is balanced), ``z``. A feature that is constant and equal in both
+        samples has 0 everywhere; one that is constant at two different values has an infinite
+        difference.
 
     Raises
     ------
@@ -128,7 +139,12 @@ def balance(
     -----
     **Assumptions.** Rows (or clusters) are independent; ``z`` is standard normal for large samples
     with finite :math:`E_R[w^2 F^2]`. Under heavy weights both the difference and its error are
-    understated. Standardised differences: Austin (2009), Statistics in Medicine 28(25).
+    understated. **Standard errors** are the sandwich's, yet each sample's part is at least what
+    the other one expects of it when the feature is balanced: a rare word that none of few logged
+    texts holds has no spread there, which is no certainty. Where ``ell_target`` is given that
+    expectation is :math:`E_f[w (F - \mu)^2]/n`, else :math:`\mathrm{Var}_f(F)/n`.
+
+    Standardised differences: Austin (2009), Statistics in Medicine 28(25).
 
     Examples
     --------
@@ -140,7 +156,7 @@ def balance(
     """
     return _differences(
         features_logged, features_target, log_ratio, sample_weight, target_weight,
-        target_log_ratio, codes, target_codes, shared_codes, exact, names,
+        target_log_ratio, ell_target, codes, target_codes, shared_codes, exact, names,
     )[0]  # fmt: skip
 
 
@@ -153,6 +169,7 @@ def balance_summary(
     sample_weight: Any = None,
     target_weight: Any = None,
     target_log_ratio: Any = None,
+    ell_target: Any = None,
     codes: Any = None,
     target_codes: Any = None,
     shared_codes: bool = False,
@@ -162,7 +179,9 @@ def balance_summary(
     r"""Largest differences, and one joint test that all features are balanced.
 
     The test compares :math:`\max_k |z_k|` with the maximum of normals that carry the estimated
-    correlation of the :math:`z_k`; p-value :math:`(1 + \#\{b: M_b \ge M\})/(B + 1)`.
+    correlation of the :math:`z_k`; p-value :math:`(1 + \#\{b: M_b \ge M\})/(B + 1)`. Each
+    :math:`z_k` is first brought to the normal from a t distribution with its variance's effective
+    degrees of freedom.
 
     Parameters
     ----------
@@ -187,14 +206,14 @@ def balance_summary(
     >>> balance_summary(x, x_f, np.zeros(500), normals=normals).p_value
     0.001
     """
-    table, covariance = _differences(
+    table, error = _differences(
         features_logged, features_target, log_ratio, sample_weight, target_weight,
-        target_log_ratio, codes, target_codes, shared_codes, exact, names,
+        target_log_ratio, ell_target, codes, target_codes, shared_codes, exact, names,
     )  # fmt: skip
     z = np.abs(table["z"].to_numpy())
     p_value = math.nan
     if normals is not None:
-        p_value = _max_z_p_value(covariance, _check_normals(normals, z.shape[0]), float(z.max()))
+        p_value = max_z_p_value(error, z, _check_normals(normals, z.shape[0]))
     return BalanceSummary(
         table=table,
         max_unweighted=float(table["smd_unweighted"].abs().max()),
@@ -212,58 +231,57 @@ def _differences(
     sample_weight: Any,
     target_weight: Any,
     target_log_ratio: Any,
+    ell_target: Any,
     codes: Any,
     target_codes: Any,
     shared_codes: bool,
     exact: bool,
     names: Sequence[str] | None,
-) -> tuple[pd.DataFrame, FloatArray]:
-    """Balance table, and the covariance (d, d) of the weighted standardised differences."""
+) -> tuple[pd.DataFrame, DifferenceError]:
+    """Balance table, and the error of the weighted standardised differences."""
     logged, labels = _features(features_logged, "features_logged")
     target, other = _features(features_target, "features_target")
     labels = _feature_names(names, labels, other, logged.shape[1], target.shape[1])
-    n, m = logged.shape[0], target.shape[0]
     if shared_codes and (codes is None or target_codes is None):
         raise ValueError("shared_codes=True needs both codes and target_codes.")
     if exact and (target_codes is not None or target_log_ratio is not None):
         raise ValueError("exact=True takes neither target_codes nor target_log_ratio.")
-    units = Units.of(n, sample_weight, codes)
-    weight = importance_weights(log_ratio, "log_ratio", n)[units.kept]
+    m = target.shape[0]
+    units = Units.of(logged.shape[0], sample_weight, codes)
+    weight = importance_weights(log_ratio, "log_ratio", logged.shape[0])[units.kept]
     if not weight.any():
         raise OverlapError("Every row of positive sample_weight has log_ratio -inf.")
-    logged = logged[units.kept]
-    if exact:
-        draws, ratio = None, _probabilities(target_weight, m)
-    else:
-        draws = Units.of(
-            m, target_weight, target_codes, weight_name="target_weight", codes_name="target_codes"
-        )
-        ratio = importance_weights(target_log_ratio, "target_log_ratio", m)[draws.kept]
-        target = target[draws.kept]
+    draws, ratio = _target_rows(m, target_weight, target_codes, target_log_ratio, exact=exact)
+    logged, target = logged[units.kept], target if draws is None else target[draws.kept]
 
     centre = target.mean(axis=0)  # differences of centred values keep their digits
     logged, target = logged - centre, target - centre
     frequency = None if draws is None else draws.frequency
     mean_w, phi_w = solve_linear_moment(weight[:, None], weight[:, None] * logged, units.frequency)
     mean_f, phi_f = solve_linear_moment(ratio[:, None], ratio[:, None] * target, frequency)
-    square = ratio[:, None] * (target - mean_f) ** 2
     mean_u = units.mean(logged)
-    sd = np.sqrt(
-        (solve_linear_moment(ratio[:, None], square, frequency)[0]
-         + units.mean((logged - mean_u) ** 2)) / 2
-    )  # fmt: skip
+    counted = weight if units.frequency is None else weight * units.frequency
+    counted_f = ratio if frequency is None else ratio * frequency
+    square = (target - mean_f) ** 2
+    variance_f = counted_f @ square / counted_f.sum()
+    sd = np.sqrt((variance_f + units.mean((logged - mean_u) ** 2)) / 2)
     size = np.abs(centre) + np.abs(mean_u) + sd
     scale = np.where(sd > ROUNDING * size, sd, 0.0)
-    covariance = units.covariance(phi_w)
-    if draws is not None:
-        covariance = (
-            _shared_covariance(phi_w, phi_f, units, draws, codes, target_codes)
-            if shared_codes
-            else covariance + draws.covariance(phi_f)
-        )
-    unit = np.where(scale > 0, scale, 1.0)
-    covariance = np.where(np.outer(scale, scale) > 0, covariance / np.outer(unit, unit), 0.0)
-    se = np.sqrt(np.maximum(np.diag(covariance), 0.0))
+    inverse = np.where(scale > 0, 1.0 / np.where(scale > 0, scale, 1.0), 0.0)
+    expected = variance_f
+    if ell_target is not None:
+        heavy = counted_f * unit_mean_weights(log_ratio, ell_target, units, draws, m)
+        expected = heavy @ square / counted_f.sum()
+    error = difference_error(
+        phi_w * inverse,
+        phi_f * inverse,
+        units,
+        draws,
+        expected_logged=expected * inverse**2,
+        expected_target=counted @ (logged - mean_w) ** 2 / counted.sum() * inverse**2,
+        shared=joined_clusters(codes, target_codes, units, draws) if shared_codes else None,
+    )
+    se = np.sqrt(np.diag(error.covariance))
     weighted = _standardised(mean_w - mean_f, scale, size)
     table = pd.DataFrame(
         {
@@ -274,27 +292,19 @@ def _differences(
             "z": _standardised(weighted, se, np.ones_like(se)),
         }
     )
-    return table, covariance
+    return table, error
 
 
-def _shared_covariance(
-    phi_w: FloatArray,
-    phi_f: FloatArray,
-    units: Units,
-    draws: Units,
-    codes: Any,
-    target_codes: Any,
-) -> FloatArray:
-    """Covariance of the difference when clusters hold both logged rows and draws."""
-    own = np.asarray(codes)[units.kept]
-    theirs = np.asarray(target_codes)[draws.kept]
-    labels, joined = np.unique(np.concatenate([own, theirs]), return_inverse=True)
-    rows = np.concatenate(
-        [contributions(phi_w, units.frequency), -contributions(phi_f, draws.frequency)]
+def _target_rows(
+    m: int, target_weight: Any, target_codes: Any, target_log_ratio: Any, *, exact: bool
+) -> tuple[Units | None, FloatArray]:
+    """Units of the target's draws (``None``: exact support) and the weights of those kept."""
+    if exact:
+        return None, support_probabilities(target_weight, m)
+    draws = Units.of(
+        m, target_weight, target_codes, weight_name="target_weight", codes_name="target_codes"
     )
-    count = labels.shape[0]
-    sums = cluster_sums(rows, joined, count)
-    return np.asarray(count / (count - 1) * (sums.T @ sums))
+    return draws, importance_weights(target_log_ratio, "target_log_ratio", m)[draws.kept]
 
 
 def _standardised(difference: FloatArray, scale: FloatArray, size: FloatArray) -> FloatArray:
@@ -304,15 +314,6 @@ def _standardised(difference: FloatArray, scale: FloatArray, size: FloatArray) -
     equal = np.abs(difference) <= ROUNDING * np.where(size > 0, size, 1.0)
     degenerate = np.where(equal, 0.0, np.copysign(np.inf, difference))
     return np.asarray(np.where(usable, ratio, degenerate))
-
-
-def _max_z_p_value(covariance: FloatArray, normals: FloatArray, observed: float) -> float:
-    """Monte-Carlo p-value of ``max |z|`` under the correlation of ``covariance`` (d, d)."""
-    alive = np.diag(covariance) > 0
-    if not alive.any():
-        return 1.0 if observed == 0 else 1.0 / (normals.shape[0] + 1)
-    largest = largest_t(covariance, normals)
-    return float((1 + np.sum(largest >= observed)) / (normals.shape[0] + 1))
 
 
 def _check_normals(normals: Any, d: int) -> FloatArray:
@@ -366,16 +367,3 @@ def _feature_names(
     if isinstance(names, str) or len(names) != d:
         raise ValueError(f"names must hold {d} feature names, got {names!r}.")
     return [str(name) for name in names]
-
-
-def _probabilities(target_weight: Any, m: int) -> FloatArray:
-    """Probabilities (m,) of an exact support."""
-    if target_weight is None:
-        raise ValueError("exact=True needs the support's probabilities as target_weight.")
-    p = check_vector(target_weight, "target_weight", m)
-    if (p < 0).any() or abs(float(p.sum()) - 1.0) > 1e-6:
-        raise ValueError(
-            "target_weight: probabilities of the exact support must be non-negative and sum to 1, "
-            f"got a sum of {float(p.sum()):.6g}."
-        )
-    return p

@@ -80,15 +80,19 @@ class Calibration:
     def sentence(self) -> str:
         """The finding in words."""
         z = self.mean_residual / self.se_residual if self.se_residual > 0 else math.nan
+        gap = self.mean_residual if abs(z) > 1e-6 else 0.0  # rounding is no gap
         text = (
-            f"Outcomes exceed predictions by {self.mean_residual:+.3g} on average ({z:+.1f} "
-            f"standard errors)"
+            f"Outcomes lie {abs(gap):.3g} {'below' if gap < 0 else 'above'} predictions on average "
+            f"({round(z, 1) + 0.0:+.1f} standard errors)"
         )
         if math.isfinite(self.slope):
             text += f"; calibration slope {self.slope:.2f} (se {self.se_slope:.2f})"
         text += f", joint p {self.p_value:.3g}"
         if self.p_value < 0.001:
-            return text + ": the outcome model is miscalibrated; prefer the doubly robust value."
+            return text + (
+                ": the outcome model is miscalibrated; prefer the doubly robust value to outcome "
+                "regression."
+            )
         return text + "."
 
 

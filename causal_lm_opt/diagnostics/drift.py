@@ -32,27 +32,34 @@ from causal_lm_opt.diagnostics._units import Units
 __all__ = ["GROWTHS", "LengthDrift", "PositionDrift", "length_drift", "position_drift"]
 
 FloatArray = npt.NDArray[np.float64]
-GROWTHS = ("wording noise", "systematic drift", "undetermined")
+GROWTHS = ("wording noise", "systematic drift", "undetermined", "no growth")
 BETWEEN = 0.75  # halfway between the exponents 1/2 (noise) and 1 (systematic)
+LEAST = 0.25  # halfway between no growth at all and noise
 LEAST_ROWS = 10  # texts that must reach a position for its spread to be used
 MEANING = {
     "wording noise": "it spreads like the square root of length (wording noise)",
     "systematic drift": "it spreads in proportion to length (systematic drift)",
     "undetermined": "whether it spreads like noise or drifts cannot be told",
+    "no growth": "its spread does not grow with length",
 }
 
 
 def growth_of(exponent: float, se: float) -> str:
-    """Classify a growth exponent of sd(ell): its 95 % interval below or above 3/4.
+    """Classify a growth exponent of sd(ell) by where its 95 % interval lies.
+
+    Below 1/4: no growth. From 1/4 to 3/4: noise. Above 3/4: drift.
 
     Examples
     --------
-    >>> growth_of(.52, .03), growth_of(.98, .05), growth_of(.7, .2)
-    ('wording noise', 'systematic drift', 'undetermined')
+    >>> growth_of(.52, .03), growth_of(.98, .05), growth_of(.7, .2), growth_of(.02, .05)
+    ('wording noise', 'systematic drift', 'undetermined', 'no growth')
     """
-    if exponent + 1.96 * se < BETWEEN:
+    low, high = exponent - 1.96 * se, exponent + 1.96 * se
+    if high < LEAST:
+        return GROWTHS[3]
+    if low > LEAST and high < BETWEEN:
         return GROWTHS[0]
-    return GROWTHS[1] if exponent - 1.96 * se > BETWEEN else GROWTHS[2]
+    return GROWTHS[1] if low > BETWEEN else GROWTHS[2]
 
 
 # ------------------------------------------------------------------------------ by length
@@ -72,8 +79,11 @@ class LengthDrift:
         Share of the variance of the log ratio that a line in length accounts for.
     exponent, se_exponent : float
         Growth of the sd about that line: ``sd = const * length ** exponent``.
-    growth : {"wording noise", "systematic drift", "undetermined"}
-        Exponent near 1/2, near 1, or not to be told apart.
+    growth : {"wording noise", "systematic drift", "undetermined", "no growth"}
+        Exponent near 1/2, near 1, not to be told apart, or near 0 (texts of one design whose
+        length has nothing to do with the ratio).
+    unit : str
+        What length counts, for the sentence.
     """
 
     slope: float
@@ -84,19 +94,25 @@ class LengthDrift:
     exponent: float
     se_exponent: float
     growth: str
+    unit: str = "token"
 
     @property
     def sentence(self) -> str:
         """The finding in words."""
         return (
-            f"The log ratio changes by {self.slope:+.3g} (se {self.se_slope:.2g}) a token, which "
-            f"accounts for {self.explained:.0%} of its variance; about that line "
+            f"The log ratio changes by {self.slope:+.3g} (se {self.se_slope:.2g}) a {self.unit}, "
+            f"which accounts for {self.explained:.0%} of its variance; about that line "
             f"{MEANING[self.growth]}."
         )
 
 
 def length_drift(
-    log_ratio: Any, length: Any, *, sample_weight: Any = None, codes: Any = None
+    log_ratio: Any,
+    length: Any,
+    *,
+    sample_weight: Any = None,
+    codes: Any = None,
+    unit: str = "token",
 ) -> LengthDrift:
     r"""Does the log ratio depend on the length of the text, and does its spread?
 
@@ -114,6 +130,8 @@ def length_drift(
         Tokens of each text, positive, not all equal.
     sample_weight, codes : array, shape (n,), optional
         Frequencies; cluster labels.
+    unit : str
+        What ``length`` counts, for the sentence.
 
     Raises
     ------
@@ -157,6 +175,7 @@ def length_drift(
         exponent=exponent,
         se_exponent=se_exponent,
         growth=growth_of(exponent, se_exponent),
+        unit=unit,
     )
 
 
@@ -202,7 +221,7 @@ class PositionDrift:
     exponent, se_exponent : float
         Growth of the running sum's sd against what uncorrelated tokens would give (see
         :func:`position_drift`); ``nan`` with fewer than two usable positions.
-    growth : {"wording noise", "systematic drift", "undetermined"}
+    growth : {"wording noise", "systematic drift", "undetermined", "no growth"}
     """
 
     table: pd.DataFrame

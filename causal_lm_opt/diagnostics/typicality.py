@@ -16,7 +16,8 @@ import numpy.typing as npt
 from scipy import special
 
 from causal_lm_opt._validation import check_vector
-from causal_lm_opt.diagnostics._units import Units
+from causal_lm_opt.core.weights import TIE
+from causal_lm_opt.diagnostics._units import Units, support_probabilities
 
 __all__ = [
     "TypicalityCoverage",
@@ -64,8 +65,9 @@ class TypicalityCoverage:
         )
         if self.high < GATE:
             return (
-                text + f", below {GATE:.0%}: the log hardly writes what the target writes; "
-                "value a closer policy or collect texts from the target."
+                text + f". Values of language models from such logs (below {GATE:.0%}) have "
+                "failed although their weights looked healthy: go by the unseen mass, and if "
+                "that is unknown or large collect texts from the target."
             )
         return text + "."
 
@@ -80,6 +82,7 @@ def typicality_coverage(
     target_weight: Any = None,
     codes: Any = None,
     target_codes: Any = None,
+    exact: bool = False,
 ) -> TypicalityCoverage:
     r"""Target-typicality coverage: the mass the logger puts where the target is typical.
 
@@ -98,6 +101,10 @@ def typicality_coverage(
         Frequencies of logged rows (n,) and draws (m,).
     codes, target_codes : array, optional
         Cluster labels; the standard error is clustered.
+    exact : bool
+        The target rows are its finite support and ``target_weight`` their probabilities: the
+        threshold has no error. The typical region may then hold more than ``mass``, as it takes
+        in the whole of its last surprisal; ``mass`` of the result says how much.
 
     Returns
     -------
@@ -135,28 +142,45 @@ def typicality_coverage(
     logged = _surprisal(surprisal_logged, "surprisal_logged", infinite=True)
     target = _surprisal(surprisal_target, "surprisal_target", infinite=False)
     rows = Units.of(logged.shape[0], sample_weight, codes)
-    draws = Units.of(
-        target.shape[0], target_weight, target_codes,
-        weight_name="target_weight", codes_name="target_codes",
-    )  # fmt: skip
-    logged, target = logged[rows.kept], target[draws.kept]
-
-    def covered(share: float) -> FloatArray:
-        return (logged <= weighted_quantile(target, share, draws.frequency)).astype(np.float64)
-
-    threshold = weighted_quantile(target, mass, draws.frequency)
-    inside = covered(mass)
+    logged = logged[rows.kept]
+    if exact:
+        p = support_probabilities(target_weight, target.shape[0])
+        threshold, se_draws = weighted_quantile(target, mass, p), 0.0
+        mass = float(p[target <= _up(threshold)].sum())
+    else:
+        draws = Units.of(
+            target.shape[0], target_weight, target_codes,
+            weight_name="target_weight", codes_name="target_codes",
+        )  # fmt: skip
+        threshold, se_draws = _threshold(logged, target[draws.kept], rows, draws, mass)
+    inside = (logged <= _up(threshold)).astype(np.float64)
     coverage = float(rows.mean(inside))
-    z = 1.959963984540054
-    step = z * draws.se((target <= threshold).astype(np.float64) - mass)
-    upper, lower = rows.mean(covered(min(mass + step, 1.0))), rows.mean(covered(mass - step))
-    se_rows, se_draws = rows.se(inside - coverage), float(upper - lower) / (2 * z)
-    se = math.hypot(se_rows, se_draws)
+    se = math.hypot(rows.se(inside - coverage), se_draws)
     # An all-in or all-out log has se 0: its interval then rests on the number of units.
     size = coverage * (1 - coverage) / se**2 if se > 0 else rows.count
     size = min(size, rows.count) if size > 0 else rows.count
     low, high = binomial_interval(coverage * size, size, level=level, method="wilson")
     return TypicalityCoverage(coverage, se, low, high, threshold, mass, level)
+
+
+def _threshold(
+    logged: FloatArray, target: FloatArray, rows: Units, draws: Units, mass: float
+) -> tuple[float, float]:
+    """Largest typical surprisal, and what its error adds to the coverage's."""
+
+    def covered(share: float) -> float:
+        inside = logged <= _up(weighted_quantile(target, share, draws.frequency))
+        return float(rows.mean(inside.astype(np.float64)))
+
+    threshold = weighted_quantile(target, mass, draws.frequency)
+    z = 1.959963984540054
+    step = z * draws.se((target <= _up(threshold)).astype(np.float64) - mass)
+    return threshold, (covered(min(mass + step, 1.0)) - covered(mass - step)) / (2 * z)
+
+
+def _up(threshold: float) -> float:
+    """A threshold that takes in equal surprisals whose last digits differ."""
+    return threshold + 1e-9 * (1.0 + abs(threshold))
 
 
 def weighted_quantile(values: FloatArray, share: float, frequency: FloatArray | None) -> float:
@@ -333,7 +357,7 @@ def unseen_mass_interval(
         ell.shape[0], target_weight, target_codes,
         weight_name="target_weight", codes_name="target_codes",
     )  # fmt: skip
-    beyond = (ell[draws.kept] > ell_logged_max + 1e-9).astype(np.float64)
+    beyond = (ell[draws.kept] > ell_logged_max + TIE).astype(np.float64)
     mass = float(draws.mean(beyond))
     trials = draws.count
     if draws.codes is not None and 0 < mass < 1:

@@ -13,6 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from causal_lm_opt.diagnostics.trust import TrustReport
 from causal_lm_opt.estimate import ValueEstimate
+from causal_lm_opt.estimators._trust import LoggedPredictions, trust_details
 from causal_lm_opt.estimators.outcome_models import numeric_outcome
 
 FloatArray = npt.NDArray[np.float64]
@@ -40,9 +41,33 @@ class BaseValueEstimator(BaseEstimator):
         return self.result_.summary(level)
 
     def diagnose(self) -> TrustReport:
-        """Trust report: the verdict of every policy, its reasons and the figures behind it."""
+        """Trust report: the verdict of every policy, its reasons and the figures behind it.
+
+        Beyond :attr:`result_` it holds, computed when called: balance of readable features between
+        the weighted log and the policy's texts, calibration of the outcome model under the policy,
+        typicality, and drift of the log ratio with length. Features that do not balance make a
+        verdict at least ``caution`` here, which ``result_.verdicts`` do not know of.
+        """
         check_is_fitted(self, "result_")
-        return TrustReport.of(self.result_)
+        if not hasattr(self, "policies_"):
+            return TrustReport.of(self.result_)
+        details = trust_details(
+            self.log_,
+            self.policies_,
+            self._logged_predictions(),
+            getattr(self, "feature_names_in_", ()),
+        )
+        return TrustReport.of(self.result_, details)
+
+    def _logged_predictions(self) -> LoggedPredictions:
+        """Predictions of the logged rows for the calibration check."""
+        return LoggedPredictions(None, "this estimator has no outcome model.")
+
+    def _html_repr(self) -> str:
+        """What a notebook shows: the values, once there are any, and scikit-learn's diagram."""
+        diagram = str(super()._html_repr())
+        result = getattr(self, "result_", None)
+        return diagram if result is None else result._repr_html_() + diagram
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

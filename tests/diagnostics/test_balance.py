@@ -40,8 +40,11 @@ def by_loop(x: Any, t: Any, ell: Any, s: Any, k: int) -> tuple[float, float, flo
     var_t = sum((row[k] - mean_t) ** 2 for row in t) / m
     sd = math.sqrt((var_u + var_t) / 2)
     phi = [wi * (row[k] - mean_w) / (total / n) for wi, row in zip(w, x, strict=True)]
-    error = n / (n - 1) * sum(si * p * p for si, p in zip(s, phi, strict=True)) / n**2
-    error += m / (m - 1) * sum((row[k] - mean_t) ** 2 for row in t) / m**2
+    own = n / (n - 1) * sum(si * p * p for si, p in zip(s, phi, strict=True)) / n**2
+    theirs = m / (m - 1) * var_t / m
+    # neither sample may vary less than the other one expects of it
+    var_w = sum(si * wi * (row[k] - mean_w) ** 2 for si, wi, row in zip(s, w, x, strict=True))
+    error = max(own, var_t / n) + max(theirs, var_w / total / m)
     return (mean_u - mean_t) / sd, (mean_w - mean_t) / sd, math.sqrt(error) / sd
 
 
