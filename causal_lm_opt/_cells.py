@@ -25,6 +25,7 @@ LOGP_SLACK = 1e-6
 _SHOWN = 40
 # A leading zero ("007") marks a code, not a number, so such a column of covariates stays text.
 _PLAIN_NUMBER = re.compile(r"[+-]?((0|[1-9]\d*)(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+_COMMA_NUMBER = re.compile(r"[+-]?[\d.,'\u00a0\u202f ]*\d([eE][+-]?\d+)?")
 _MISSING_NUMBER = frozenset({"", "NA", "NaN", "nan"})
 
 
@@ -75,6 +76,13 @@ def _as_number(cell: Any) -> float | None:
         return None
 
 
+def _comma_hint(cell: object) -> str:
+    """What to say of a number with a decimal comma or separators of thousands."""
+    if isinstance(cell, str) and "," in cell and _COMMA_NUMBER.fullmatch(cell.strip()):
+        return "; write it with a decimal point and without separators, as 1234.5"
+    return ""
+
+
 def to_numbers(cells: Cells, place: Place, column: str) -> Float:
     """Cells (n,) as float64, missing ones as NaN; ``DataError`` at the first that is no number."""
     if isinstance(cells, np.ndarray) and cells.dtype.kind in "fiub":
@@ -82,7 +90,10 @@ def to_numbers(cells: Cells, place: Place, column: str) -> Float:
     values = [_as_number(cell) for cell in cells]
     if None in values:
         index = values.index(None)
-        raise DataError(f"{place.at(index, column)}: {shown(cells[index])} is not a number")
+        raise DataError(
+            f"{place.at(index, column)}: {shown(cells[index])} is not a number"
+            f"{_comma_hint(cells[index])}"
+        )
     return np.asarray(values, dtype=np.float64)
 
 
@@ -129,7 +140,9 @@ def to_labels(cells: Iterable[Any], place: Place, column: str) -> list[str]:
             raise DataError(f"{place.at(index, column)}: the label is missing (NaN or empty)")
         if isinstance(cell, float | np.floating) and float(cell).is_integer():
             cell = int(cell)
-        result.append(str(cell))
+        label = str(cell)
+        _check_unicode(label, place, index, column)
+        result.append(label)
     return result
 
 

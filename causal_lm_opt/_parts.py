@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence, Sized
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence, Sized
 from typing import Any, TypedDict, cast
 
 import numpy as np
@@ -22,6 +23,8 @@ from causal_lm_opt._cells import (
 from causal_lm_opt.exceptions import DataError
 
 _NULL = b"\xff" * 8  # no text is that long, so it cannot be mistaken for a length
+FEWEST_DISTINCT = 20
+"""Distinct rows from which even numbers of copies are no accident (chance 2^-20)."""
 
 
 class LogParts(TypedDict):
@@ -84,7 +87,10 @@ def made(given: LogParts, place: Place) -> LogParts:
     ------
     DataError
         If a cell has the wrong kind, lengths differ, or there is no row.
+    ValueError
+        If two of them carry the same index labels in different orders.
     """
+    check_same_order(given)
     prompt = given["prompt"]
     parts = LogParts(
         text=_strings(given["text"], place, "text"),
@@ -99,6 +105,86 @@ def made(given: LogParts, place: Place) -> LogParts:
     )
     _check_lengths(parts, place)
     return parts
+
+
+def check_same_order(given: Mapping[str, Any]) -> None:
+    """``ValueError`` where pandas objects carry the same index labels in different orders.
+
+    Rows are matched by position throughout the package. A Series taken from a shuffled frame
+    would silently pair texts with the outcomes of others.
+
+    Parameters
+    ----------
+    given : mapping argument -> value
+        Values that are no pandas objects, and indexes with other labels, are passed over.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> frame = pd.DataFrame({"text": ["a", "b"], "y": [1.0, 2.0]})
+    >>> check_same_order({"X": frame["text"], "y": frame["y"]})
+    >>> check_same_order({"X": frame["text"], "y": frame["y"][::-1]})
+    Traceback (most recent call last):
+    ...
+    ValueError: y carries the index labels of X in another order, and rows are matched by ...
+    """
+    indexed = {
+        name: value.index
+        for name, value in given.items()
+        if isinstance(value, pd.Series | pd.DataFrame)
+    }
+    if len(indexed) < 2:
+        return
+    first = next(iter(indexed))
+    reference = indexed.pop(first)
+    for name, index in indexed.items():
+        if len(index) != len(reference) or index.equals(reference):
+            continue
+        if Counter(index) == Counter(reference):
+            raise ValueError(
+                f"{name} carries the index labels of {first} in another order, and rows are "
+                f"matched by position: reorder it, {name}.loc[{first}.index], or pass "
+                f"{name}.to_numpy() if its rows are in place already"
+            )
+
+
+def suspicions(parts: LogParts, source: str) -> list[str]:
+    """What looks wrong with a log although each of its cells is fine, as warnings."""
+    found = []
+    if _is_weighted_rate(parts["outcome"], parts["sample_weight"]):
+        found.append(
+            f"{source}: outcomes are fractions in [0, 1] and weights are whole numbers above 1. "
+            "If these are rates weighted by their trials, standard errors will be far too small: "
+            "give counts instead (from_counts, or clicks= and impressions=)."
+        )
+    if _is_doubled(parts):
+        found.append(
+            f"{source}: each of its {len(parts['text'])} rows occurs an even number of times. Was "
+            "the file appended to itself, or joined twice? Standard errors are then too small by "
+            "a factor of 1.4 or more: keep one copy of each row."
+        )
+    return found
+
+
+def _is_weighted_rate(outcome: Float, weight: Float | None) -> bool:
+    if weight is None or not bool(np.all((outcome >= 0) & (outcome <= 1))):
+        return False
+    fractional = bool(np.any(outcome != np.floor(outcome)))
+    return fractional and bool(np.all(weight == np.floor(weight)) and np.any(weight > 1))
+
+
+def _is_doubled(parts: LogParts) -> bool:
+    """Whether all rows come in even numbers: by chance hardly, with that many distinct rows."""
+    counts = Counter(parts["text"])  # a glance at the texts settles it for nearly every log
+    if any(count % 2 for count in counts.values()):
+        return False
+    columns = {name: value for name, value in parts.items() if isinstance(value, list | np.ndarray)}
+    frames = [value for value in parts.values() if isinstance(value, pd.DataFrame)]
+    table = pd.concat([pd.DataFrame(columns), *frames], axis=1)
+    table.columns = pd.RangeIndex(table.shape[1])  # names may repeat
+    keys = pd.util.hash_pandas_object(table, index=False).to_numpy()
+    _, copies = np.unique(keys, return_counts=True)
+    return copies.size >= FEWEST_DISTINCT and bool((copies % 2 == 0).all())
 
 
 def _strings(values: Sequence[str], place: Place, name: str) -> list[str]:

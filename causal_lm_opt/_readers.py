@@ -7,33 +7,34 @@ columns mean; a source that cannot be read is a ``DataError`` that names the fil
 from __future__ import annotations
 
 import csv
-import gzip
 import io
 import json
-import zlib
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
-from os import PathLike
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, cast
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from causal_lm_opt._cells import Cells
+from causal_lm_opt._cells import Cells, shown
 from causal_lm_opt._columns import Chunk, Columns, check_present
+from causal_lm_opt._files import (
+    default_delimiter,
+    ends_in_a_line,
+    format_of,
+    open_text,
+    reading,
+)
 from causal_lm_opt._parts import series_cells
 from causal_lm_opt.exceptions import DataError
-
-FilePath = str | PathLike[str]
 
 CHUNK_ROWS = 16_384
 """Rows parsed at a time unless the caller says otherwise."""
 
 _BOM = b"\xef\xbb\xbf"
-_GZIP_MAGIC = b"\x1f\x8b"
 _FIELD_LIMIT = 2**31 - 1
 
 
@@ -44,53 +45,6 @@ def check_chunk_rows(chunk_rows: int) -> int:
     if chunk_rows < 1:
         raise ValueError(f"chunk_rows must be at least 1, not {chunk_rows}")
     return chunk_rows
-
-
-def check_file(path: FilePath) -> Path:
-    """The path of an existing, non-empty file, else ``DataError``."""
-    file = Path(path)
-    if not file.exists():
-        raise DataError(f"{file}: no such file")
-    if not file.is_file():
-        raise DataError(f"{file}: is not a file")
-    if file.stat().st_size == 0:
-        raise DataError(f"{file}: is empty")
-    return file
-
-
-def _open(path: Path) -> BinaryIO:
-    """The file's bytes, gunzipped where it begins with gzip's magic number."""
-    with path.open("rb") as stream:
-        packed = stream.read(2) == _GZIP_MAGIC
-    return cast(BinaryIO, gzip.open(path, "rb") if packed else path.open("rb"))
-
-
-@contextmanager
-def _reading(path: Path) -> Iterator[None]:
-    """Turn what a broken file raises into a ``DataError`` that names it."""
-    try:
-        yield
-    except UnicodeDecodeError as error:
-        raise _undecodable(path) from error
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise DataError(f"{path}: the gzip stream is truncated or damaged ({error})") from error
-    except (pa.ArrowException, OSError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise DataError(f"{path}: cannot be read ({reason})") from error
-
-
-def _undecodable(path: Path) -> DataError:
-    """The error for a file that is not UTF-8; a second pass finds the line."""
-    with _open(path) as stream:
-        for line, raw in enumerate(stream, start=1):
-            try:
-                raw.decode()
-            except UnicodeDecodeError as error:
-                return DataError(
-                    f"{path}, line {line}: byte 0x{raw[error.start]:02x} at position "
-                    f"{error.start + 1} is not UTF-8; save the file as UTF-8"
-                )
-    return DataError(f"{path}: is not UTF-8; save the file as UTF-8")
 
 
 def _batched(
@@ -120,33 +74,64 @@ def csv_chunks(path: Path, columns: Columns, chunk_rows: int, delimiter: str) ->
     yield from _batched(_csv_records(path, columns, delimiter), columns.names(), chunk_rows)
 
 
-def _csv_records(
-    path: Path, columns: Columns, delimiter: str
-) -> Iterator[tuple[int, tuple[str, ...]]]:
-    with _reading(path), io.TextIOWrapper(_open(path), encoding="utf-8-sig", newline="") as stream:
+def _csv_rows(path: Path, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    """Line and cells of every record that is not blank, the header first."""
+    with (
+        reading(path),
+        open_text(path) as raw,
+        io.TextIOWrapper(raw, encoding="utf-8-sig", newline="") as stream,
+    ):
         reader = csv.reader(stream, delimiter=delimiter, strict=True)
         line = 1
         try:
-            header = next((row for row in reader if row), None)
-            if header is None:
-                raise DataError(f"{path}: has no header line")
-            check_present(header, columns.wanted(), str(path))
-            positions = [header.index(name) for name in columns.names()]
-            row, width, line = 0, len(header), reader.line_num + 1
             for cells in reader:
-                if cells:  # a blank line is no record
-                    row += 1
-                    if len(cells) != width:
-                        raise DataError(
-                            f"{path}, row {row} (line {line}): {len(cells)} fields where the "
-                            f"header has {width}; quote texts that hold the delimiter"
-                        )
-                    yield line, tuple([cells[p] for p in positions])
+                if cells:
+                    yield line, cells
                 line = reader.line_num + 1
         except csv.Error as error:
             raise DataError(
                 f"{path}, record that begins on line {line}: malformed CSV ({error})"
             ) from error
+
+
+def _csv_records(
+    path: Path, columns: Columns, delimiter: str
+) -> Iterator[tuple[int, tuple[str, ...]]]:
+    rows = _csv_rows(path, delimiter)
+    _, header = next(rows, (0, None))
+    if header is None:
+        raise DataError(f"{path}: has no header line")
+    check_delimiter(header, columns.names(), delimiter, path)
+    check_present(header, columns.wanted(), str(path))
+    positions, width = [header.index(name) for name in columns.names()], len(header)
+    for row, (line, cells) in enumerate(rows, start=1):
+        if len(cells) != width:
+            raise DataError(
+                f"{path}, row {row} (line {line}): {len(cells)} fields where the header has "
+                f"{width}; quote texts (and numbers with a decimal comma) that hold the delimiter"
+            )
+        yield line, tuple([cells[p] for p in positions])
+    if header[-1] in columns.names() and ends_in_a_line(path):
+        warnings.warn(
+            f"{path}: its last line has no line end; if the file was cut off, its last cell "
+            f"(column {header[-1]!r}) may be too, and rows may be missing",
+            UserWarning,
+            stacklevel=2,
+        )
+
+
+def check_delimiter(
+    header: Sequence[str], wanted: Iterable[str], delimiter: str, path: Path
+) -> None:
+    """``DataError`` where the header is one column that another delimiter would cut."""
+    if len(header) != 1 or set(wanted) <= set(header):
+        return
+    other = max((mark for mark in ",;\t|" if mark != delimiter), key=header[0].count)
+    if other in header[0]:
+        raise DataError(
+            f"{path}: found 1 column, {shown(header[0])}, with {other!r} in it; if that is the "
+            f"delimiter, say so: delimiter={other!r} (on the command line --delimiter)"
+        )
 
 
 def json_chunks(path: Path, columns: Columns, chunk_rows: int) -> Iterator[Chunk]:
@@ -160,9 +145,10 @@ def json_chunks(path: Path, columns: Columns, chunk_rows: int) -> Iterator[Chunk
     yield from _batched(_json_records(path, columns), columns.names(), chunk_rows)
 
 
-def _json_records(path: Path, columns: Columns) -> Iterator[tuple[int, tuple[Any, ...]]]:
-    names, row = columns.names(), 0
-    with _reading(path), _open(path) as stream:
+def _json_objects(path: Path, names: Sequence[str]) -> Iterator[tuple[int, str, dict[str, Any]]]:
+    """Line, place (for error messages) and object of every line that is not blank."""
+    row = 0
+    with reading(path), open_text(path) as stream:
         for line, raw in enumerate(stream, start=1):
             if line == 1:
                 raw = raw.removeprefix(_BOM)
@@ -170,11 +156,16 @@ def _json_records(path: Path, columns: Columns) -> Iterator[tuple[int, tuple[Any
                 continue
             row += 1
             where = f"{path}, row {row} (line {line})"
-            record = _json_object(raw.decode(), where, names)
-            try:
-                yield line, tuple([record[name] for name in names])
-            except KeyError:
-                check_present(list(record), columns.wanted(), where)
+            yield line, where, _json_object(raw.decode(), where, names)
+
+
+def _json_records(path: Path, columns: Columns) -> Iterator[tuple[int, tuple[Any, ...]]]:
+    names = columns.names()
+    for line, where, record in _json_objects(path, names):
+        try:
+            yield line, tuple([record[name] for name in names])
+        except KeyError:
+            check_present(list(record), columns.wanted(), where)
 
 
 def _json_object(text: str, where: str, names: Sequence[str]) -> dict[str, Any]:
@@ -227,7 +218,8 @@ def parquet_chunks(path: Path, columns: Columns, chunk_rows: int) -> Iterator[Ch
         If the file is truncated or no Parquet, or lacks a column.
     """
     names = columns.names()
-    with _reading(path), pq.ParquetFile(path, pre_buffer=False) as file:
+    checked = {"page_checksum_verification": True}  # where the writer stored checksums
+    with reading(path, text=False), pq.ParquetFile(path, pre_buffer=False, **checked) as file:
         check_present(file.schema_arrow.names, columns.wanted(), str(path))
         for batch in file.iter_batches(batch_size=chunk_rows, columns=names):
             yield _arrow_chunk(batch, names)
@@ -274,21 +266,20 @@ def pandas_chunks(frame: pd.DataFrame, columns: Columns) -> Iterator[Chunk]:
     yield Chunk({name: series_cells(frame[name]) for name in columns.names()})
 
 
-def format_of(path: FilePath) -> str:
-    """``"csv"``, ``"jsonl"`` or ``"parquet"`` by the file's suffix, ``.gz`` set aside."""
-    suffixes = {".csv": "csv", ".tsv": "csv", ".parquet": "parquet"}
-    suffixes |= {".jsonl": "jsonl", ".json": "jsonl", ".ndjson": "jsonl"}
-    name = Path(path).name.lower().removesuffix(".gz")
-    kind = suffixes.get(Path(name).suffix)
-    if kind is None:
-        known = ", ".join(suffixes)
-        raise DataError(
-            f"{path}: unknown file type {Path(name).suffix!r}; known: {known} "
-            "(all but .parquet also with .gz), or call from_csv, from_jsonl or from_parquet"
-        )
-    return kind
+def column_names(path: Path, delimiter: str | None = None) -> list[str]:
+    """Names of a file's columns, from its header, first record or schema.
 
-
-def default_delimiter(path: FilePath) -> str:
-    """A tab for ``.tsv`` and ``.tsv.gz``, else a comma."""
-    return "\t" if Path(path).name.lower().removesuffix(".gz").endswith(".tsv") else ","
+    Raises
+    ------
+    DataError
+        If the file's suffix is unknown or its beginning cannot be read.
+    """
+    kind = format_of(path)
+    if kind == "parquet":
+        with reading(path, text=False):
+            return [str(name) for name in pq.read_schema(path).names]
+    if kind == "jsonl":
+        _, _, record = next(_json_objects(path, ()), (0, "", {}))
+        return list(record)
+    _, header = next(_csv_rows(path, delimiter or default_delimiter(path)), (0, []))
+    return header

@@ -7,42 +7,22 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Unpack
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from causal_lm_opt._cells import Float, Place, did_you_mean
-from causal_lm_opt._columns import (
-    Chunk,
-    Columns,
-    ColumnSpec,
-    CommonSpec,
-    check_numbers,
-    columns_from,
-    read_log,
-)
-from causal_lm_opt._parts import LogParts, fingerprint, made, take
-from causal_lm_opt._readers import (
-    CHUNK_ROWS,
-    FilePath,
-    check_chunk_rows,
-    check_file,
-    csv_chunks,
-    dataset_chunks,
-    default_delimiter,
-    format_of,
-    json_chunks,
-    pandas_chunks,
-    parquet_chunks,
-)
+from causal_lm_opt._columns import Chunk, Columns, check_numbers, read_log
+from causal_lm_opt._log_readers import LogReaders
+from causal_lm_opt._parts import LogParts, fingerprint, made, suspicions, take
 
 __all__ = ["LoggedData"]
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
-class LoggedData:
+class LoggedData(LogReaders):
     """Texts, the outcomes they had, and what else an estimator needs to know of each row.
 
     Make one with a reader (``from_csv``, ``from_jsonl``, ``from_parquet``, ``from_pandas``,
@@ -101,9 +81,11 @@ class LoggedData:
     What is kept is about 60 bytes a text plus its characters and 8 bytes a number: three narrow
     columns of a CSV file of 200 MB and 100,000 rows raise the peak by 28 MB.
 
-    **Assumptions.** None on how the texts were chosen: that is the estimators' affair. A warning
-    is given for rates weighted by their number of trials, whose standard error would be far too
-    small.
+    **Assumptions.** None on how the texts were chosen: that is the estimators' affair. The readers
+    warn of rates weighted by their number of trials and of logs in which every row occurs an even
+    number of times (standard errors would be too small), and of a CSV file whose last line has no
+    line end (it may have been cut off). Rows go together by position: pandas objects that carry
+    the same index labels in different orders are refused.
 
     Examples
     --------
@@ -145,248 +127,12 @@ class LoggedData:
             object.__setattr__(self, name, value)
 
     @classmethod
-    def from_csv(
-        cls,
-        path: FilePath,
-        *,
-        delimiter: str | None = None,
-        chunk_rows: int = CHUNK_ROWS,
-        **columns: Unpack[ColumnSpec],
-    ) -> LoggedData:
-        r"""Read a delimited text file, plain or gzipped, with a header line.
-
-        Parameters
-        ----------
-        path : str or path-like
-            The file.
-        delimiter : str, optional
-            One character; by default a tab for ``.tsv`` and ``.tsv.gz``, else a comma.
-        chunk_rows : int
-            Rows parsed at a time; a bound on memory, without effect on the result.
-        **columns
-            Column arguments, see the Notes of the class.
-
-        Returns
-        -------
-        LoggedData
-            The rows in the file's order.
-
-        Raises
-        ------
-        DataError
-            If the file cannot be read or a cell fails a check; names file, row, line and column.
-        TypeError, ValueError
-            If the column arguments are unknown or contradict each other.
-
-        Examples
-        --------
-        >>> import tempfile, pathlib
-        >>> from causal_lm_opt.logged import LoggedData
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     path = pathlib.Path(folder, "log.csv")
-        ...     _ = path.write_text('text,y\n"Hello, you",1\nBye,0\n', encoding="utf-8")
-        ...     log = LoggedData.from_csv(path, text="text", outcome="y")
-        >>> log.text, log.outcome
-        (['Hello, you', 'Bye'], array([1., 0.]))
-        """
-        spec, rows = columns_from(columns), check_chunk_rows(chunk_rows)
-        mark = default_delimiter(path) if delimiter is None else delimiter
-        chunks = csv_chunks(check_file(path), spec, rows, mark)
-        return cls._from_chunks(chunks, spec, str(path), typed=False)
-
-    @classmethod
-    def from_jsonl(
-        cls, path: FilePath, *, chunk_rows: int = CHUNK_ROWS, **columns: Unpack[ColumnSpec]
-    ) -> LoggedData:
-        r"""Read a file with one JSON object a line, plain or gzipped.
-
-        Parameters, result and errors are those of :meth:`from_csv`.
-
-        Examples
-        --------
-        >>> import tempfile, pathlib
-        >>> from causal_lm_opt.logged import LoggedData
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     path = pathlib.Path(folder, "log.jsonl")
-        ...     _ = path.write_text('{"text": "Hello", "y": 1}\n', encoding="utf-8")
-        ...     LoggedData.from_jsonl(path, text="text", outcome="y").text
-        ['Hello']
-        """
-        spec, rows = columns_from(columns), check_chunk_rows(chunk_rows)
-        return cls._from_chunks(json_chunks(check_file(path), spec, rows), spec, str(path))
-
-    @classmethod
-    def from_parquet(
-        cls, path: FilePath, *, chunk_rows: int = CHUNK_ROWS, **columns: Unpack[ColumnSpec]
-    ) -> LoggedData:
-        """Read a Parquet file; columns not named are never decoded.
-
-        Parameters, result and errors are those of :meth:`from_csv` (Parquet has no lines).
-
-        Examples
-        --------
-        >>> import tempfile, pathlib
-        >>> import pandas as pd
-        >>> from causal_lm_opt.logged import LoggedData
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     path = pathlib.Path(folder, "log.parquet")
-        ...     pd.DataFrame({"text": ["Hello"], "y": [1]}).to_parquet(path)
-        ...     LoggedData.from_parquet(path, text="text", outcome="y").text
-        ['Hello']
-        """
-        spec, rows = columns_from(columns), check_chunk_rows(chunk_rows)
-        return cls._from_chunks(parquet_chunks(check_file(path), spec, rows), spec, str(path))
-
-    @classmethod
-    def from_pandas(cls, frame: pd.DataFrame, **columns: Unpack[ColumnSpec]) -> LoggedData:
-        """Take the named columns of a DataFrame; its index is ignored.
-
-        Parameters
-        ----------
-        frame : DataFrame
-            One row a text.
-        **columns
-            Column arguments, see the Notes of the class.
-
-        Returns
-        -------
-        LoggedData
-            The rows in the frame's order.
-
-        Raises
-        ------
-        DataError
-            If a column is missing or a cell fails a check.
-        TypeError, ValueError
-            If ``frame`` is no DataFrame or the column arguments are wrong.
-
-        Examples
-        --------
-        >>> import pandas as pd
-        >>> from causal_lm_opt.logged import LoggedData
-        >>> frame = pd.DataFrame({"text": ["a", "b"], "y": [1, 0], "age": [30, 40]})
-        >>> LoggedData.from_pandas(frame, text="text", outcome="y", covariates=["age"]).X
-          text   age
-        0    a  30.0
-        1    b  40.0
-        """
-        spec = columns_from(columns)
-        return cls._from_chunks(pandas_chunks(frame, spec), spec, "DataFrame")
-
-    @classmethod
-    def from_dataset(
-        cls, dataset: Any, *, chunk_rows: int = CHUNK_ROWS, **columns: Unpack[ColumnSpec]
-    ) -> LoggedData:
-        """Take the named columns of a ``datasets.Dataset`` or ``IterableDataset``.
-
-        Parameters
-        ----------
-        dataset : datasets.Dataset or datasets.IterableDataset
-            One split; its selection and order of rows are respected, its format is not.
-        chunk_rows : int
-            Rows taken at a time.
-        **columns
-            Column arguments, see the Notes of the class.
-
-        Returns
-        -------
-        LoggedData
-            The rows in the data set's order.
-
-        Raises
-        ------
-        DataError
-            If a column is missing or a cell fails a check.
-        TypeError, ValueError
-            If ``dataset`` is none or the column arguments are wrong.
-
-        Examples
-        --------
-        >>> from causal_lm_opt.logged import LoggedData
-        >>> from datasets import Dataset  # doctest: +SKIP
-        >>> data = Dataset.from_dict({"text": ["Hello"], "y": [1.0]})  # doctest: +SKIP
-        >>> LoggedData.from_dataset(data, text="text", outcome="y").text  # doctest: +SKIP
-        ['Hello']
-        """
-        spec, rows = columns_from(columns), check_chunk_rows(chunk_rows)
-        chunks = dataset_chunks(dataset, spec, rows)
-        return cls._from_chunks(chunks, spec, type(dataset).__name__)
-
-    @classmethod
-    def from_counts(
-        cls, frame: pd.DataFrame, *, clicks: str, impressions: str, **columns: Unpack[CommonSpec]
-    ) -> LoggedData:
-        """Two weighted rows of each arm: successes (outcome 1) and failures (outcome 0).
-
-        Parameters
-        ----------
-        frame : DataFrame
-            One row an arm: its text and its counts.
-        clicks, impressions : str
-            Columns of the number of successes and of trials; integers, clicks <= impressions.
-        **columns
-            The other column arguments (no ``outcome``, no ``weight``), see the Notes of the class.
-
-        Returns
-        -------
-        LoggedData
-            Frequency weights in ``sample_weight``; ``groups`` is the arm (its row, 1-based)
-            unless ``group`` is named.
-
-        Raises
-        ------
-        DataError
-            If a count is missing, negative or fractional, or clicks exceed impressions.
-
-        Examples
-        --------
-        >>> import pandas as pd
-        >>> from causal_lm_opt.logged import LoggedData
-        >>> arms = pd.DataFrame({"headline": ["A", "B"], "clicks": [3, 0], "views": [10, 8]})
-        >>> log = LoggedData.from_counts(
-        ...     arms, text="headline", clicks="clicks", impressions="views"
-        ... )
-        >>> log.text, log.outcome, log.sample_weight, log.groups.tolist()
-        (['A', 'A', 'B'], array([1., 0., 0.]), array([3., 7., 8.]), ['1', '1', '2'])
-        """
-        return cls.from_pandas(frame, clicks=clicks, impressions=impressions, **columns)
-
-    @classmethod
-    def read(
-        cls, path: FilePath, *, chunk_rows: int = CHUNK_ROWS, **columns: Unpack[ColumnSpec]
-    ) -> LoggedData:
-        r"""Read a file by its suffix: ``.csv``, ``.tsv``, ``.jsonl``, ``.json``, ``.ndjson`` (each
-        also with ``.gz``) or ``.parquet``.
-
-        Parameters, result and errors are those of :meth:`from_csv`; an unknown suffix is a
-        ``DataError``.
-
-        Examples
-        --------
-        >>> import tempfile, pathlib
-        >>> from causal_lm_opt.logged import LoggedData
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     path = pathlib.Path(folder, "log.tsv")
-        ...     _ = path.write_text("text\ty\nHello\t1\n", encoding="utf-8")
-        ...     LoggedData.read(path, text="text", outcome="y").text
-        ['Hello']
-        """
-        readers = {"csv": cls.from_csv, "jsonl": cls.from_jsonl, "parquet": cls.from_parquet}
-        return readers[format_of(path)](path, chunk_rows=chunk_rows, **columns)
-
-    @classmethod
     def _from_chunks(
         cls, chunks: Iterator[Chunk], columns: Columns, source: str, *, typed: bool = True
-    ) -> LoggedData:
+    ) -> Self:
         parts = read_log(chunks, columns, source, typed=typed)
-        if _is_weighted_rate(parts["outcome"], parts["sample_weight"]):
-            warnings.warn(
-                f"{source}: outcomes are fractions in [0, 1] and weights are whole numbers above "
-                "1. If these are rates weighted by their trials, standard errors will be far too "
-                "small: give counts instead (from_counts, or clicks= and impressions=).",
-                UserWarning,
-                stacklevel=3,
-            )
+        for warning in suspicions(parts, source):
+            warnings.warn(warning, UserWarning, stacklevel=3)
         return cls(**parts, source=source)
 
     @property
@@ -582,13 +328,6 @@ class LoggedData:
         if rows.size == 0:
             raise ValueError(f"no rows of {self.source} selected; a log needs at least one")
         return LoggedData(**take(self._parts(), rows), source=self.source)
-
-
-def _is_weighted_rate(outcome: Float, weight: Float | None) -> bool:
-    if weight is None or not bool(np.all((outcome >= 0) & (outcome <= 1))):
-        return False
-    fractional = bool(np.any(outcome != np.floor(outcome)))
-    return fractional and bool(np.all(weight == np.floor(weight)) and np.any(weight > 1))
 
 
 def _cuts(sizes: Sequence[float], units: int) -> list[int]:

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import gzip
-import io
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,12 +22,12 @@ from causal_lm_opt._cells import (
     to_strings,
 )
 from causal_lm_opt._columns import Chunk, Columns, check_present
+from causal_lm_opt._files import check_file, default_delimiter, format_of
 from causal_lm_opt._readers import (
     CHUNK_ROWS,
-    check_file,
+    check_delimiter,
+    column_names,
     csv_chunks,
-    default_delimiter,
-    format_of,
     json_chunks,
     parquet_chunks,
 )
@@ -59,6 +55,8 @@ class DrawsFile:
         Columns of clusters and subgroups, read where they are there.
     exact : bool
         The file lists each policy's exact support.
+    delimiter : str, optional
+        Of a delimited text file; by default a tab for ``.tsv``, else a comma.
     """
 
     text: str | None = "text"
@@ -66,6 +64,7 @@ class DrawsFile:
     group: str = "group"
     by: str | None = None
     exact: bool = False
+    delimiter: str | None = None
 
 
 @dataclass(frozen=True)
@@ -103,12 +102,12 @@ def read_draws(path: str | Path, spec: DrawsFile) -> dict[str, TargetSample]:
         column.
     """
     file = check_file(path)
-    header = column_names(file)
+    header = column_names(file, spec.delimiter)
     parts = _parts(header, spec, file)
     columns = cast(Columns, _Named(parts))
     cells: dict[str, list[Any]] = {name: [] for name in columns.names()}
     lines: list[int] = []
-    for chunk in _chunks(file, columns):
+    for chunk in _chunks(file, columns, spec.delimiter):
         for name, values in cells.items():
             values.extend(list(chunk.cells[name]))
         lines.extend([] if chunk.lines is None else list(chunk.lines))
@@ -123,32 +122,6 @@ def read_draws(path: str | Path, spec: DrawsFile) -> dict[str, TargetSample]:
     }
 
 
-def column_names(file: Path) -> list[str]:
-    """Names of a file's columns, from its header, first record or schema."""
-    kind = format_of(file)
-    if kind == "parquet":
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        try:
-            return [str(name) for name in pq.read_schema(file).names]
-        except (pa.ArrowException, OSError) as error:
-            raise DataError(f"{file}: cannot be read ({str(error).splitlines()[0]})") from error
-    try:
-        packed = file.read_bytes()[:2] == b"\x1f\x8b"
-        with (
-            cast(Any, gzip.open if packed else open)(file, "rb") as raw,
-            io.TextIOWrapper(raw, encoding="utf-8-sig", newline="") as stream,
-        ):
-            if kind == "csv":
-                rows = csv.reader(stream, delimiter=default_delimiter(file))
-                return next((row for row in rows if row), [])
-            first = json.loads(next((line for line in stream if line.strip()), "{}"))
-    except (UnicodeDecodeError, csv.Error, ValueError, EOFError, OSError) as error:
-        raise DataError(f"{file}: cannot be read ({error})") from error
-    return list(first) if isinstance(first, dict) else []
-
-
 def _parts(header: Sequence[str], spec: DrawsFile, file: Path) -> dict[str, str]:
     """Columns by the part they play: those required, and the optional ones that are there."""
     parts = {"policy": "policy"}
@@ -156,6 +129,8 @@ def _parts(header: Sequence[str], spec: DrawsFile, file: Path) -> dict[str, str]
         # The log's own name of the column is as good as "text".
         parts["text"] = spec.text if spec.text in header else "text"
     parts |= {f"feature {name}": name for name in spec.features}
+    if format_of(file) == "csv":
+        check_delimiter(header, parts.values(), spec.delimiter or default_delimiter(file), file)
     check_present(header, parts, str(file))
     parts |= {name: name for name in NUMBERS if name in header}
     group = spec.group if spec.group in header else "group"
@@ -178,10 +153,10 @@ def _parts(header: Sequence[str], spec: DrawsFile, file: Path) -> dict[str, str]
     return parts
 
 
-def _chunks(file: Path, columns: Columns) -> Iterator[Chunk]:
+def _chunks(file: Path, columns: Columns, delimiter: str | None) -> Iterator[Chunk]:
     kind = format_of(file)
     if kind == "csv":
-        return csv_chunks(file, columns, CHUNK_ROWS, default_delimiter(file))
+        return csv_chunks(file, columns, CHUNK_ROWS, delimiter or default_delimiter(file))
     read = parquet_chunks if kind == "parquet" else json_chunks
     return read(file, columns, CHUNK_ROWS)
 

@@ -11,22 +11,27 @@ import os
 import secrets
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+from causal_lm_opt.exceptions import DataError
 
 __all__ = [
     "OutputError",
     "check_output",
+    "check_unchanged",
     "csv_text",
     "file_facts",
+    "file_stamps",
     "json_text",
     "write_folder",
 ]
 
 #: What a run writes; a folder that holds anything else is never replaced.
 FILES = ("report.html", "report.md", "estimates.csv", "contrasts.csv", "diagnostics.json")
-#: A spreadsheet takes a cell that begins so for a formula.
-FORMULA = ("=", "+", "-", "@", "\t", "\r")
+#: A spreadsheet takes a cell that begins so for a formula (full-width signs in some languages).
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
 
 class OutputError(Exception):
@@ -42,7 +47,16 @@ def check_output(folder: str | Path, *, overwrite: bool) -> Path:
         If it is not empty and ``overwrite`` is false, or holds files that no run wrote, or is no
         folder, or is the current one or above it.
     """
-    target = Path(folder).expanduser().resolve()
+    try:
+        target = Path(folder).expanduser().resolve()
+        _check_target(target, folder, overwrite=overwrite)
+    except (OSError, RuntimeError) as error:  # a circle of links, a name too long, no home
+        reason = getattr(error, "strerror", None) or str(error)
+        raise OutputError(f"{folder} cannot be written: {reason}") from error
+    return target
+
+
+def _check_target(target: Path, folder: str | Path, *, overwrite: bool) -> None:
     if target.exists() and not target.is_dir():
         raise OutputError(f"{folder} exists and is not a folder; give another --out")
     here = Path.cwd()
@@ -60,7 +74,6 @@ def check_output(folder: str | Path, *, overwrite: bool) -> Path:
     nearest = next(p for p in target.parents if p.exists())
     if not nearest.is_dir() or not os.access(nearest, os.W_OK):
         raise OutputError(f"{folder} cannot be written: {nearest} is no folder one may write to")
-    return target
 
 
 def write_folder(folder: str | Path, files: Mapping[str, str], *, overwrite: bool) -> Path:
@@ -84,6 +97,7 @@ def write_folder(folder: str | Path, files: Mapping[str, str], *, overwrite: boo
         As :func:`check_output`, or if the system refuses.
     """
     target = check_output(folder, overwrite=overwrite)
+    new_parents = [p for p in target.parents if not p.exists()]
     staged = target.with_name(f".{target.name}.{secrets.token_hex(4)}.partial")
     try:
         try:
@@ -98,6 +112,10 @@ def write_folder(folder: str | Path, files: Mapping[str, str], *, overwrite: boo
     finally:
         # Also on Ctrl-C: nothing half-written stays behind.
         shutil.rmtree(staged, ignore_errors=True)
+        if not target.exists():
+            for parent in new_parents:
+                with suppress(OSError):
+                    parent.rmdir()
     return target
 
 
@@ -165,6 +183,31 @@ def _finite(content: Any) -> Any:
         return content
     number = float(content)  # NumPy scalars too; anything else is a mistake and raises
     return number if math.isfinite(number) else None
+
+
+def file_stamps(inputs: Sequence[tuple[str, str | Path]]) -> dict[Path, tuple[int, ...] | None]:
+    """Size and time of change of the input files (role, path); ``None`` for one not there."""
+    return {Path(path): _stamp(Path(path)) for _, path in inputs}
+
+
+def _stamp(path: Path) -> tuple[int, ...] | None:
+    try:
+        found = path.stat()
+    except OSError:  # what is wrong with it is for the reader to say
+        return None
+    return (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
+
+
+def check_unchanged(stamps: Mapping[Path, tuple[int, ...] | None]) -> None:
+    """``DataError`` if a file is no longer what it was, so that its hash is not of what was read.
+
+    ``stamps`` come from :func:`file_stamps`.
+    """
+    for path, stamp in stamps.items():
+        now = _stamp(path)
+        if now is None or now != stamp:
+            what = "disappeared" if now is None else "changed"
+            raise DataError(f"{path}: {what} while it was being evaluated; run again")
 
 
 def file_facts(path: str | Path, role: str) -> dict[str, Any]:

@@ -153,7 +153,19 @@ BROKEN = [
     ("a.csv", b't,y\na,1\n"b,2\nc,3\n', r"begins on line 3: malformed CSV \(unexpected end"),
     ("a.csv", b't,y\n"b"x,2\n', r"begins on line 2: malformed CSV"),
     ("a.csv", b"t,y\na,1\n\xff\xfe,2\n", r"line 3: byte 0xff at position 1 is not UTF-8"),
-    ("a.csv", "t,y\na,1\n".encode("utf-16"), r"line 1: byte 0xff at position 1 is not UTF-8"),
+    ("a.csv", "t,y\na,1\n".encode("utf-16"), r"is UTF-16, not UTF-8; save the file as UTF-8"),
+    ("a.csv", "t,y\na,1\n".encode("utf-16-be"), r"is UTF-16, not UTF-8"),
+    ("a.jsonl", '{"t": "a", "y": 1}\n'.encode("utf-16-le"), r"is UTF-16, not UTF-8"),
+    ("a.csv", b"t,y\ncaf\xc3\xa9,1\ncaf\xe9,2\n", "line 3: byte 0xe9 .* mixes encodings"),
+    ("a.csv", b"t;y\na;1\n", r"found 1 column, 't;y', with ';' in it.*delimiter=';'"),
+    ("a.tsv", b"t,y\na,1\n", r"found 1 column, 't,y', with ',' in it.*delimiter=','"),
+    ("a.csv", b't,y\na,"1,5"\n', "'1,5' is not a number; write it with a decimal point"),
+    ("a.csv", b"PK\x03\x04....", "is a zip archive or an Excel workbook"),
+    ("a.jsonl", b"PAR1....", "is a Parquet file; give it the suffix"),
+    ("a.csv.gz", gzip.compress(gzip.compress(b"t,y\n", mtime=0), mtime=0), "gzipped twice"),
+    ("a.csv.gz", gzip.compress(b"t,y\na,1\n", mtime=0) + b"junk", "truncated or damaged"),
+    ("a.csv.gz", b"BZh91AY&SY", "compressed with bzip2"),
+    ("a.jsonl", b'{"t": "a", "y": 1, "z": ' + b"[" * 99_999 + b"}\n", "malformed JSON"),
     ("a.csv", b"t,y\n" + b"a,1\n" * 9999 + b"caf\xe9,1\n", "line 10001: byte 0xe9 at position 4"),
     (
         "a.csv.gz",
@@ -235,6 +247,88 @@ def test_a_rate_weighted_by_its_trials_warns(write: Write) -> None:
     assert caught[0].filename == __file__
     for fine in ({"w": [1, 1, 0]}, {"w": [1.5, 2, 2]}, {"y": [0.5, 2, 0]}, {"y": [1, 0, 1]}):
         LoggedData.from_pandas(pd.DataFrame(rates | fine), **ALL)  # a warning is an error here
+
+
+def many(n: int = 30) -> pd.DataFrame:
+    return pd.DataFrame({"t": [f"text {i}" for i in range(n)], "y": np.arange(n) % 3 / 2})
+
+
+def test_a_log_appended_to_itself_warns(tmp_path: Path) -> None:
+    path, frame = tmp_path / "a.csv", many()
+    pd.concat([frame, frame]).sample(frac=1, random_state=0).to_csv(path, index=False)
+    with pytest.warns(UserWarning, match="each of its 60 rows occurs an even number"):
+        LoggedData.read(path, text="t", outcome="y")
+    with pytest.warns(UserWarning, match="even number"):
+        LoggedData.from_pandas(
+            pd.concat([frame, frame]).assign(z=np.nan), text="t", outcome="y", covariates=["z"]
+        )
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        pd.concat([many(), many().assign(y=1.0)]),  # each text twice, its outcomes not
+        pd.concat([many(), many(), many()]),
+        pd.concat([many(19), many(19)]),  # few distinct rows: such things happen
+        pd.concat([many(), many().iloc[:29]]),
+    ],
+)
+def test_repeated_rows_alone_do_not_warn(frame: pd.DataFrame) -> None:
+    LoggedData.from_pandas(frame, text="t", outcome="y")  # a warning is an error here
+
+
+def test_a_last_line_that_may_be_cut_off_warns(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_bytes(b"t,y\na,1.25\nb,2.")
+    with pytest.warns(UserWarning, match="its last line has no line end"):
+        assert LoggedData.read(path, text="t", outcome="y").outcome.tolist() == [1.25, 2.0]
+    # Nothing that is read can be cut where the last cell is quoted, or is another column.
+    for fine in (b't,y\na,1\nb,"2"', b"t,y,z\na,1,2\nb,2,"):
+        path.write_bytes(fine)
+        LoggedData.read(path, text="t", outcome="y")
+    zipped = tmp_path / "a.csv.gz"
+    zipped.write_bytes(gzip.compress(b"t,y\na,1\nb,2"))
+    LoggedData.read(zipped, text="t", outcome="y")
+
+
+def test_a_ten_megabyte_field_is_read_whole(tmp_path: Path) -> None:
+    text = "long \u20ac" * 1_500_000
+    for suffix in ("csv", "jsonl", "parquet"):
+        path = tmp_path / f"a.{suffix}"
+        frame = pd.DataFrame({"t": [text, "short"], "y": [1.0, 2.0]})
+        if suffix == "csv":
+            frame.to_csv(path, index=False)
+        elif suffix == "jsonl":
+            frame.to_json(path, orient="records", lines=True)
+        else:
+            frame.to_parquet(path)
+        assert LoggedData.read(path, text="t", outcome="y").text == [text, "short"]
+
+
+def test_labels_that_are_no_unicode_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b'{"t": "a", "y": 1, "g": "\\ud800"}\n')
+    with pytest.raises(DataError, match="column 'g': character 1 is half of a surrogate"):
+        LoggedData.read(path, text="t", outcome="y", group="g")
+
+
+def test_a_delimiter_is_for_delimited_text(write: Write) -> None:
+    with pytest.raises(DataError, match="a delimiter is for"):
+        LoggedData.read(write("jsonl", GOOD), delimiter=";", text="t", outcome="y")
+    path = write("csv", GOOD)
+    path.write_bytes(path.read_bytes().replace(b",", b";"))
+    assert len(LoggedData.read(path, delimiter=";", text="t", outcome="y")) == 3
+
+
+def test_shuffled_indexes_are_refused() -> None:
+    frame = many()
+    shuffled = frame.sample(frac=1, random_state=0)
+    with pytest.raises(ValueError, match=r"outcome carries the index labels of text in another"):
+        LoggedData(text=frame["t"], outcome=shuffled["y"])  # type: ignore[arg-type]
+    LoggedData(text=shuffled["t"], outcome=shuffled["y"])  # type: ignore[arg-type]
+    LoggedData(text=frame["t"], outcome=shuffled["y"].to_numpy())  # type: ignore[arg-type]
+    other = shuffled["y"].set_axis(np.arange(100, 130))
+    LoggedData(text=frame["t"], outcome=other)  # type: ignore[arg-type]
 
 
 def test_all_weights_zero() -> None:

@@ -141,7 +141,8 @@ def test_a_byte_order_mark_is_no_part_of_the_first_name(tmp_path: Path) -> None:
 def test_csv_written_by_hand(tmp_path: Path) -> None:
     path = tmp_path / "a.CSV"
     path.write_bytes(b'\r\nt,y\r\n 5" disk ,1\r\n\r\nb, 2.5 \r\n"""c""",-3e-2')
-    log = LoggedData.read(path, text="t", outcome="y")
+    with pytest.warns(UserWarning, match="no line end"):
+        log = LoggedData.read(path, text="t", outcome="y")
     assert log.text == [' 5" disk ', "b", '"c"']
     assert log.outcome.tolist() == [1.0, 2.5, -0.03]
     path = tmp_path / "semicolon.csv"
