@@ -8,6 +8,7 @@ from causal_lm_opt.datasets.hong_kong import (
     hong_kong_policies,
     load_hong_kong,
 )
+from causal_lm_opt.datasets.persuasion import DirectMean, Persuasion, load_persuasion
 from causal_lm_opt.datasets.pieces import PiecePolicy
 from causal_lm_opt.datasets.shipped import (
     load_text_experiment,
@@ -26,6 +27,9 @@ __all__ = [
     "load_hong_kong",
     "hong_kong_design",
     "hong_kong_policies",
+    "DirectMean",
+    "Persuasion",
+    "load_persuasion",
     "TextExperiment",
     "make_text_experiment",
     "true_mean",
