@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import combinations
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -18,11 +18,15 @@ from causal_lm_opt.estimate import ValueEstimate
 if TYPE_CHECKING:
     from statsmodels.iolib.summary import Summary
 
+    from causal_lm_opt.plots import Axes
+    from causal_lm_opt.selection import RegretBound
+
 __all__ = [
     "Comparison",
     "compare",
     "grouped_reasons",
     "simultaneous_critical_value",
+    "standard_draws",
     "summary_table",
 ]
 
@@ -70,12 +74,52 @@ class Comparison:
         """Interval (2,) of the largest value over the policies: ``[max lower, max upper]``."""
         return np.asarray(self.bands.max(axis=0))
 
+    def prob_best(self, *, n_sim: int = 50_000, random_state: int = 0) -> pd.DataFrame:
+        """Probability that each policy is the best: :func:`~.selection.probability_best`."""
+        from causal_lm_opt.selection import probability_best
+
+        return probability_best(self.values, n_sim=n_sim, random_state=random_state)
+
+    def regret_bound(
+        self, policy: str | int | None = None, *, n_sim: int = 50_000, random_state: int = 0
+    ) -> RegretBound:
+        """What choosing a policy may cost, at the comparison's level.
+
+        See :func:`~.selection.regret_upper_bound`; ``None``: the largest estimate.
+        """
+        from causal_lm_opt.selection import regret_upper_bound
+
+        return regret_upper_bound(
+            self.values, policy, level=self.level, n_sim=n_sim, random_state=random_state
+        )
+
     def to_frame(self) -> pd.DataFrame:
         """One row per contrast, with pointwise and simultaneous intervals."""
         frame = self.contrasts.to_frame(self.level).rename(columns={"policy": "contrast"})
         frame.insert(6, "band_lower", self.contrast_bands[:, 0])
         frame.insert(7, "band_upper", self.contrast_bands[:, 1])
         return frame.drop(columns=["reasons"])
+
+    def plot(
+        self,
+        *,
+        unit: str | None = None,
+        theme: Literal["light", "dark"] = "light",
+        ax: Axes | None = None,
+    ) -> Axes:
+        """Forest plot of the contrasts, pointwise and simultaneous, against no difference.
+
+        Parameters
+        ----------
+        unit : str, optional
+            Name and unit of the outcome.
+        theme : {"light", "dark"}
+        ax : matplotlib Axes, optional
+            A new pyplot figure's by default.
+        """
+        from causal_lm_opt.plots import contrast_plot
+
+        return contrast_plot(self, unit=unit, theme=theme, ax=ax)
 
     def __repr__(self) -> str:
         lo, hi = self.selected_interval
@@ -93,6 +137,18 @@ class Comparison:
         )
 
 
+def standard_draws(estimate: ValueEstimate, n_sim: int, random_state: int) -> FloatArray:
+    """Standard normals (n_sim, K); for clusters multivariate t with the fewest degrees."""
+    if n_sim < 1:
+        raise ValueError(f"n_sim must be at least 1 draw, got {n_sim!r}.")
+    rng = np.random.default_rng(random_state)
+    normals = rng.standard_normal((n_sim, len(estimate.names)))
+    dof = float(np.min(estimate.dof()))
+    if np.isfinite(dof):
+        normals /= np.sqrt(rng.chisquare(dof, size=(n_sim, 1)) / dof)
+    return normals
+
+
 def simultaneous_critical_value(
     estimate: ValueEstimate, *, level: float, n_sim: int, random_state: int
 ) -> float:
@@ -100,11 +156,8 @@ def simultaneous_critical_value(
 
     Simulated, and never below the pointwise one.
     """
-    rng = np.random.default_rng(random_state)
-    normals = rng.standard_normal((n_sim, len(estimate.names)))
+    normals = standard_draws(estimate, n_sim, random_state)
     dof = float(np.min(estimate.dof()))
-    if np.isfinite(dof):
-        normals /= np.sqrt(rng.chisquare(dof, size=(n_sim, 1)) / dof)
     simulated = max_t_critical_value(estimate.covariance(), normals, level=level)
     return max(simulated, bias_aware_half_width(1.0, level=level, dof=dof))
 
