@@ -1,13 +1,15 @@
 """Full validation of the estimators: ``python -m benchmarks.validate``.
 
-Three parts, each with a file of figures: ``coverage`` (here), ``bands``
-(:mod:`benchmarks.bands`, K policies at once) and ``efficiency`` (:mod:`benchmarks.efficiency`,
-which runs 2.5 times the replications, as a standard deviation within 3 % needs).
+Four parts, each with a file of figures: ``coverage`` (here), ``bands``
+(:mod:`benchmarks.bands`, K policies at once), ``efficiency`` (:mod:`benchmarks.efficiency`,
+which runs 2.5 times the replications, as a standard deviation within 3 % needs) and ``fuzz``
+(:mod:`benchmarks.fuzz`, 10,000 damaged files for the readers). The work is done
+by the engine of :mod:`causal_lm_opt.simulation.study`.
 
 Coverage: every cell is a design with known truth, a sample size and an estimator; figures are
 coverage of 95 % intervals, bias, standard deviation, mean standard error, width against the oracle
-and the shares of verdicts, over at least 1,000 replications. Cells are kept as they finish, so that
-an interrupted run resumes; the table is written when all are there.
+and the shares of verdicts, over at least 1,000 replications. Blocks of replications are kept as
+they finish, so that an interrupted run resumes; the table is written when all are there.
 """
 
 from __future__ import annotations
@@ -18,22 +20,22 @@ import math
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from joblib import Parallel, delayed
 from sklearn.linear_model import LinearRegression, LogisticRegression
-from threadpoolctl import threadpool_limits
-from tqdm import tqdm
 
 import causal_lm_opt
 from causal_lm_opt import IPW, DoublyRobust, OutcomeRegression
+from causal_lm_opt.diagnostics.verdict import LEVELS
 from causal_lm_opt.simulation import GaussianDesign
+from causal_lm_opt.simulation._blocks import Cell, repeat, run_cells
+from causal_lm_opt.simulation.study import result_figures, summarise
+
+__all__ = ["RESULTS", "SEED", "begin", "repeat", "write_table"]  # for the other parts
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "validation"
@@ -60,23 +62,20 @@ DESIGNS: dict[str, GaussianDesign] = {
     "shift 2, binary": GaussianDesign("binary", shift=2.0),
 }
 SIZES = (200, 1000, 5000)
-PARTS = ("coverage", "bands", "efficiency")
-Replication = Callable[[int], list[dict[str, Any]]]
+PARTS = ("coverage", "bands", "efficiency", "fuzz")
+VERDICTS = [f"{what} {level}" for level in LEVELS for what in ("share", "coverage")]
+COLUMNS = [
+    *("design", "sd_log_ratio", "n", "estimator", "replications", "truth", "bias", "sd"),
+    *("se_over_sd", "coverage", "mc_se", "width_over_oracle"),
+    *VERDICTS,
+]
 
 
-@dataclass(frozen=True)
-class Cell:
+def cell(design: str, n: int, replications: int) -> Cell:
     """One design, sample size and number of replications."""
-
-    design: str
-    n: int
-    replications: int
-
-    @property
-    def file(self) -> Path:
-        """Where the finished cell's replications are kept."""
-        name = f"{self.design}-{self.n}-{self.replications}".replace(" ", "_").replace(",", "")
-        return RESULTS / ".cells" / f"{name}.parquet"
+    chosen = DESIGNS[design]
+    identity = f"{chosen!r}|{n}|{SEED}|{causal_lm_opt.__version__}"
+    return Cell(f"{design}-{n}", partial(replicate, chosen, n), replications, identity)
 
 
 def estimators(design: GaussianDesign) -> dict[str, Any]:
@@ -101,19 +100,8 @@ def replicate(design: GaussianDesign, n: int, replication: int) -> list[dict[str
     rows = []
     for name, estimator in estimators(design).items():
         result = estimator.fit(log.X, log.y, **log.fit_arguments()).result_
-        low, high = result.confint()
-        rows.append(
-            {
-                "estimator": name,
-                "replication": replication,
-                "value": result.value,
-                "se": result.se,
-                "low": low,
-                "high": high,
-                "verdict": result.verdicts[0].level,
-                **result.diagnostics[0],
-            }
-        )
+        head = {"estimator": name, "replication": replication}
+        rows.append(head | result_figures(result))
         if name == "OR":  # what a user gets who takes the draws' spread for a standard error
             draws = result.influence_target
             assert draws is not None
@@ -132,57 +120,20 @@ def replicate(design: GaussianDesign, n: int, replication: int) -> list[dict[str
     return rows
 
 
-def _chunk(one: Replication, replications: range) -> list[dict[str, Any]]:
-    with threadpool_limits(1):
-        return [row for r in replications for row in one(r)]
-
-
-def repeat(one: Replication, replications: int, jobs: int) -> pd.DataFrame:
-    """Rows of ``one(0), ..., one(replications - 1)``, over ``jobs`` processes."""
-    step = max(1, replications // (8 * jobs))
-    chunks = [range(i, min(i + step, replications)) for i in range(0, replications, step)]
-    parts = Parallel(n_jobs=jobs)(delayed(_chunk)(one, c) for c in chunks)
-    return pd.DataFrame([row for part in parts for row in part])
-
-
-def run_cell(cell: Cell, jobs: int) -> pd.DataFrame:
-    """All replications of a cell, from its file if it is there."""
-    if cell.file.exists():
-        return pd.read_parquet(cell.file)
-    frame = repeat(partial(replicate, DESIGNS[cell.design], cell.n), cell.replications, jobs)
-    cell.file.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = cell.file.with_suffix(".tmp")
-    frame.to_parquet(unfinished)
-    unfinished.replace(cell.file)
-    return frame
-
-
-def summarise(cell: Cell, frame: pd.DataFrame) -> Iterator[dict[str, Any]]:
+def table_rows(design: str, n: int, frame: pd.DataFrame) -> list[dict[str, Any]]:
     """One row per estimator of a finished cell."""
-    design = DESIGNS[cell.design]
-    truth = design.value()
-    for name, part in frame.groupby("estimator", sort=False):
-        covered = (part["low"] <= truth) & (truth <= part["high"])
-        spread = float(part["value"].std(ddof=1))
+    chosen = DESIGNS[design]
+    rows = []
+    for found in summarise(frame, chosen.value()):
         row: dict[str, Any] = {
-            "design": cell.design,
-            "sd_log_ratio": abs(design.shift - design.logging_error),
-            "n": cell.n,
-            "estimator": name,
-            "replications": len(part),
-            "truth": truth,
-            "bias": float(part["value"].mean() - truth),
-            "sd": spread,
-            "se_over_sd": float(part["se"].mean() / spread),
-            "coverage": float(covered.mean()),
-            "mc_se": math.sqrt(0.95 * 0.05 / len(part)),
-            "width_over_oracle": float((part["high"] - part["low"]).mean() / (2 * 1.96 * spread)),
+            "design": design,
+            "sd_log_ratio": abs(chosen.shift - chosen.logging_error),
+            "n": n,
+            "mc_se": math.sqrt(0.95 * 0.05 / found["replications"]),
         }
-        for level in ("trustworthy", "caution", "do not use"):
-            chosen = part["verdict"] == level
-            row[f"share {level}"] = float(chosen.mean())
-            row[f"coverage {level}"] = float(covered[chosen].mean()) if chosen.any() else None
-        yield row
+        row |= {k: None if v != v else v for k, v in found.items()}  # NaN is no JSON
+        rows.append({name: row[name] for name in COLUMNS})
+    return rows
 
 
 def commit() -> str:
@@ -213,12 +164,19 @@ def write_table(path: Path, begun: dict[str, Any], rows: list[dict[str, Any]]) -
     unfinished.replace(path)
 
 
-def run_coverage(cells: list[Cell], jobs: int, path: Path) -> None:
+def run_coverage(
+    designs: list[str], sizes: list[int], replications: int, jobs: int, path: Path
+) -> None:
     """Run all cells and write ``coverage.json`` and ``coverage.csv``."""
     begun = begin(SEED)
-    rows: list[dict[str, Any]] = []
-    for cell in tqdm(cells, unit="cell"):
-        rows += summarise(cell, run_cell(cell, jobs))
+    settings = [(d, n) for d in designs for n in sizes]
+    cells = [cell(d, n, replications) for d, n in settings]
+    frames = run_cells(cells, out=RESULTS / ".cells", jobs=jobs)
+    rows = [
+        row
+        for (d, n), frame in zip(settings, frames, strict=True)
+        for row in table_rows(d, n, frame)
+    ]
     write_table(path, begun, rows)
     frame = pd.DataFrame(rows)
     frame.round(4).to_csv(path.with_suffix(".csv"), index=False)
@@ -227,7 +185,7 @@ def run_coverage(cells: list[Cell], jobs: int, path: Path) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the coverage table, the bands and the efficiency, in turn."""
+    """Run the coverage table, the bands, the efficiency and the mutated files, in turn."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--replications", type=int, default=2000)
     parser.add_argument("--jobs", type=int, default=2)
@@ -244,13 +202,16 @@ def main(argv: list[str] | None = None) -> int:
     unknown = [d for d in arguments.designs if d not in DESIGNS]
     if unknown:
         parser.error(f"unknown designs {unknown}; there are {list(DESIGNS)}")
-    from benchmarks import bands, efficiency  # both import this module's helpers
+    from benchmarks import bands, efficiency, fuzz, validation_plots  # some import our helpers
 
     if "coverage" in arguments.parts:
-        cells = [
-            Cell(d, n, arguments.replications) for d in arguments.designs for n in arguments.sizes
-        ]
-        run_coverage(cells, arguments.jobs, arguments.json)
+        run_coverage(
+            arguments.designs,
+            arguments.sizes,
+            arguments.replications,
+            arguments.jobs,
+            arguments.json,
+        )
     for part, times in ((bands, 1.0), (efficiency, 2.5)):
         name = part.__name__.rpartition(".")[2]
         if name in arguments.parts:
@@ -259,6 +220,9 @@ def main(argv: list[str] | None = None) -> int:
                 arguments.jobs,
                 arguments.json.with_name(f"{name}.json"),
             )
+    validation_plots.draw(arguments.json.parent, arguments.json.name)
+    if "fuzz" in arguments.parts:
+        return min(fuzz.run(10_000, arguments.jobs, arguments.json.with_name("fuzz.json")), 1)
     return 0
 
 

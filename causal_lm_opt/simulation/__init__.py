@@ -2,6 +2,29 @@
 
 from __future__ import annotations
 
+from causal_lm_opt.simulation.confounded import (
+    confounded_log,
+    drifted_logging,
+    hidden_confounder,
+    token_world,
+)
 from causal_lm_opt.simulation.gaussian import GaussianDesign, SimulatedLog
+from causal_lm_opt.simulation.studies import STUDIES, named_study, study_from_toml
+from causal_lm_opt.simulation.study import Study, StudyResult, run_study
+from causal_lm_opt.simulation.tabular import TabularDesign
 
-__all__ = ["GaussianDesign", "SimulatedLog"]
+__all__ = [
+    "GaussianDesign",
+    "STUDIES",
+    "SimulatedLog",
+    "Study",
+    "StudyResult",
+    "TabularDesign",
+    "confounded_log",
+    "drifted_logging",
+    "hidden_confounder",
+    "named_study",
+    "run_study",
+    "study_from_toml",
+    "token_world",
+]

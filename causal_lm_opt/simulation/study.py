@@ -1,0 +1,307 @@
+"""Simulation studies of estimators: designs x estimators x sample sizes x replications.
+
+A study is a table of claims about estimators, each with its own Monte-Carlo error. It is the same
+table whoever computes it: random numbers follow from the names of design, size and replication,
+not from the order of work, and finished work is kept.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import joblib
+import numpy as np
+import pandas as pd
+from sklearn.base import clone
+
+from causal_lm_opt._version import __version__
+from causal_lm_opt.estimate import ValueEstimate
+from causal_lm_opt.exceptions import OverlapError
+from causal_lm_opt.simulation._blocks import BLOCK, Cell, run_cells, write_atomically
+from causal_lm_opt.simulation._summary import summarise
+
+__all__ = [
+    "Design",
+    "Study",
+    "StudyResult",
+    "estimate_row",
+    "random_generator",
+    "result_figures",
+    "run_study",
+    "summarise",
+]
+
+Estimators = Mapping[str, Any]
+
+
+class Design(Protocol):
+    """What a study draws logs from: any object with these two methods."""
+
+    def draw(self, n: int, rng: np.random.Generator) -> Any:
+        """A log of n rows: ``X``, ``y`` and ``fit_arguments()``."""
+
+    def value(self) -> float:
+        """The target's true value."""
+
+
+@dataclass(frozen=True)
+class Study:
+    """A simulation study.
+
+    Parameters
+    ----------
+    designs : mapping name -> Design
+        For example :class:`GaussianDesign`.
+    estimators : mapping name -> estimator, or callable design -> mapping
+        An estimator of this package (cloned for every log, with the log's ``fit_arguments``), or a
+        function of the log that returns a :class:`~causal_lm_opt.ValueEstimate` of one policy or a
+        mapping with ``value`` and what it has of ``se, low, high, verdict`` and other figures.
+    sizes : sequence of int
+        Numbers of rows.
+    replications : int
+    seed : int
+    level : float
+        Of the intervals.
+    about : str
+        What the study shows, for reports.
+
+    Examples
+    --------
+    >>> from causal_lm_opt import IPW
+    >>> from causal_lm_opt.simulation import GaussianDesign, Study
+    >>> study = Study({"near": GaussianDesign(shift=.3)}, {"Hajek": IPW(), "HT": IPW("ht")},
+    ...               sizes=[200], replications=20)
+    >>> table = study.run(progress=False).summary
+    >>> table[["design", "n", "estimator", "replications"]].values.tolist()
+    [['near', 200, 'Hajek', 20], ['near', 200, 'HT', 20]]
+    """
+
+    designs: Mapping[str, Design]
+    estimators: Estimators | Callable[[Any], Estimators]
+    sizes: Sequence[int]
+    replications: int = 1000
+    seed: int = 0
+    level: float = 0.95
+    about: str = ""
+
+    def __post_init__(self) -> None:
+        for name in ("designs", "sizes"):
+            if not getattr(self, name):
+                raise ValueError(f"{name} is empty; give at least one.")
+        if self.replications < 2:
+            raise ValueError(f"replications must be at least 2, got {self.replications!r}.")
+        if not 0.0 < self.level < 1.0:
+            raise ValueError(f"level must lie strictly between 0 and 1, got {self.level!r}.")
+        wrong = [d for d, o in self.designs.items() if not (_has(o, "draw") and _has(o, "value"))]
+        if wrong:
+            raise TypeError(f"designs {wrong} have no draw(n, rng) and value().")
+
+    def estimators_for(self, design: Any) -> Estimators:
+        """Estimators run on the logs of a design."""
+        found = self.estimators if isinstance(self.estimators, Mapping) else self.estimators(design)
+        if not found:
+            raise ValueError(f"There are no estimators for {design!r}.")
+        return found
+
+    def cells(self) -> Iterator[tuple[str, int, Cell]]:
+        """Name of the design, size and cell, in the order of the table."""
+        for name, design in self.designs.items():
+            estimators = self.estimators_for(design)
+            for n in self.sizes:
+                one = _Replication(name, design, estimators, int(n), self.seed, self.level)
+                cell = Cell(f"{name}-{n}", one, self.replications, one.identity())
+                yield name, int(n), cell
+
+    def run(
+        self,
+        out: str | Path | None = None,
+        *,
+        jobs: int | None = 1,
+        block: int = BLOCK,
+        progress: bool = True,
+    ) -> StudyResult:
+        """Run what is not there yet.
+
+        Parameters
+        ----------
+        out : path, optional
+            Folder for finished blocks (``out/blocks``), and in the end ``summary.csv``,
+            ``replications.csv.gz`` and ``study.json``. A run that was stopped, by Ctrl-C or
+            otherwise, goes on from its blocks when started again, to the same bytes.
+        jobs : int or None
+            Worker processes, none of which changes a figure; ``None``: as
+            :func:`joblib.parallel_config` says (Dask and Ray too).
+        block : int
+            Replications kept together; changing it starts anew.
+        progress : bool
+            Show a progress bar on stderr.
+        """
+        cells = list(self.cells())
+        folder = None if out is None else Path(out) / "blocks"
+        frames = run_cells(
+            [c for _, _, c in cells], out=folder, jobs=jobs, block=block, progress=progress
+        )
+        truths = {name: float(design.value()) for name, design in self.designs.items()}
+        rows: list[dict[str, Any]] = []
+        for (name, n, _), frame in zip(cells, frames, strict=True):
+            frame.insert(0, "design", name)
+            frame.insert(1, "n", n)
+            figures = summarise(frame, truths[name], level=self.level)
+            rows += [{"design": name, "n": n} | row for row in figures]
+        result = StudyResult(pd.DataFrame(rows), pd.concat(frames, ignore_index=True), self)
+        if out is not None:
+            result.write(out)
+        return result
+
+
+def run_study(
+    designs: Mapping[str, Design],
+    estimators: Estimators | Callable[[Any], Estimators],
+    *,
+    sizes: Sequence[int],
+    replications: int = 1000,
+    seed: int = 0,
+    out: str | Path | None = None,
+    jobs: int | None = 1,
+    level: float = 0.95,
+    progress: bool = True,
+) -> StudyResult:
+    """Run a study in one call: see :class:`Study` and :meth:`Study.run`."""
+    study = Study(designs, estimators, sizes, replications, seed, level)
+    return study.run(out, jobs=jobs, progress=progress)
+
+
+@dataclass(frozen=True, eq=False)
+class StudyResult:
+    """Figures of a study.
+
+    Attributes
+    ----------
+    summary : DataFrame
+        One row per design, size and estimator: see :func:`summarise`.
+    replications : DataFrame
+        One row per design, size, estimator and replication.
+    study : Study
+    """
+
+    summary: pd.DataFrame
+    replications: pd.DataFrame
+    study: Study
+
+    def to_frame(self) -> pd.DataFrame:
+        """The summary."""
+        return self.summary
+
+    def write(self, out: str | Path) -> None:
+        """Write ``summary.csv``, ``replications.csv.gz`` and ``study.json``, each atomically."""
+        folder = Path(out)
+        folder.mkdir(parents=True, exist_ok=True)
+        facts = {
+            "about": self.study.about,
+            "designs": {name: repr(design) for name, design in self.study.designs.items()},
+            "sizes": list(self.study.sizes),
+            "replications": self.study.replications,
+            "seed": self.study.seed,
+            "level": self.study.level,
+            "version": __version__,
+        }
+        write_atomically(folder / "study.json", (json.dumps(facts, indent=1) + "\n").encode())
+        write_atomically(folder / "summary.csv", self.summary.to_csv(index=False).encode())
+        replications = self.replications.to_csv(index=False).encode()
+        write_atomically(folder / "replications.csv.gz", gzip.compress(replications, mtime=0))
+
+    def _repr_html_(self) -> str:
+        return str(self.summary.to_html(index=False, border=0, float_format="{:.4g}".format))
+
+
+# ------------------------------------------------------------------------------ one replication
+def random_generator(seed: int, name: str, n: int, replication: int) -> np.random.Generator:
+    """Random numbers of one log, from names and numbers alone.
+
+    >>> bool(random_generator(0, "a", 10, 3).random() == random_generator(0, "a", 10, 3).random())
+    True
+    """
+    words = np.frombuffer(hashlib.sha256(name.encode()).digest()[:16], dtype="<u4")
+    entropy = [seed, *(int(w) for w in words), n, replication]
+    return np.random.default_rng(np.random.SeedSequence(entropy))
+
+
+@dataclass(frozen=True)
+class _Replication:
+    """One log of a design, and every estimator's row on it."""
+
+    name: str
+    design: Any
+    estimators: Estimators
+    n: int
+    seed: int
+    level: float
+
+    def identity(self) -> str:
+        """What decides the figures besides the replication number."""
+        try:
+            what = joblib.hash((self.design, dict(self.estimators)))
+        except Exception as error:
+            error.add_note(
+                f"The design {self.name!r} or its estimators cannot be pickled: define functions "
+                "at the top of a module, not inside another function."
+            )
+            raise
+        return f"{what}|{self.n}|{self.seed}|{self.level!r}|{__version__}"
+
+    def __call__(self, replication: int) -> list[dict[str, Any]]:
+        rng = random_generator(self.seed, self.name, self.n, replication)
+        log = self.design.draw(self.n, rng)
+        rows = []
+        for name, estimator in self.estimators.items():
+            head = {"estimator": name, "replication": replication}
+            try:
+                rows.append(head | estimate_row(estimator, log, self.level))
+            except OverlapError as error:  # the estimator's refusal, counted in the table
+                rows.append(head | {"error": str(error)})
+        return rows
+
+
+def estimate_row(estimator: Any, log: Any, level: float = 0.95) -> dict[str, Any]:
+    """Figures of one estimator on one log: value, se, low, high, verdict and its diagnostics.
+
+    Raises
+    ------
+    ValueError
+        Several policies at once.
+    """
+    if _has(estimator, "fit"):
+        result = clone(estimator).fit(log.X, log.y, **log.fit_arguments()).result_
+    else:
+        result = estimator(log)
+    if isinstance(result, Mapping):
+        return dict(result)
+    if not isinstance(result, ValueEstimate):
+        raise TypeError(f"An estimator returned {type(result)}; a ValueEstimate or mapping is due.")
+    return result_figures(result, level)
+
+
+def result_figures(result: ValueEstimate, level: float = 0.95) -> dict[str, Any]:
+    """Figures of an estimate of one policy: value, se, low, high, verdict and its diagnostics."""
+    if len(result.names) != 1:
+        raise ValueError(f"A study values one policy; the estimate has {list(result.names)}.")
+    low, high = np.ravel(result.confint(level))
+    figures = result.diagnostics[0] if result.diagnostics else {}
+    return {
+        "value": float(result.values[0]),
+        "se": float(np.ravel(result.se)[0]),
+        "low": float(low),
+        "high": float(high),
+        "verdict": result.verdicts[0].level,
+        **{k: v for k, v in figures.items() if k != "n"},  # n is the cell's
+    }
+
+
+def _has(thing: Any, method: str) -> bool:
+    return callable(getattr(thing, method, None))

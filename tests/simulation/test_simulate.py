@@ -1,0 +1,66 @@
+"""Studies from the command line's function: what is printed, written and refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from causal_lm_opt._run.output import OutputError
+from causal_lm_opt._run.simulate import check_study_folder, list_studies, simulate
+from causal_lm_opt.simulation import STUDIES
+
+TOML = """
+about = "A tiny study."
+sizes = [60]
+replications = 3
+[designs.near]
+world = "gaussian"
+shift = 0.3
+[estimators.H]
+kind = "hajek"
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "tiny.toml"
+    path.write_text(TOML)
+    return path
+
+
+def test_a_study_is_run_printed_and_written(file: Path, tmp_path: Path) -> None:
+    out = tmp_path / "results"
+    text = simulate(str(file), out, progress=False)
+    assert text.startswith("A tiny study.\n")
+    assert "near 60         H" in text
+    table = pd.read_csv(out / "summary.csv")
+    assert table[["n", "replications"]].to_numpy().tolist() == [[60, 3]]
+    rows = pd.read_csv(out / "replications.csv.gz")
+    assert rows["value"].mean() - table["truth"][0] == pytest.approx(table["bias"][0])
+    before = (out / "summary.csv").read_bytes()
+    assert simulate(str(file), out, progress=False) == text  # a second time: nothing to do
+    assert (out / "summary.csv").read_bytes() == before
+
+
+def test_replications_and_seed_may_be_given(file: Path, tmp_path: Path) -> None:
+    simulate(str(file), tmp_path / "a", replications=5, seed=1, progress=False)
+    simulate(str(file), tmp_path / "b", replications=5, seed=2, progress=False)
+    a, b = (pd.read_csv(tmp_path / name / "summary.csv") for name in "ab")
+    assert a["replications"][0] == 5
+    assert a["bias"][0] != b["bias"][0]
+
+
+def test_a_folder_of_something_else_is_left_alone(file: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("words")
+    with pytest.raises(OutputError, match=r"holds 'thesis\.txt'"):
+        simulate(str(file), tmp_path / "mine", progress=False)
+    with pytest.raises(OutputError, match="not a folder"):
+        check_study_folder(file)
+
+
+def test_every_shipped_study_is_listed() -> None:
+    listed = list_studies().splitlines()
+    assert [line for line in listed if not line.startswith(" ")] == list(STUDIES)
