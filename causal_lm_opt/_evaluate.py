@@ -16,6 +16,7 @@ from causal_lm_opt._evaluation import (
     LABELS,
     LOGGING,
     MEAN,
+    SPEAKERS,
     Contrast,
     Evaluation,
     Part,
@@ -23,12 +24,23 @@ from causal_lm_opt._evaluation import (
     Settings,
     Study,
 )
+from causal_lm_opt._studies import (
+    partly_unidentified,
+    question,
+    study_for,
+    study_of,
+    unidentified,
+)
+from causal_lm_opt._views import PolicyView, policy_views
 from causal_lm_opt.estimate import ValueEstimate
 from causal_lm_opt.estimators import IPW, DoublyRobust, OutcomeRegression, TargetSample
+from causal_lm_opt.estimators._progress import track
 from causal_lm_opt.exceptions import NotIdentifiedError, OverlapError
 
 if TYPE_CHECKING:
     from causal_lm_opt.logged import LoggedData
+
+MOST_VIEWS = 8  # policies whose plots a report holds
 
 __all__ = [
     "beside_logging",
@@ -40,49 +52,6 @@ __all__ = [
     "unidentified",
     "with_provenance",
 ]
-
-
-# ------------------------------------------------------------------------------ from a log
-def study_of(
-    log: LoggedData,
-    targets: Mapping[str, TargetSample] | None = None,
-    *,
-    model: Any = None,
-    read: str = "text",
-    unit: str = "outcome",
-) -> Study:
-    """A study of a :class:`causal_lm_opt.LoggedData`.
-
-    Parameters
-    ----------
-    log : LoggedData
-    targets : mapping policy -> TargetSample, optional
-        Rows in the layout that ``read`` names.
-    model : outcome model, optional
-    read : {"text", "features", "both"}
-        What the model reads: the texts, the log's covariates, or a frame of both.
-    unit : str
-    """
-    X: Any = log.text if read == "text" else log.covariates if read == "features" else log.X
-    if targets is not None and log.policies:
-        _same_policies(log.policies, list(targets))
-    return Study(X, log.outcome, log.fit_params(), targets, model, unit)
-
-
-def _same_policies(logged: Sequence[str], drawn: Sequence[str]) -> None:
-    for name in drawn:
-        if name not in logged:
-            raise ValueError(
-                f"the draws hold policy {name!r}, which is not among the policies with "
-                f"log-probabilities in the log ({', '.join(map(repr, logged))})"
-                f"{did_you_mean(name, logged)}"
-            )
-    for name in logged:
-        if name not in drawn:
-            raise ValueError(
-                f"the draws hold no rows of policy {name!r}; they hold "
-                f"{', '.join(map(repr, drawn))}{did_you_mean(name, drawn)}"
-            )
 
 
 def evaluate_log(
@@ -135,17 +104,6 @@ def evaluate_log(
     )
 
 
-def question(policies: Sequence[str], unit: str) -> str:
-    """The question that an evaluation answers, in words."""
-    if not policies:
-        return f"What was the mean of {unit} under the policy that wrote the logged texts?"
-    who = policies[0] if len(policies) == 1 else "each of these policies"
-    return (
-        f"What would the mean of {unit} have been, had {who} written the texts instead of the "
-        "policy that did?"
-    )
-
-
 # ------------------------------------------------------------------------------ one part
 def evaluate_part(
     study: Study, settings: Settings, *, key: str, title: str, text: str = ""
@@ -159,11 +117,15 @@ def evaluate_part(
         if name in lacking:
             raise NotIdentifiedError(f"estimator {name!r} cannot be used: {lacking[name]}")
     left_out = [(name, why) for name, why in lacking.items() if asked is None and policies]
+    usable = [n for n in ESTIMATORS if n not in lacking and (asked is None or n in asked)]
+    left_out += [
+        (name, why) for name, why in partly_unidentified(study, settings) if name in usable
+    ]
     logging = IPW().fit(study.X, study.outcome, **study.params("groups", "sample_weight", "by"))
     results: dict[str, Any] = {MEAN: logging}
-    for name in [n for n in ESTIMATORS if n not in lacking and (asked is None or n in asked)]:
+    for name in track(usable, len(usable), "estimators"):
         try:
-            results[name] = _fitted(name, study, settings)
+            results[name] = _fitted(name, study_for(name, study), settings)
         except OverlapError as error:
             if asked is not None:
                 raise
@@ -173,14 +135,28 @@ def evaluate_part(
             "no estimator can value the policies: "
             + " ".join(f"{LABELS[name]}: {why}" for name, why in left_out)
         )
+    rows = _rows(results, study, settings.level)
     return Part(
         key=key, title=title, text=text, unit=study.unit,
-        rows=_rows(results, study, settings.level),
+        rows=rows,
         contrasts=_contrasts(results, settings),
         left_out=tuple(left_out),
         notes=_notes(results),
         counts=dict(results[list(results)[-1]].result_.counts),
+        views=_views(results, rows, study) if settings.figures else (),
+        figures=settings.figures,
     )  # fmt: skip
+
+
+def _views(results: Mapping[str, Any], rows: Sequence[Row], study: Study) -> tuple[PolicyView, ...]:
+    """What stands behind the policies with the largest values, in the order of the rows."""
+    speaker = next((name for name in SPEAKERS if name in results and name != "or"), None)
+    if speaker is None:
+        return ()
+    mine = [r for r in rows if r.estimator == speaker and not r.subgroup]
+    largest = sorted(mine, key=lambda r: -r.value)[:MOST_VIEWS]
+    shown = [r.policy for r in mine if r in largest]
+    return policy_views(results[speaker], LABELS[speaker], study.texts, shown)
 
 
 def _check_names(policies: Sequence[str], reference: str | None) -> None:
@@ -191,26 +167,6 @@ def _check_names(policies: Sequence[str], reference: str | None) -> None:
             f"reference {reference!r} is not a policy; there are "
             f"{', '.join(map(repr, (LOGGING, *policies)))}{did_you_mean(str(reference), policies)}"
         )
-
-
-def unidentified(study: Study) -> dict[str, str]:
-    """The estimators that the inputs do not identify, each with what is lacking."""
-    logp = "logp_target" in study.fit_params and "logp_logging" in study.fit_params
-    no_logp = (
-        "it needs log-probabilities of the logged texts under the target policies and under the "
-        "logging policy."
-    )
-    no_draws = "it needs draws of the target policies, or their exact support."
-    lacking: dict[str, str] = {}
-    if not logp:
-        lacking |= dict.fromkeys(("ht", "hajek"), no_logp)
-    if study.targets is None:
-        lacking["or"] = no_draws
-    elif "by" in study.fit_params and any(t.by is None for t in study.targets.values()):
-        lacking["or"] = "its values by subgroup need the subgroup of every draw."
-    if not logp or study.targets is None:
-        lacking["dr"] = no_logp if not logp else no_draws
-    return {name: lacking[name] for name in ESTIMATORS if name in lacking}
 
 
 def _fitted(name: str, study: Study, settings: Settings) -> Any:
@@ -292,6 +248,8 @@ def _contrasts(results: Mapping[str, Any], settings: Settings) -> tuple[Contrast
         if name == MEAN:
             continue
         joint = beside_logging(fitted.result_, logging)
+        if reference not in joint.names:
+            continue
         comparison = joint.compare(reference, level=settings.level, random_state=settings.seed)
         others = [policy for policy in joint.names if policy != reference]
         table = comparison.to_frame().to_dict("records")

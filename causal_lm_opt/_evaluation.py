@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from causal_lm_opt._views import PolicyView
 from causal_lm_opt.estimators import TargetSample
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "LABELS",
     "LOGGING",
     "MEAN",
+    "SPEAKERS",
     "Contrast",
     "Evaluation",
     "Part",
@@ -35,6 +37,8 @@ ESTIMATORS = {
     "dr": "doubly robust",
 }
 LABELS = {MEAN: "sample mean", **ESTIMATORS}
+#: The estimator that speaks for a policy in the answer: the first that is there.
+SPEAKERS = ("dr", "hajek", "or", "ht")
 
 
 # ------------------------------------------------------------------------------ what is asked
@@ -52,6 +56,8 @@ class Settings:
         Confidence level.
     reference : str, optional
         Policy that contrasts are taken with; by default the logging policy.
+    figures : bool
+        Whether the report holds plots and what stands behind each policy's value.
     """
 
     estimators: tuple[str, ...] | None = None
@@ -60,6 +66,7 @@ class Settings:
     seed: int = 0
     n_bootstrap: int = 200
     reference: str | None = None
+    figures: bool = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,6 +87,8 @@ class Study:
         Name of the outcome.
     truth : mapping policy -> float
         True values, where they are known.
+    texts : sequence of n str, optional
+        The logged texts as readers saw them.
     """
 
     X: Any
@@ -89,6 +98,7 @@ class Study:
     model: Any = None
     unit: str = "outcome"
     truth: Mapping[str, float] = field(default_factory=dict)
+    texts: Sequence[str] | None = None
 
     @property
     def policies(self) -> tuple[str, ...]:
@@ -175,6 +185,10 @@ class Part:
     left_out : tuple of (estimator key, reason)
     notes : tuple of str
     counts : mapping
+    views : tuple of PolicyView
+        What stands behind the values of some policies; empty without figures.
+    figures : bool
+        Whether the page has plots.
     """
 
     key: str
@@ -186,6 +200,8 @@ class Part:
     left_out: tuple[tuple[str, str], ...]
     notes: tuple[str, ...]
     counts: Mapping[str, float]
+    views: tuple[PolicyView, ...] = ()
+    figures: bool = False
 
 
 @dataclass(frozen=True)

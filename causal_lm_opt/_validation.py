@@ -26,6 +26,7 @@ __all__ = [
     "is_frame",
     "n_rows",
     "policy_columns",
+    "surely_finite",
     "take_rows",
 ]
 
@@ -163,6 +164,20 @@ def digest(*arrays: npt.NDArray[Any]) -> str:
 
 
 # ------------------------------------------------------------------------------ vectors
+def surely_finite(values: Any) -> bool:
+    """Whether one cheap pass tells that an array holds neither NaN nor infinity.
+
+    Its sum of squares is finite only then; ``False`` means that entries are to be looked at.
+    """
+    if type(values) is not np.ndarray or values.dtype != np.float64:
+        return False
+    if not (values.flags.c_contiguous or values.flags.f_contiguous):
+        return False
+    flat = values.ravel(order="K")
+    with np.errstate(over="ignore", invalid="ignore"):
+        return math.isfinite(float(flat @ flat))
+
+
 def check_vector(values: Any, name: str, n: int) -> FloatArray:
     """A finite float64 vector of length ``n``."""
     try:
@@ -173,9 +188,8 @@ def check_vector(values: Any, name: str, n: int) -> FloatArray:
         out = out[:, 0]
     if out.ndim != 1 or out.shape[0] != n:
         raise ValueError(f"{name} must have shape ({n},), got {out.shape}.")
-    with np.errstate(over="ignore", invalid="ignore"):
-        if math.isfinite(float(np.sum(out))):  # then every entry is; no array is formed
-            return out
+    if surely_finite(out):
+        return out
     bad = ~np.isfinite(out)
     if bad.any():
         i = int(np.argmax(bad))
@@ -267,10 +281,9 @@ def check_log_probs(
     shape = (n,) if n_policies is None else (n, n_policies)
     if out.shape != shape:
         raise ValueError(f"{name} must have shape {shape}, got {out.shape}.")
-    if out.size:  # extremes need no (n, K) temporary, and NaN carries through them
-        top, low = float(out.max()), float(out.min())
-        if top <= POSITIVE_TOLERANCE and (allow_zero or low > -math.inf):
-            return out
+    # Extremes need no (n, K) temporary, and NaN carries through them.
+    if out.size and out.max() <= POSITIVE_TOLERANCE and (allow_zero or out.min() > -math.inf):
+        return out
     bad = np.isnan(out) | (out == math.inf)
     if bad.any():
         where = tuple(int(i) for i in np.argwhere(bad)[0])

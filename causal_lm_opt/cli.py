@@ -6,58 +6,38 @@ Exit codes: 0 done; 2 bad usage or bad input; 3 the output exists or cannot be w
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
 from causal_lm_opt import __version__
+from causal_lm_opt._run.shell import (
+    DEMO_EXAMPLE,
+    DOCTOR_EXAMPLE,
+    EVALUATE_EXAMPLE,
+    EXAMPLES,
+    EXIT_CODES,
+    HONG_KONG_EXAMPLE,
+    SIMULATE_EXAMPLE,
+    Command,
+    Group,
+    one_line,
+    say,
+)
 
 if TYPE_CHECKING:
     from causal_lm_opt._evaluation import Evaluation
 
 __all__ = ["app", "main"]
 
-TRACEBACK = "CAUSAL_LM_OPT_TRACEBACK"
-EXIT_CODES = (
-    "Exit codes: 0 done; 2 bad usage or bad input (one line on stderr, 'error: ...'); 3 the "
-    "output folder exists or cannot be written; 130 interrupted; 1 unexpected failure (set "
-    f"{TRACEBACK}=1 to see the traceback)."
-)
-
-
-class _Group(TyperGroup):
-    """Commands whose every failure is one line on stderr and an exit code."""
-
-    def main(
-        self,
-        args: Sequence[str] | None = None,
-        prog_name: str | None = None,
-        complete_var: str | None = None,
-        standalone_mode: bool = True,
-        windows_expand_args: bool = True,
-        **extra: Any,
-    ) -> Any:
-        """Run, and leave by ``sys.exit``."""
-
-        def run() -> Any:
-            return super(_Group, self).main(
-                args, prog_name, complete_var, False, windows_expand_args, **extra
-            )
-
-        sys.exit(_exit_code(run))
-
-
 app = typer.Typer(
     name="causal-lm-opt",
-    cls=_Group,
+    cls=Group,
     help="Value of language policies from logged texts and their outcomes.",
-    epilog=EXIT_CODES,
-    add_completion=False,
+    epilog=EXAMPLES + EXIT_CODES,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
@@ -69,20 +49,58 @@ def main() -> None:
 
 
 # ------------------------------------------------------------------------------ commands
-Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the results.")]
-Overwrite = Annotated[
-    bool, typer.Option("--overwrite", help="Replace the results of an earlier run in DIR.")
+RUN, COLUMNS, POLICIES, METHOD = "The run", "Columns of LOG", "Policies", "Method"
+Out = Annotated[
+    Path, typer.Option("--out", metavar="DIR", help="Folder for the results.", rich_help_panel=RUN)
 ]
-Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")]
-Level = Annotated[float, typer.Option("--level", help="Confidence level, between 0 and 1.")]
-Seed = Annotated[int, typer.Option("--seed", min=0, max=2**32 - 1, help="Seed.")]
-Cv = Annotated[int, typer.Option("--cv", min=2, help="Folds of cross-fitting.")]
+Overwrite = Annotated[
+    bool,
+    typer.Option(
+        "--overwrite", help="Replace the results of an earlier run in DIR.", rich_help_panel=RUN
+    ),
+]
+Quiet = Annotated[
+    bool,
+    typer.Option("--quiet", help="Print warnings and errors alone.", rich_help_panel=RUN),
+]
+Level = Annotated[
+    float,
+    typer.Option(
+        "--level", metavar="P", help="Confidence level, between 0 and 1.", rich_help_panel=METHOD
+    ),
+]
+Seed = Annotated[
+    int,
+    typer.Option(
+        "--seed",
+        metavar="N",
+        min=0,
+        max=2**32 - 1,
+        help="Seed of folds and resamples.",
+        rich_help_panel=METHOD,
+    ),
+]
+Cv = Annotated[
+    int,
+    typer.Option(
+        "--cv", metavar="N", min=2, help="Folds of cross-fitting.", rich_help_panel=METHOD
+    ),
+]
+Figures = Annotated[
+    bool,
+    typer.Option(
+        "--figures/--no-figures",
+        envvar="CAUSAL_LM_OPT_FIGURES",
+        help="Plots, and what stands behind each policy, in report.html.",
+        rich_help_panel=RUN,
+    ),
+]
 DEFAULT_OUT = Path("causal-lm-opt-output")
 
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        _say(f"causal-lm-opt {__version__}\n")
+        say(f"causal-lm-opt {__version__}\n")
         raise typer.Exit
 
 
@@ -98,46 +116,60 @@ def _common(
     """Value of language policies from logged texts and their outcomes."""
 
 
-def _column(name: str, text: str) -> Any:
-    return typer.Option(f"--{name}", metavar="COL", help=text)
+def _column(name: str, text: str, default: str | bool = "none") -> Any:
+    return typer.Option(
+        f"--{name}", metavar="COL", help=text, show_default=default, rich_help_panel=COLUMNS
+    )
 
 
-@app.command(epilog=EXIT_CODES)
+def _option(name: str, metavar: str, text: str, panel: str, default: str) -> Any:
+    return typer.Option(
+        f"--{name}", metavar=metavar, help=text, show_default=default, rich_help_panel=panel
+    )
+
+
+@app.command(cls=Command, epilog=EVALUATE_EXAMPLE + EXIT_CODES)
 def evaluate(
     context: typer.Context,
     log: Annotated[
         str,
         typer.Argument(metavar="LOG", help="Log: .csv, .tsv, .jsonl (also .gz) or .parquet."),
     ],
-    text: Annotated[str, _column("text", "Texts.")] = "text",
-    outcome: Annotated[str | None, _column("outcome", "Outcomes (numbers).")] = None,
+    text: Annotated[str, _column("text", "Texts.", default=True)] = "text",
+    outcome: Annotated[
+        str | None, _column("outcome", "Outcomes (numbers).", "needed unless --clicks")
+    ] = None,
     clicks: Annotated[
         str | None, _column("clicks", "Successes, in place of --outcome (with --impressions).")
     ] = None,
-    impressions: Annotated[str | None, _column("impressions", "Trials.")] = None,
-    prompt: Annotated[str | None, _column("prompt", "Prompts; checked, not used yet.")] = None,
-    group: Annotated[
-        str | None, _column("group", "Clusters (reader, prompt, test): rows that depend.")
+    impressions: Annotated[str | None, _column("impressions", "Trials, with --clicks.")] = None,
+    prompt: Annotated[
+        str | None,
+        _column("prompt", "What the texts answer. The rows of a prompt are a cluster, unless "
+                "--group names others; the draws' column of that name says theirs."),
     ] = None,
-    weight: Annotated[str | None, _column("weight", "Frequency weights.")] = None,
+    group: Annotated[
+        str | None,
+        _column("group", "Clusters (reader, prompt, test): rows that depend.",
+                "the prompts, or the arms of --clicks, else each row on its own"),
+    ] = None,
+    weight: Annotated[
+        str | None, _column("weight", "Frequency weights: 3 stands for three rows.", "1")
+    ] = None,
     by: Annotated[str | None, _column("by", "Subgroups to value separately as well.")] = None,
     logp_logging: Annotated[
         str | None, _column("logp-logging", "Natural log-probability under the logging policy.")
     ] = None,
     policy: Annotated[
         list[str] | None,
-        typer.Option(
-            "--policy", metavar="NAME=COL",
-            help="A target policy and its column of log-probabilities (repeat for more).",
-        ),
+        _option("policy", "NAME=COL", "A target policy and its column of log-probabilities "
+                "(repeat for more).", POLICIES, "the policies of --draws"),
     ] = None,
     draws: Annotated[
         str | None,
-        typer.Option(
-            "--draws", metavar="FILE",
-            help="Texts of the target policies: columns policy, text (and features); optional "
-            "group, weight, logp_target, logp_sampling, logp_logging.",
-        ),
+        _option("draws", "FILE", "Texts of the target policies: columns policy, text (and "
+                "features); optional group, weight, logp_target, logp_sampling, logp_logging.",
+                POLICIES, "none"),
     ] = None,
     support: Annotated[
         bool,
@@ -145,37 +177,41 @@ def evaluate(
             "--support",
             help="The draws file lists each policy's exact support, with column prob or "
             "logp_target.",
+            rich_help_panel=POLICIES,
         ),
     ] = False,
-    feature: Annotated[
-        list[str] | None,
-        _column("feature", "Numeric column for the outcome model, in LOG and draws (repeat)."),
+    reference: Annotated[
+        str | None,
+        _option("reference", "POLICY", "Policy to take differences from.", POLICIES,
+                "the logging policy"),
     ] = None,
     estimator: Annotated[
         list[str] | None,
-        typer.Option(
-            "--estimator", metavar="[ht|hajek|or|dr]",
-            help="Estimator (repeat); default: all that the inputs identify.",
-        ),
+        _option("estimator", "[ht|hajek|or|dr]", "Estimator (repeat for more).", METHOD,
+                "all that the inputs identify"),
     ] = None,
     outcome_model: Annotated[
         str | None,
-        typer.Option(
-            "--outcome-model", metavar="[tfidf-ridge|ridge|linear|logistic|forest]",
-            help="Default tfidf-ridge, on the text and any features; the others read the "
-            "features alone where there are any.",
-        ),
+        _option("outcome-model", "[tfidf-ridge|ridge|linear|logistic|forest]",
+                "Model of the outcome. tfidf-ridge reads the text and any features; the others "
+                "read the features alone where there are any.", METHOD, "tfidf-ridge"),
     ] = None,
-    reference: Annotated[
+    feature: Annotated[
+        list[str] | None,
+        _option("feature", "COL", "Numeric column for the outcome model, in LOG and draws "
+                "(repeat for more).", METHOD, "none"),
+    ] = None,
+    delimiter: Annotated[
         str | None,
-        typer.Option("--reference", metavar="POLICY",
-                     help="Policy to take differences from [default: the logging policy]."),
+        _option("delimiter", "CHAR", "What separates the columns of delimited text: one "
+                "character, or tab.", RUN, "tab for .tsv, else a comma"),
     ] = None,
     cv: Cv = 5,
     level: Level = 0.95,
     seed: Seed = 0,
     out: Out = DEFAULT_OUT,
     overwrite: Overwrite = False,
+    figures: Figures = True,
     quiet: Quiet = False,
 ) -> None:  # fmt: skip
     """Value target policies on a log of texts and outcomes."""
@@ -186,13 +222,14 @@ def evaluate(
         prompt=prompt, group=group, weight=weight, by=by, logp_logging=logp_logging,
         policies=parse_policies(policy or ()), draws=draws, support=support,
         features=tuple(feature or ()), outcome_model=outcome_model,
+        delimiter="\t" if delimiter == "tab" else delimiter,
     )  # fmt: skip
-    settings = _settings(level, seed, cv, estimator, reference)
+    settings = _settings(level, seed, cv, estimator, reference, figures=figures)
     inputs = [("log", log)] + ([("draws", draws)] if draws else [])
     _run(context, lambda: evaluate_file(request, settings), lambda: inputs)
 
 
-@app.command(epilog=EXIT_CODES)
+@app.command(cls=Command, epilog=DEMO_EXAMPLE + EXIT_CODES)
 def demo(
     context: typer.Context,
     level: Level = 0.95,
@@ -200,16 +237,17 @@ def demo(
     cv: Cv = 5,
     out: Out = DEFAULT_OUT,
     overwrite: Overwrite = False,
+    figures: Figures = True,
     quiet: Quiet = False,
 ) -> None:
     """Evaluate the shipped experiment, each estimate beside the truth."""
     from causal_lm_opt._run import demo as example
 
-    settings = _settings(level, seed, cv)
+    settings = _settings(level, seed, cv, figures=figures)
     _run(context, lambda: example.demo(settings), example.demo_files)
 
 
-@app.command("hong-kong", epilog=EXIT_CODES)
+@app.command("hong-kong", cls=Command, epilog=HONG_KONG_EXAMPLE + EXIT_CODES)
 def hong_kong(
     context: typer.Context,
     path: Annotated[
@@ -225,17 +263,114 @@ def hong_kong(
     cv: Cv = 5,
     out: Out = DEFAULT_OUT,
     overwrite: Overwrite = False,
+    figures: Figures = True,
     quiet: Quiet = False,
 ) -> None:
     """Value policies over pieces on the Hong Kong text experiment."""
     from causal_lm_opt._run import hong_kong as experiment
 
-    settings = _settings(level, seed, cv)
+    settings = _settings(level, seed, cv, figures=figures)
     _run(
         context,
         lambda: experiment.hong_kong(path, settings),
         lambda: experiment.hong_kong_files(path),
     )
+
+
+@app.command(cls=Command, epilog=EXIT_CODES)
+def persuasion(
+    context: typer.Context,
+    messages: Annotated[
+        str,
+        typer.Option(
+            "--messages", metavar="FILE",
+            help="CSV (also .gz) with columns message_id, issue, model, text; or the folder of "
+            "both files.",
+        ),
+    ],
+    outcomes: Annotated[
+        str | None,
+        typer.Option(
+            "--outcomes", metavar="FILE",
+            help="CSV (also .gz) with columns message_id (0: control), issue, dv_response_mean "
+            "[default: beside the messages].",
+        ),
+    ] = None,
+    level: Level = 0.95,
+    seed: Seed = 0,
+    out: Out = DEFAULT_OUT,
+    overwrite: Overwrite = False,
+    figures: Figures = True,
+    quiet: Quiet = False,
+) -> None:  # fmt: skip
+    """Value language models and people as authors on the persuasion experiment."""
+    from causal_lm_opt._run import persuasion as experiment
+
+    settings = _settings(level, seed, 5, figures=figures)
+    _run(
+        context,
+        lambda: experiment.persuasion(messages, outcomes, settings),
+        lambda: experiment.persuasion_files(messages, outcomes),
+    )
+
+
+@app.command(cls=Command, epilog=DOCTOR_EXAMPLE + EXIT_CODES)
+def doctor(
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print JSON in place of the table.")
+    ] = False,
+) -> None:
+    """Check the installation.
+
+    Tells versions, threads, devices, extras and data files; writes nothing. Exit code 0 if the
+    core works, 1 if not.
+    """
+    from causal_lm_opt._run.doctor import as_text, examine
+    from causal_lm_opt._run.output import json_text
+
+    found = examine()
+    say(json_text(found) if as_json else as_text(found))
+    if not found["works"]:
+        raise typer.Exit(1)
+
+
+@app.command(cls=Command, epilog=SIMULATE_EXAMPLE + EXIT_CODES)
+def simulate(
+    study: Annotated[
+        str | None,
+        typer.Argument(metavar="NAME|FILE.toml", help="Study to run; --list names those shipped."),
+    ] = None,
+    listed: Annotated[bool, typer.Option("--list", help="List the shipped studies.")] = False,
+    seeds: Annotated[
+        int | None,
+        typer.Option("--seeds", metavar="N", min=2, help="Replications.",
+                     show_default="the study's own"),
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="A first look: 40 replications.")] = False,
+    jobs: Annotated[
+        int, typer.Option("--jobs", metavar="N", min=1, help="Worker processes.")
+    ] = 1,
+    seed: Seed = 0,
+    out: Out = DEFAULT_OUT,
+    quiet: Quiet = False,
+) -> None:  # fmt: skip
+    """Run a simulation study with known truth; run it again to go on where it stopped."""
+    from causal_lm_opt._run import simulate as runner
+
+    if listed:
+        say(runner.list_studies())
+        return
+    if study is None:
+        raise ValueError("name a study or a .toml file; --list shows the shipped ones")
+    try:
+        text = runner.simulate(
+            study, out, replications=seeds, seed=seed, jobs=jobs, quick=quick, progress=not quiet
+        )
+    except KeyboardInterrupt:
+        say(f"interrupted; run again to go on, finished blocks are in {out}\n", error=True)
+        raise typer.Exit(130) from None
+    if not quiet:
+        say(text)
 
 
 # ------------------------------------------------------------------------------ running
@@ -245,6 +380,8 @@ def _settings(
     cv: int,
     estimators: Sequence[str] | None = None,
     reference: str | None = None,
+    *,
+    figures: bool,
 ) -> Any:
     from causal_lm_opt._cells import did_you_mean
     from causal_lm_opt._evaluation import ESTIMATORS, Settings
@@ -258,7 +395,7 @@ def _settings(
     if not 0.0 < level < 1.0:
         raise ValueError(f"--level must lie between 0 and 1, as in 0.95; got {level:g}")
     chosen = tuple(dict.fromkeys(estimators)) if estimators else None
-    return Settings(chosen, cv=cv, level=level, seed=seed, reference=reference)
+    return Settings(chosen, cv=cv, level=level, seed=seed, reference=reference, figures=figures)
 
 
 def _run(
@@ -268,87 +405,33 @@ def _run(
 ) -> None:
     """Check the folder, evaluate, write everything, then print."""
     from causal_lm_opt._evaluate import collected_warnings, with_provenance
-    from causal_lm_opt._run.output import check_output, write_folder
+    from causal_lm_opt._run.output import (
+        check_output,
+        check_unchanged,
+        file_stamps,
+        write_folder,
+    )
     from causal_lm_opt._run.provenance import command_line, provenance
     from causal_lm_opt._run.text import summary
+    from causal_lm_opt.estimators._progress import progress_shown
     from causal_lm_opt.report import report_files
 
     arguments = dict(context.params)
     out, overwrite = arguments["out"], bool(arguments["overwrite"])
     check_output(out, overwrite=overwrite)
-    with collected_warnings() as messages:
+    given = inputs()
+    stamps = file_stamps(given)
+    visible = not arguments["quiet"] and sys.stderr.isatty()
+    with collected_warnings() as messages, progress_shown(visible):
         evaluation = make()
-    facts = provenance(
-        str(context.info_name), arguments, inputs(), command_line(context)
-    )
+    check_unchanged(stamps)
+    facts = provenance(str(context.info_name), arguments, given, command_line(context))
     evaluation = with_provenance(evaluation, facts, messages)
     for message in messages:
-        _say(f"warning: {_one_line(message)}\n", error=True)
+        say(f"warning: {one_line(message)}\n", error=True)
     write_folder(out, report_files(evaluation), overwrite=overwrite)
     if not arguments["quiet"]:
-        _say(summary(evaluation, out))
-
-
-def _say(text: str, *, error: bool = False) -> None:
-    """Write to stdout (or stderr) whatever the terminal can show; a closed pipe is no error."""
-    stream = sys.stderr if error else sys.stdout
-    shown = text.encode(stream.encoding or "utf-8", "backslashreplace")
-    try:
-        stream.write(shown.decode(stream.encoding or "utf-8"))
-        stream.flush()
-    except BrokenPipeError:
-        # The reader has gone (`| head`); Python would complain once more on leaving.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-
-
-def _one_line(text: str) -> str:
-    from causal_lm_opt._run.terminal import printable
-
-    return printable(" ".join(text.split()))
-
-
-def _fail(message: str, code: int) -> int:
-    _say(f"error: {_one_line(message)}\n", error=True)
-    if os.environ.get(TRACEBACK, "") not in ("", "0"):
-        import traceback
-
-        _say(traceback.format_exc(), error=True)
-    return code
-
-
-def _exit_code(run: Callable[[], Any]) -> int:
-    """Run a command; say in one line what went wrong."""
-    from causal_lm_opt._run.output import OutputError
-
-    interrupted = "interrupted; nothing was written"
-    try:
-        code = run()
-    except KeyboardInterrupt:
-        return _fail(interrupted, 130)
-    except OutputError as error:
-        return _fail(str(error), 3)
-    except (ValueError, FileNotFoundError) as error:
-        return _fail(str(error), 2)
-    except Exception as error:  # noqa: BLE001 - the last resort: reported, and told apart by code
-        if isinstance(error, typer.Abort) or _caused_by_interrupt(error):
-            return _fail(interrupted, 130)
-        if hasattr(error, "format_message"):  # a usage error, whichever click it comes from
-            return _fail(f"{error.format_message()} See causal-lm-opt --help.", 2)
-        hint = f"set {TRACEBACK}=1 to see the traceback"
-        return _fail(f"unexpected failure ({type(error).__name__}: {error}); {hint}", 1)
-    if code == 130:  # newer typers turn Ctrl-C into this
-        return _fail(interrupted, 130)
-    return code if isinstance(code, int) else 0
-
-
-def _caused_by_interrupt(error: BaseException) -> bool:
-    """Whether Ctrl-C is behind an error (in an import it may surface as something else)."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, KeyboardInterrupt):
-            return True
-        cause = cause.__cause__ or cause.__context__
-    return False
+        say(summary(evaluation, out))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from causal_lm_opt._evaluation import LABELS, Evaluation, Part, Row
+from causal_lm_opt._evaluation import LABELS, LOGGING, Evaluation, Part, Row
 from causal_lm_opt._run.glossary import GLOSSARY, which_to_read
 from causal_lm_opt._run.markdown import report_markdown
 from causal_lm_opt._run.numbers import answers, decimals_for, interval, named, number, percent
@@ -20,12 +20,13 @@ from causal_lm_opt._run.page import (
     paragraph,
     table,
 )
-from causal_lm_opt._run.plot import CLASSES, forest_plot
 from causal_lm_opt._run.text import reasons_of
 from causal_lm_opt.diagnostics.verdict import BLIND_SPOTS
 
 __all__ = ["contrasts_csv", "diagnostics_json", "estimates_csv", "report_files", "report_html"]
 
+#: Verdicts differ by shape as well as by colour.
+CLASSES = {"trustworthy": "ok", "caution": "careful", "do not use": "no"}
 ESTIMATE_COLUMNS = (
     "part", "policy", "estimator", "value", "se", "ci_lower", "ci_upper", "level", "verdict",
     "reasons",
@@ -132,6 +133,7 @@ def _part_facts(part: Part) -> dict[str, Any]:
             }
             for c in part.contrasts
         ],
+        "checks": {v.policy: {"estimator": v.estimator, **v.detail.to_dict()} for v in part.views},
         "left_out": [{"estimator": LABELS[n], "reason": why} for n, why in part.left_out],
         "notes": part.notes,
     }  # fmt: skip
@@ -161,7 +163,7 @@ def _part_chapter(part: Part, level: float, *, several: bool) -> Chapter:
     body += bullets(answers(part, level), "answers")
     advice = which_to_read(r.estimator for r in part.rows)
     body += paragraph(advice) if advice else ""
-    body += _figure(part, level)
+    body += _forest(part, level)
     body += _value_table(part, level)
     reasons = [f"{who}: {reason}" for reason, who in reasons_of(part)]
     if reasons:
@@ -171,6 +173,7 @@ def _part_chapter(part: Part, level: float, *, several: bool) -> Chapter:
         body += "<h3>Estimators left out</h3>" + bullets(left)
     if part.contrasts:
         body += _contrast_table(part, level)
+    body += _behind(part)
     body += _diagnostics(part)
     if part.notes:
         body += "<h3>Notes</h3>" + bullets(part.notes)
@@ -178,27 +181,28 @@ def _part_chapter(part: Part, level: float, *, several: bool) -> Chapter:
     return Chapter(part.title if several else "Answer", body)
 
 
-def _figure(part: Part, level: float) -> str:
-    truth = any(r.truth is not None for r in part.rows)
-    key = (
-        '<span class="v ok">trustworthy</span><span class="v careful">caution</span>'
-        '<span class="v no">do not use</span>'
-    )
-    said = f"Point: estimate. Whiskers: {percent(level)} interval (an arrow head: it goes on). "
-    said += "Dashed line: the logging policy's mean."
-    said += " Thick upright line: the truth." if truth else ""
-    used = dict.fromkeys(r.estimator for r in part.rows)
-    said += " " + "; ".join(f"{s}: {LABELS[n]}" for n, s in _shorts(used).items()) + "."
-    plot = forest_plot(part.rows, unit=part.unit, name=part.key, interval=percent(level))
-    return (
-        f'<figure>{plot}<figcaption><p class="key">{key}</p><p>{escape(said)}</p></figcaption>'
-        "</figure>"
-    )
+def _forest(part: Part, level: float) -> str:
+    if not part.figures:
+        return ""
+    from causal_lm_opt._run.figures import forest_figure  # loads matplotlib
+
+    return forest_figure(part, level)
 
 
-def _shorts(names: Mapping[str, Any]) -> dict[str, str]:
-    short = {"ht": "HT", "hajek": "Hajek", "or": "OR", "dr": "DR"}
-    return {n: short[n] for n in names if n in short and short[n] != LABELS[n]}
+def _behind(part: Part) -> str:
+    """What stands behind the values of the policies that are shown."""
+    if not part.views:
+        return ""
+    from causal_lm_opt._run.figures import policy_details  # loads matplotlib
+
+    policies = dict.fromkeys(r.policy for r in part.rows if not r.subgroup and r.policy != LOGGING)
+    told = ""
+    if len(policies) > len(part.views):
+        told = paragraph(f"The {len(part.views)} policies with the largest values.", "soft")
+    shown = (
+        policy_details(view, part.unit, f"{part.key}-{k}") for k, view in enumerate(part.views)
+    )
+    return "<h3>What stands behind the values</h3>" + told + "".join(shown)
 
 
 def _verdict(level: str) -> str:

@@ -69,6 +69,7 @@ def hong_kong_study(data: HongKong, policies: Mapping[str, PiecePolicy]) -> Stud
         targets=targets,
         model=named_outcome_model("linear", features=arms),
         unit="resp (0 to 100)",
+        texts=data.texts,
     )
 
 

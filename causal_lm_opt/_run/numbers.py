@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-from causal_lm_opt._evaluation import LOGGING, Contrast, Part, Row
+from causal_lm_opt._evaluation import LOGGING, SPEAKERS, Contrast, Part, Row
 
 __all__ = [
     "answers",
@@ -15,9 +15,6 @@ __all__ = [
     "number",
     "percent",
 ]
-
-#: The estimator that speaks for a policy in the answer: the first that is there.
-SPEAKERS = ("dr", "hajek", "or", "ht")
 
 
 def decimals_for(errors: Iterable[float]) -> int:

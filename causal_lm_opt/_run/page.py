@@ -12,11 +12,11 @@ POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-a
 
 STYLE = """
 :root{--ink:#1b1f24;--soft:#57606a;--paper:#fff;--band:#f5f7f9;--line:#d5dae0;
---ok:#00618f;--careful:#8a5a00;--no:#a5342c;--truth:#0a7a5c;
+--ok:#0072b2;--careful:#b25800;--no:#7a1230;--first:#2f6f9f;--second:#b0530a;
 --shade:#1b1f2455;color-scheme:light dark}
 @media (prefers-color-scheme:dark){:root{--ink:#e8eaed;--soft:#a5adb8;--paper:#15181c;
---band:#1e2329;--line:#3a414a;--ok:#6cc1ee;--careful:#f0b454;--no:#ff9a8d;--truth:#5fd3b0;
---shade:#000c}}
+--band:#1e2329;--line:#3a414a;--ok:#56b4e9;--careful:#f5d04e;--no:#f2704f;
+--first:#6fb7e0;--second:#f2a65a;--shade:#000c}}
 *,::before{box-sizing:border-box}
 body{margin:0;background:var(--paper);color:var(--ink);font:16px/1.55 system-ui,-apple-system,
 "Segoe UI",Roboto,"Helvetica Neue",Arial,sans-serif;overflow-wrap:break-word}
@@ -48,16 +48,9 @@ tbody th{font-weight:600;max-width:22rem;min-width:6rem}
 .v.careful::before{border:2px solid var(--c);transform:rotate(45deg) scale(.85)}
 .v.no::before{content:"\\00d7";width:auto;height:auto;margin-right:.3em;font-weight:700}
 figure{margin:1rem 0;background:var(--band);border-radius:8px;padding:1rem .9rem}
-svg.forest{display:block;width:100%;max-width:580px;height:auto;margin:0 auto;font-size:13px}
-.forest text{fill:var(--ink)}.forest .how,.forest .tick,.forest .unit{fill:var(--soft)}
-.forest .who{font-weight:600;paint-order:stroke;stroke:var(--band);stroke-width:5px}
-.forest .grid{stroke:var(--line);fill:none}.forest .axis{stroke:var(--soft);fill:none}
-.forest .mean{stroke:var(--soft);stroke-dasharray:4 4;fill:none}
-.forest .bar{stroke:var(--c);stroke-width:2;fill:none}
-.forest .dot{fill:var(--c);stroke:var(--c);stroke-width:2}
-.forest .careful .dot{fill:var(--band)}
-.forest .truth{stroke:var(--truth);stroke-width:3;fill:none}
-.key span{margin-right:1rem;white-space:nowrap}
+figure svg{display:block;width:100%;max-width:620px;height:auto;margin:0 auto}
+figcaption p{margin:.4rem 0 0}
+h4{font-size:.95rem;margin:1.2rem 0 .3rem}
 dt{font-weight:600;margin-top:.6rem}dd{margin:.1rem 0 0 1rem}
 blockquote{margin:.4rem 0;padding:.1rem 0 .1rem .8rem;border-left:3px solid var(--line);
 white-space:pre-wrap;overflow-wrap:anywhere}

@@ -35,6 +35,7 @@ __all__ = [
 
 Array = Any
 TIE = 1e-6  # log ratios this close are one: log-probs are stored rounded
+GLANCE = 16_384  # entries that tell where the tail of a long array begins
 LARGEST_EXPONENT = 300.0  # squares and products with outcomes must stay finite in float64
 
 
@@ -249,12 +250,14 @@ def relative_weights(log_weight: Array, *, normalize: bool) -> Array:
     xp = array_namespace(log_weight)
     if normalize:
         top = xp.max(log_weight, axis=0)
-        log_weight = log_weight - xp.where(xp.isfinite(top), top, xp.zeros_like(top))
-    else:
-        limit = min(LARGEST_EXPONENT, math.log(float(xp.finfo(log_weight.dtype).max)) - 1.0)
+        relative = log_weight - xp.where(xp.isfinite(top), top, xp.zeros_like(top))
+        if is_numpy_array(relative) and relative.dtype.kind == "f":
+            return xp.exp(relative, out=relative)  # nobody else holds it: no second array
+        return xp.exp(relative)
+    limit = min(LARGEST_EXPONENT, math.log(float(xp.finfo(log_weight.dtype).max)) - 1.0)
+    if log_weight.shape[0] and not bool(xp.max(log_weight) <= limit):  # NaN counts as too large
         too_large = log_weight > limit
-        if bool(xp.any(too_large)):
-            log_weight = xp.where(too_large, xp.full_like(log_weight, math.inf), log_weight)
+        log_weight = xp.where(too_large, xp.full_like(log_weight, math.inf), log_weight)
     return xp.exp(log_weight)
 
 
@@ -314,9 +317,29 @@ def _largest(x: Array, count: int) -> Array:
     if is_numpy_array(x):
         import numpy as np
 
+        x = _upper_part(x, count)
         return np.sort(np.partition(x, x.shape[0] - count)[x.shape[0] - count :])
     xp = array_namespace(x)
     return xp.sort(x)[x.shape[0] - count :]
+
+
+def _upper_part(x: Array, count: int) -> Array:
+    """Part of a long NumPy array that holds its ``count`` largest entries, NaN among them.
+
+    Every ``step``-th entry tells where to cut; a cut that leaves too few entries is not made, so
+    that the order of the entries costs time at worst.
+    """
+    import numpy as np
+
+    step = x.shape[0] // GLANCE
+    if step < 4:
+        return x
+    glance = x[::step]
+    rank = min(2 * count // step + 16, glance.shape[0])
+    bound = np.partition(glance, -rank)[-rank]
+    blocks = np.array_split(x, x.shape[0] // GLANCE)  # no mask of the whole length
+    part = np.concatenate([block[~(block < bound)] for block in blocks])
+    return part if part.shape[0] >= count else x
 
 
 def _largest_copies(x: Array, counts: Array, count: int) -> Array:
@@ -350,7 +373,11 @@ def generalized_pareto_fit(exceedance: Array) -> tuple[Array, Array]:
     j = xp.arange(1, grid_size + 1, dtype=exceedance.dtype, device=exceedance.device)
     quartile = exceedance[int(m / 4 + 0.5) - 1]
     theta = (1.0 - xp.sqrt(grid_size / (j - 0.5))) / (3.0 * quartile) + 1.0 / exceedance[-1]
-    shape = xp.mean(xp.log1p(-theta[:, None] * exceedance[None, :]), axis=1)
+    parts = [  # a few rows of the grid at a time: all of them do not fit the cache
+        xp.mean(xp.log1p(-theta[i : i + 8, None] * exceedance[None, :]), axis=1)
+        for i in range(0, grid_size, 8)
+    ]
+    shape = xp.concat(parts)
     log_lik = m * (xp.log(-theta / shape) - shape - 1.0)
     posterior = xp.exp(log_lik - xp.max(log_lik))
     theta_hat = xp.sum(theta * posterior) / xp.sum(posterior)

@@ -25,6 +25,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
+from causal_lm_opt.core.weights import TIE
+
 __all__ = ["PredictedCoverage", "effective_dof", "predicted_coverage", "sum_skewness"]
 
 FloatArray = npt.NDArray[np.float64]
@@ -144,7 +146,7 @@ def predicted_coverage(
     share = np.full(ell_target.shape[0], 1.0) if target_weight is None else target_weight
     share = share / share.sum()
     top = float(ell.max())
-    beyond = ell_target > top + 1e-9
+    beyond = ell_target > top + TIE
     mass = float(share[beyond].sum())
     se = math.sqrt(float((contributions * contributions).sum()))
     dof = effective_dof(contributions)

@@ -7,14 +7,15 @@ and the logger never did leave no trace in them; only :func:`unseen_mass` looks 
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from causal_lm_opt.core.inference import influence_covariance
-from causal_lm_opt.core.solve import weighted_mean
-from causal_lm_opt.core.weights import pareto_k, relative_weights
+from causal_lm_opt.core.solve import weighted_mean, weighted_moments
+from causal_lm_opt.core.weights import TIE, pareto_k, relative_weights
 
 __all__ = [
     "OverlapDiagnostics",
@@ -45,17 +46,31 @@ def effective_sample_size(
     2.0
     """
     n = weight.shape[0] if sample_weight is None else float(np.sum(sample_weight))
+    if weight.ndim == 1:
+        return _kish(n, *weighted_moments(weight, sample_weight))
     first = weighted_mean(weight, sample_weight)
-    if weight.ndim == 1 and sample_weight is None:
-        second = np.asarray(weight @ weight / n)
-    else:
-        second = weighted_mean(weight * weight, sample_weight)
-    return np.asarray(np.where(second > 0, n * first**2 / np.where(second > 0, second, 1.0), 0.0))
+    return _kish(n, first, weighted_mean(weight * weight, sample_weight))
 
 
-def effective_clusters(
-    codes: npt.NDArray[np.intp], sample_weight: FloatArray | None = None
-) -> float:
+def _kish(n: float, first: Any, second: Any) -> FloatArray:
+    """Effective sample size from the mean and the mean square of the weights."""
+    some = second > 0
+    return np.asarray(np.where(some, n * first * first / np.where(some, second, 1.0), 0.0))
+
+
+def _variance(x: FloatArray, s: FloatArray | None, first: float, second: float) -> float:
+    """Variance of a (n,) array of mean ``first`` and mean square ``second``.
+
+    The difference of the two has all its digits unless the mean dwarfs the spread; only then do
+    the rows take a second pass.
+    """
+    found = second - first * first
+    if found > 0.1 * second:
+        return found
+    return float(weighted_moments(x - first, s)[1])
+
+
+def effective_clusters(codes: npt.NDArray[np.intp], weight: FloatArray | None = None) -> float:
     r"""Number of equal clusters that unequal ones are worth: :math:`(\sum n_g)^2 / \sum n_g^2`.
 
     A cluster-robust standard error rests on as few clusters as carry the sum, so that many small
@@ -65,16 +80,18 @@ def effective_clusters(
     ----------
     codes : integer array, shape (n,)
         Cluster of each row.
-    sample_weight : array, shape (n,), optional
-        Frequency weights.
+    weight : array, shape (n,), optional
+        Weights (frequencies times importance weights), any scale: :math:`n_g` is their sum over
+        the cluster. A policy that puts its weight on few clusters rests on few.
 
     Examples
     --------
     >>> effective_clusters(np.array([0, 1, 2, 3])), effective_clusters(np.array([0, 0, 0, 1]))
     (4.0, 1.6)
     """
-    size = np.bincount(codes, weights=sample_weight).astype(np.float64)
-    return float(size.sum() ** 2 / (size @ size))
+    size = np.bincount(codes, weights=weight).astype(np.float64)
+    square = float(size @ size)
+    return float(size.sum()) ** 2 / square if square > 0 else 0.0
 
 
 def unseen_mass(
@@ -98,7 +115,7 @@ def unseen_mass(
     >>> unseen_mass(np.array([0., 1., 5., 6.]), 1.0)
     0.5
     """
-    beyond = (ell_target > ell_logged_max + 1e-9).astype(np.float64)
+    beyond = (ell_target > ell_logged_max + TIE).astype(np.float64)
     return float(np.average(beyond, weights=weight))
 
 
@@ -145,7 +162,7 @@ class OverlapDiagnostics:
 
     def to_dict(self) -> dict[str, float | None]:
         """JSON-safe figures: ``None`` where not defined."""
-        return {k: (v if math.isfinite(v) else None) for k, v in asdict(self).items()}
+        return {k: (v if math.isfinite(v) else None) for k, v in vars(self).items()}
 
 
 def overlap(
@@ -153,6 +170,7 @@ def overlap(
     sample_weight: FloatArray | None = None,
     *,
     weight: FloatArray | None = None,
+    moments: tuple[float, float] | None = None,
     unseen: float = math.nan,
     clusters: float = math.nan,
     codes: npt.NDArray[np.intp] | None = None,
@@ -168,6 +186,8 @@ def overlap(
         Frequency weights.
     weight : array, shape (n,), optional
         The raw weights ``exp(ell)`` up to a factor, where they are at hand.
+    moments : tuple of float, optional
+        Mean and mean square of ``weight``, where they are at hand.
     unseen, clusters : float
         Figures known elsewhere, passed through.
     codes : integer array, shape (n,), optional
@@ -182,40 +202,40 @@ def overlap(
     n = float(ell.shape[0] if sample_weight is None else np.sum(sample_weight))
     if weight is None:
         weight = relative_weights(ell, normalize=True)
-    total = float(np.sum(weight if sample_weight is None else sample_weight * weight))
     heaviest = int(np.argmax(ell))
     largest, shift = float(weight[heaviest]), float(ell[heaviest])
-    finite = None if math.isfinite(float(np.sum(ell))) else np.isfinite(ell)
-    inside = ell if finite is None else ell[finite]
-    s = sample_weight if sample_weight is None or finite is None else sample_weight[finite]
-    ess = float(effective_sample_size(weight, sample_weight))
-    centre = float(weighted_mean(inside, s)) if inside.size else math.nan
-    distance = inside - centre
-    spread = math.nan
-    if inside.size:
-        spread = float(
-            distance
-            @ (distance if s is None else s * distance)
-            / (inside.size if s is None else np.sum(s))
-        )
-    log_mean = shift + math.log(total / n / largest) if total > 0 else -math.inf
+    mean, square = map(float, moments or weighted_moments(weight, sample_weight))
+    ess = float(_kish(n, mean, square))
+    spread, zero_share = _log_ratio_spread(ell, sample_weight)
+    log_mean = shift + math.log(mean / largest) if mean > 0 else -math.inf
     return OverlapDiagnostics(
         n=n,
         ess=ess,
         ess_share=ess / n,
-        largest_share=largest / total if total > 0 else math.nan,
+        largest_share=largest / (n * mean) if mean > 0 else math.nan,
         pareto_k=pareto_k(ell, sample_weight),
         mean_weight=math.exp(log_mean) if log_mean < 700 else math.inf,
         sd_log_ratio=math.sqrt(spread) if spread >= 0 else math.nan,
-        zero_share=0.0
-        if finite is None
-        else 1.0 - float(weighted_mean(finite + 0.0, sample_weight)),
+        zero_share=zero_share,
         unseen_mass=unseen,
         clusters=clusters,
         mean_weight_z=_mean_weight_z(
-            weight, _unit_weight(largest, shift), sample_weight, codes, n_clusters
+            weight, mean, square, _unit_weight(largest, shift), sample_weight, codes, n_clusters
         ),
     )
+
+
+def _log_ratio_spread(ell: FloatArray, s: FloatArray | None) -> tuple[float, float]:
+    """Variance of the finite log ratios, and the share of rows that have none."""
+    first, second = map(float, weighted_moments(ell, s))
+    if math.isfinite(first):  # then every entry is; no mask is formed
+        return _variance(ell, s, first, second), 0.0
+    finite = np.isfinite(ell)
+    zero_share = 1.0 - float(weighted_mean(finite + 0.0, s))
+    if not finite.any():
+        return math.nan, zero_share
+    inside, s = ell[finite], s if s is None else s[finite]
+    return _variance(inside, s, *map(float, weighted_moments(inside, s))), zero_share
 
 
 def _unit_weight(largest: float, shift: float) -> float:
@@ -225,17 +245,23 @@ def _unit_weight(largest: float, shift: float) -> float:
 
 def _mean_weight_z(
     weight: FloatArray,
+    mean: float,
+    square: float,
     one: float,
     sample_weight: FloatArray | None,
     codes: npt.NDArray[np.intp] | None,
     n_clusters: int,
 ) -> float:
     """``(mean weight - one) / se``, ``one`` being weight 1 on the scale of ``weight``."""
-    if weight.shape[0] < 2:
+    n = float(weight.shape[0] if sample_weight is None else np.sum(sample_weight))
+    if weight.shape[0] < 2 or n <= 1.0 or not mean > 0:
         return math.nan
-    mean = float(weighted_mean(weight, sample_weight))
-    variance = influence_covariance(weight - mean, sample_weight, codes, n_clusters)
-    gap, se = mean - one, math.sqrt(float(variance))
+    if codes is None:  # what influence_covariance gives for one column of rows
+        variance = _variance(weight, sample_weight, mean, square) / (n - 1.0)
+    else:
+        centred = weight - mean
+        variance = float(influence_covariance(centred, sample_weight, codes, n_clusters))
+    gap, se = mean - one, math.sqrt(variance)
     if se < 1e-12 * max(one, mean):
         return 0.0 if abs(gap) < 1e-6 * one else math.copysign(math.inf, gap)
     return gap / se

@@ -86,12 +86,14 @@ RARE_OUTCOMES = 20
 FEW_CLUSTERS = 30
 
 
-def _overlap_findings(d: OverlapDiagnostics, *, plain: bool) -> list[tuple[int, str]]:
+def _overlap_findings(
+    d: OverlapDiagnostics, *, plain: bool, enumerated: bool
+) -> list[tuple[int, str]]:
     """Reasons from the logged rows' weights alone."""
     found: list[tuple[int, str]] = []
     if d.ess < 10:
         found.append((2, f"The effective sample size is {d.ess:.1f} rows of {d.n:.0f}. {CLOSER}"))
-    elif d.ess < 50 or d.ess_share < 0.1:
+    elif d.ess < 50 or (d.ess_share < 0.1 and not (enumerated and d.unseen_mass == 0.0)):
         found.append((1, f"The effective sample size is {d.ess:.0f} rows of {d.n:.0f}."))
     if d.pareto_k > 1.0:
         found.append((2, f"The weights' tail is too heavy for a mean (Pareto k {d.pareto_k:.2f})."))
@@ -208,6 +210,7 @@ def verdict(
     overlap: OverlapDiagnostics | None,
     *,
     coverage: PredictedCoverage | None = None,
+    enumerated: bool = False,
     plain: bool = False,
     model_only: bool = False,
     residual_z: float = math.nan,
@@ -224,6 +227,9 @@ def verdict(
         ``None`` for the logging policy itself or where no log-probs were given.
     coverage : PredictedCoverage or None
         ``None`` where no draws with their logging log-probs were given.
+    enumerated : bool
+        The target's whole support is known, so that without unseen mass a small share of rows is
+        no sign of rows that are lacking.
     plain : bool
         Weights are not self-normalised, so that a mean weight off 1 biases the value itself.
     model_only : bool
@@ -235,7 +241,7 @@ def verdict(
     """
     found: list[tuple[int, str]] = []
     if overlap is not None and not model_only:
-        found += _overlap_findings(overlap, plain=plain)
+        found += _overlap_findings(overlap, plain=plain, enumerated=enumerated)
         if coverage is None:
             found.append((1, UNSEEN_UNKNOWN))
         else:

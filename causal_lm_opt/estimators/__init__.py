@@ -7,5 +7,15 @@ from causal_lm_opt.estimators.doubly_robust import DoublyRobust
 from causal_lm_opt.estimators.ipw import IPW
 from causal_lm_opt.estimators.outcome_models import StatsmodelsGLM
 from causal_lm_opt.estimators.outcome_regression import OutcomeRegression
+from causal_lm_opt.estimators.sensitivity import Claim, SensitivityResult, sensitivity
 
-__all__ = ["IPW", "DoublyRobust", "OutcomeRegression", "StatsmodelsGLM", "TargetSample"]
+__all__ = [
+    "IPW",
+    "Claim",
+    "DoublyRobust",
+    "OutcomeRegression",
+    "SensitivityResult",
+    "StatsmodelsGLM",
+    "TargetSample",
+    "sensitivity",
+]

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from causal_lm_opt.core.inference import influence_covariance, welch_satterthwaite
 from causal_lm_opt.core.scores import ipw_moment, plug_in_moment
-from causal_lm_opt.core.solve import solve_linear_moment
+from causal_lm_opt.core.solve import solve_linear_moment, weighted_moments
 from causal_lm_opt.core.weights import Weighting, relative_weights, transform_bias
 from causal_lm_opt.diagnostics.agreement import draws_agreement
 from causal_lm_opt.diagnostics.coverage import PredictedCoverage, predicted_coverage, sum_skewness
@@ -46,13 +46,15 @@ IntArray = npt.NDArray[np.intp]
 class LoggedTerm:
     """The logged rows' term of one value: estimate, influence (n,), bias bound.
 
-    ``raw_weight`` (n,) holds the weights up to a factor, where no transform changed them.
+    ``raw_weight`` (n,) holds the weights up to a factor, where no transform changed them, and
+    ``raw_moments`` their mean and mean square.
     """
 
     value: float
     influence: FloatArray
     bias_bound: float = 0.0
     raw_weight: FloatArray | None = None
+    raw_moments: tuple[float, float] | None = None
 
 
 def weighted_term(
@@ -60,18 +62,18 @@ def weighted_term(
 ) -> LoggedTerm:
     """Importance-weighted mean of ``residual`` (``y``, or ``y - q``) under one policy."""
     weight = relative_weights(weighting.transform(ell, s), normalize=weighting.normalize)
-    total = float(np.sum(weight if s is None else s * weight))
-    if not math.isfinite(total) or not total > 0:
+    mean, square = map(float, weighted_moments(weight, s))
+    if not math.isfinite(mean) or not mean > 0:
         largest = float(np.max(ell))
         raise OverlapError(
-            f"The weights of {name} {'overflow' if not math.isfinite(total) else 'all vanish'} "
+            f"The weights of {name} {'overflow' if not math.isfinite(mean) else 'all vanish'} "
             f"under weights={weighting.label!r} (largest log ratio {largest:.4g}): use 'hajek' or "
             "Clip(c), and expect the verdict to be harsh."
         )
     a, b = ipw_moment(weight, residual, normalize=weighting.normalize)
-    value, influence = solve_linear_moment(a, b, s)
+    value, influence = solve_linear_moment(a, b, s, mean_a=mean, overwrite_b=True)
     if weighting.unbiased:
-        return LoggedTerm(float(value), influence, raw_weight=weight)
+        return LoggedTerm(float(value), influence, raw_weight=weight, raw_moments=(mean, square))
     with np.errstate(over="ignore", invalid="ignore"):
         bias = float(transform_bias(ell, weighting, residual, s, margin=1.645))
     return LoggedTerm(float(value), influence, bias if math.isfinite(bias) else math.inf)
@@ -334,10 +336,12 @@ def policy_overlap(
     rows: IntArray | None,
     ell: FloatArray,
     raw_weight: FloatArray | None = None,
+    raw_moments: tuple[float, float] | None = None,
 ) -> OverlapDiagnostics:
     """Overlap figures of policy ``k`` from the log ratios of a subgroup's ``rows``.
 
-    ``raw_weight``: the same rows' weights up to a factor, where they are at hand.
+    ``raw_weight`` and ``raw_moments``: the same rows' weights up to a factor and their mean and
+    mean square, where they are at hand.
     """
     s, codes = log.sample_weight, log.codes
     if rows is not None:
@@ -346,10 +350,13 @@ def policy_overlap(
     second = policies.rows_of(k)
     drawn = None if second is None else second.ratio_to_logging(k)
     unseen = math.nan if drawn is None else unseen_mass(drawn[0], float(np.max(ell)), drawn[1])
-    clusters = math.nan if codes is None else effective_clusters(codes, s)
+    clusters = math.nan
+    if codes is not None:  # worth of the clusters as this policy weights them
+        weight = relative_weights(ell, normalize=True) if raw_weight is None else raw_weight
+        clusters = effective_clusters(codes, weight if s is None else s * weight)
     return overlap(
-        ell, s, weight=raw_weight, unseen=unseen, clusters=clusters, codes=codes,
-        n_clusters=log.n_clusters,
+        ell, s, weight=raw_weight, moments=raw_moments, unseen=unseen, clusters=clusters,
+        codes=codes, n_clusters=log.n_clusters,
     )  # fmt: skip
 
 
@@ -359,7 +366,7 @@ def policy_coverage(
     k: int,
     rows: IntArray | None,
     ell: FloatArray,
-    residual: FloatArray,
+    residual: Callable[[], FloatArray],
     logged: FloatArray,
     target: FloatArray | None,
 ) -> PredictedCoverage | None:
@@ -367,8 +374,10 @@ def policy_coverage(
 
     Parameters
     ----------
-    ell, residual : arrays, shape (rows,)
-        Log ratios, and what the logged rows average, centred.
+    ell : array, shape (rows,)
+        Log ratios.
+    residual : callable
+        Makes what the logged rows average, centred, shape (rows,): formed only where it is used.
     logged, target : arrays, shape (n,), (m,)
         Influence functions of both samples.
     """
@@ -388,7 +397,7 @@ def policy_coverage(
         s = None if s is None else s[rows]
     n_units = subgroup_units(log, rows) or (log.size if log.codes is None else log.n_clusters)
     return predicted_coverage(
-        ell, residual, units[:, 0], drawn[0], n_units=float(n_units), sample_weight=s,
+        ell, residual(), units[:, 0], drawn[0], n_units=float(n_units), sample_weight=s,
         target_weight=drawn[1],
     )  # fmt: skip
 
@@ -424,6 +433,18 @@ def agreement_z(
     )
 
 
+def _variance(influence: FloatArray) -> float:
+    """Variance of influence functions: their mean is all but 0, so that moments lose no digits."""
+    mean, square = map(float, weighted_moments(influence))
+    return square - mean * mean
+
+
+def enumerated(policies: Policies, k: int) -> bool:
+    """Whether policy ``k``'s second sample is its whole support."""
+    second = policies.rows_of(k)
+    return second is not None and second.exact
+
+
 def second_sample_findings(
     policies: Policies, k: int, logged: FloatArray | None, target: FloatArray | None
 ) -> list[tuple[int, str]]:
@@ -438,7 +459,7 @@ def second_sample_findings(
         ess = float(effective_sample_size(relative_weights(ell, normalize=True), second.frequency))
         found += sampling_findings(ess, float(second.size), float(inside.std()))
     if logged is not None and target is not None:
-        here, there = (float(x.var()) / x.shape[0] for x in (logged, target))
+        here, there = (_variance(x) / x.shape[0] for x in (logged, target))
         if there > here:
             share = there / (here + there)
             found.append(

@@ -13,6 +13,7 @@ from joblib import Parallel, delayed
 from causal_lm_opt._validation import take_rows
 from causal_lm_opt.estimators._log import Log
 from causal_lm_opt.estimators._policies import Policies
+from causal_lm_opt.estimators._progress import track
 from causal_lm_opt.estimators._target import TargetRows
 
 __all__ = ["bootstrap_values", "replicate_influence"]
@@ -104,10 +105,10 @@ def bootstrap_values(
         raise ValueError(
             f"n_bootstrap must be at least 20 for a standard error, got {n_bootstrap}."
         )
-    values = Parallel(n_jobs=n_jobs)(
+    values = Parallel(n_jobs=n_jobs, return_as="generator")(
         delayed(_one)(log, policies, statistic, [seed, b]) for b in range(n_bootstrap)
     )
-    return np.stack(values)
+    return np.stack(list(track(values, n_bootstrap, "bootstrap replicates")))
 
 
 def replicate_influence(values: FloatArray) -> FloatArray:

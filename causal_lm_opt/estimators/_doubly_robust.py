@@ -18,6 +18,7 @@ from causal_lm_opt.estimate import ValueEstimate
 from causal_lm_opt.estimators._assemble import (
     PolicyValue,
     agreement_z,
+    enumerated,
     plug_in_term,
     policy_coverage,
     policy_figures,
@@ -172,10 +173,15 @@ def dr_value(
     """Doubly robust value of policy ``k`` in a subgroup, from one sample split."""
     assert policies.ell is not None
     rows = subgroup_rows(log.by, label)
-    ell, residual, s = policies.ell.column(k), log.y - predictions.logged, log.sample_weight
+    ell, s = policies.ell.column(k), log.sample_weight
     if rows is not None:
-        ell, residual, s = ell[rows], residual[rows], None if s is None else s[rows]
-    term = weighted_term(ell, residual, weighting, s, policies.names[k])
+        ell, s = ell[rows], None if s is None else s[rows]
+
+    def residual() -> FloatArray:  # made anew where needed: kept, it would cost 8 bytes a row
+        every = log.y - predictions.logged
+        return every if rows is None else every[rows]
+
+    term = weighted_term(ell, residual(), weighting, s, policies.names[k])
     index = policies.of_policy[k]
     second, q = policies.row_sets[index], table[index]
     picked = subgroup_rows(second.by, label)
@@ -185,10 +191,12 @@ def dr_value(
     logged = spread(term.influence, rows, log.sample_weight, log.y.shape[0])
     if predictions.coefficients is not None:
         logged = logged + _stacked_term(log, policies, k, rows, part, predictions, weighting, fresh)
-    figures = policy_overlap(log, policies, k, rows, ell, term.raw_weight)
+    figures = policy_overlap(log, policies, k, rows, ell, term.raw_weight, term.raw_moments)
     codes = subgroup_codes(log, rows)
-    centred = residual - term.value if weighting.normalize else residual
-    coverage = policy_coverage(log, policies, k, rows, ell, centred, logged, target)
+    centre = term.value if weighting.normalize else 0.0
+    coverage = policy_coverage(
+        log, policies, k, rows, ell, lambda: residual() - centre, logged, target
+    )
     agreement = agreement_z(log, policies, k, rows, ell)
     findings = transform_finding(term, s, codes, log.n_clusters) + draws_findings(agreement)
     findings += second_sample_findings(policies, k, logged, target)
@@ -200,7 +208,11 @@ def dr_value(
         target=target,
         bias_bound=term.bias_bound,
         verdict=verdict(
-            figures, coverage=coverage, plain=not weighting.normalize, findings=findings
+            figures,
+            coverage=coverage,
+            enumerated=enumerated(policies, k),
+            plain=not weighting.normalize,
+            findings=findings,
         ),
         diagnostics=policy_figures(figures, coverage)
         | {

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from scipy import sparse
+from sklearn import config_context
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_array, column_or_1d, validate_data
 
@@ -24,6 +25,7 @@ from causal_lm_opt._validation import (
     digest,
     is_frame,
     n_rows,
+    surely_finite,
     take_rows,
 )
 from causal_lm_opt.estimators.outcome_models import numeric_outcome
@@ -31,6 +33,7 @@ from causal_lm_opt.estimators.outcome_models import numeric_outcome
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.intp]
 MAX_UNROLLED_ROWS = 1_000_000
+FEW_ROWS = 256  # a glance at them spares most logs a pass over all rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,6 +80,8 @@ class Log:
     @cached_property
     def rarer_outcomes(self) -> float:
         """How often a binary outcome's rarer value was logged; ``inf`` for other outcomes."""
+        if len(set(self.y[:FEW_ROWS].tolist())) > 2:
+            return math.inf
         low, high = float(self.y.min()), float(self.y.max())
         is_high = self.y == high
         if low == high or not bool((is_high | (self.y == low)).all()):
@@ -197,7 +202,11 @@ def _read_rows(
     if utility is None:
         _need_numbers(y)
     if not loose and utility is None:
-        X, y = validate_data(estimator, X, y, accept_sparse="csr", y_numeric=True, dtype=np.float64)
+        known = surely_finite(X) and surely_finite(y)
+        with config_context(assume_finite=known or None):  # scikit-learn need not look again
+            X, y = validate_data(
+                estimator, X, y, accept_sparse="csr", y_numeric=True, dtype=np.float64
+            )
         return X, np.asarray(y, dtype=np.float64)
     labels = column_or_1d(y, warn=True)
     if utility is None:

@@ -15,7 +15,7 @@ from causal_lm_opt._validation import (
     policy_columns,
 )
 from causal_lm_opt.core.weights import log_ratio
-from causal_lm_opt.estimators._log import Log, read_new_rows
+from causal_lm_opt.estimators._log import FEW_ROWS, Log, read_new_rows
 from causal_lm_opt.estimators._target import TargetRows, resolve_targets
 from causal_lm_opt.exceptions import NotIdentifiedError, OverlapError
 
@@ -60,6 +60,10 @@ class LogRatios:
 
     def dead(self) -> npt.NDArray[np.bool_]:
         """Policies (K,) that give every row probability 0."""
+        some = slice(0, FEW_ROWS) if self.taken is None else self.taken[:FEW_ROWS]
+        written = (self.logp_target[some] > -np.inf).any(axis=0)
+        if written.all():
+            return np.asarray(~written)
         written = self.logp_target.max(axis=0) > -np.inf
         if self.taken is not None:  # rows that count may be dead where others are not
             for k in np.flatnonzero(written):

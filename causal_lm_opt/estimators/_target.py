@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from causal_lm_opt._parts import check_same_order
 from causal_lm_opt._validation import (
     as_text_rows,
     check_groups,
@@ -182,6 +183,9 @@ class TargetRows:
 def _check_one(
     sample: TargetSample, name: str, positions: list[int], names: tuple[str, ...] | None
 ) -> TargetRows:
+    check_same_order(
+        {f"{name}.{field.name}": getattr(sample, field.name) for field in fields(sample)}
+    )
     texts = as_text_rows(sample.X, name)
     X = sample.X if texts is None else texts
     m = n_rows(X, name)

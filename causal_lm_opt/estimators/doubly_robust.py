@@ -12,6 +12,7 @@ from sklearn.base import RegressorMixin
 from sklearn.linear_model import Ridge
 from sklearn.utils.validation import check_is_fitted
 
+from causal_lm_opt._parts import check_same_order
 from causal_lm_opt.core.weights import Weighting
 from causal_lm_opt.estimate import ValueEstimate
 from causal_lm_opt.estimators._assemble import (
@@ -38,6 +39,7 @@ from causal_lm_opt.estimators._doubly_robust import (
 )
 from causal_lm_opt.estimators._log import Log, read_log, read_new_rows
 from causal_lm_opt.estimators._policies import Policies, read_policies
+from causal_lm_opt.estimators._trust import LoggedPredictions
 from causal_lm_opt.estimators.outcome_models import check_outcome_model
 
 __all__ = ["DoublyRobust"]
@@ -190,6 +192,10 @@ class DoublyRobust(RegressorMixin, BaseValueEstimator):
             Bad input; :class:`NotIdentifiedError` without log-probs or without a second sample;
             :class:`OverlapError` without overlap.
         """
+        check_same_order({
+            "X": X, "y": y, "logp_target": logp_target, "logp_logging": logp_logging,
+            "groups": groups, "sample_weight": sample_weight, "by": by,
+        })  # fmt: skip
         self.log_ = read_log(
             self, X, y, sample_weight=sample_weight, groups=groups, logp_logging=logp_logging,
             by=by, utility=self.utility,
@@ -206,6 +212,7 @@ class DoublyRobust(RegressorMixin, BaseValueEstimator):
             self, self.log_, logp_target, logp_logging, X_target, stand_in=stand_in
         )
         need_both(policies)
+        self.policies_ = policies
         given = None
         if q_logged is not None:
             given = given_predictions(self.log_, policies, q_logged, q_target)
@@ -268,6 +275,12 @@ class DoublyRobust(RegressorMixin, BaseValueEstimator):
         policies = read_policies(self, self.log_, logp_target, self.log_.logp_logging, X_target)
         need_both(policies)
         return self._estimate(policies, all_cells(policies), None)
+
+    def _logged_predictions(self) -> LoggedPredictions:
+        given = self.splits_[0].crossfit is None
+        kind = "given by the caller" if given else "out of fold"
+        mean = np.mean([p.logged for p in self.splits_], axis=0)
+        return LoggedPredictions(np.asarray(mean), f"Predictions {kind}")
 
     # ------------------------------------------------------------------ estimation
     def _estimate(

@@ -7,6 +7,7 @@ from typing import Any
 
 from sklearn.utils.validation import check_is_fitted
 
+from causal_lm_opt._parts import check_same_order
 from causal_lm_opt.core.weights import Weighting
 from causal_lm_opt.diagnostics.verdict import draws_findings, rare_outcome_finding, verdict
 from causal_lm_opt.estimate import ValueEstimate
@@ -15,6 +16,7 @@ from causal_lm_opt.estimators._assemble import (
     agreement_z,
     all_cells,
     assemble,
+    enumerated,
     policy_coverage,
     policy_figures,
     policy_overlap,
@@ -133,11 +135,16 @@ class IPW(BaseValueEstimator):
         ValueError
             Bad input, one log-prob without the other, or no overlap (:class:`OverlapError`).
         """
+        check_same_order({
+            "X": X, "y": y, "logp_target": logp_target, "logp_logging": logp_logging,
+            "groups": groups, "sample_weight": sample_weight, "by": by,
+        })  # fmt: skip
         self.log_ = read_log(
             self, X, y, sample_weight=sample_weight, groups=groups, logp_logging=logp_logging,
             by=by, utility=self.utility,
         )  # fmt: skip
         policies = read_policies(self, self.log_, logp_target, logp_logging, X_target)
+        self.policies_ = policies
         self._publish(self._estimate(policies))
         if by is not None:
             self.result_by_ = self._estimate(policies, by=True)
@@ -191,9 +198,9 @@ def _ipw_value(
         ell, y, s = ell[rows], y[rows], None if s is None else s[rows]
     term = weighted_term(ell, y, weighting, s, policies.names[k])
     logged = spread(term.influence, rows, log.sample_weight, log.y.shape[0])
-    figures = policy_overlap(log, policies, k, rows, ell, term.raw_weight)
-    centred = y - term.value if weighting.normalize else y
-    coverage = policy_coverage(log, policies, k, rows, ell, centred, logged, None)
+    figures = policy_overlap(log, policies, k, rows, ell, term.raw_weight, term.raw_moments)
+    centre = term.value if weighting.normalize else 0.0
+    coverage = policy_coverage(log, policies, k, rows, ell, lambda: y - centre, logged, None)
     agreement = agreement_z(log, policies, k, rows, ell)
     findings = transform_finding(term, s, subgroup_codes(log, rows), log.n_clusters)
     findings += draws_findings(agreement) + rare_outcome_finding(log.rarer_outcomes)
@@ -203,7 +210,11 @@ def _ipw_value(
         target=None,
         bias_bound=term.bias_bound,
         verdict=verdict(
-            figures, coverage=coverage, plain=not weighting.normalize, findings=findings
+            figures,
+            coverage=coverage,
+            enumerated=enumerated(policies, k),
+            plain=not weighting.normalize,
+            findings=findings,
         ),
         diagnostics=policy_figures(figures, coverage)
         | {"bias_bound": term.bias_bound, "agreement_z": agreement},

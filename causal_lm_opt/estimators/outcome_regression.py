@@ -13,6 +13,7 @@ from sklearn.base import RegressorMixin
 from sklearn.linear_model import Ridge
 from sklearn.utils.validation import check_is_fitted
 
+from causal_lm_opt._parts import check_same_order
 from causal_lm_opt.core.inference import influence_covariance
 from causal_lm_opt.core.weights import Hajek, Weighting
 from causal_lm_opt.diagnostics.verdict import verdict
@@ -41,6 +42,7 @@ from causal_lm_opt.estimators._linear import (
 from causal_lm_opt.estimators._log import Log, read_log, read_new_rows
 from causal_lm_opt.estimators._policies import Policies, read_policies
 from causal_lm_opt.estimators._target import TargetRows
+from causal_lm_opt.estimators._trust import LoggedPredictions
 from causal_lm_opt.estimators.outcome_models import (
     check_outcome_model,
     fit_outcome_model,
@@ -155,11 +157,16 @@ class OutcomeRegression(RegressorMixin, BaseValueEstimator):
         groups, sample_weight, by
             As in :class:`IPW`; ``by`` needs ``TargetSample(by=)``.
         """
+        check_same_order({
+            "X": X, "y": y, "logp_target": logp_target, "logp_logging": logp_logging,
+            "groups": groups, "sample_weight": sample_weight, "by": by,
+        })  # fmt: skip
         self.log_ = read_log(
             self, X, y, sample_weight=sample_weight, groups=groups, logp_logging=logp_logging,
             by=by, utility=self.utility,
         )  # fmt: skip
         policies = read_policies(self, self.log_, logp_target, logp_logging, X_target)
+        self.policies_ = policies
         model = self._learner()
         check_outcome_model(model, self.log_.labels, self.utility)
         log = self.log_
@@ -168,6 +175,17 @@ class OutcomeRegression(RegressorMixin, BaseValueEstimator):
         if by is not None:
             self.result_by_ = self._estimate(policies, subgroup_cells(log, policies))
         return self
+
+    def _logged_predictions(self) -> LoggedPredictions:
+        if self.policies_.ell is None:
+            return LoggedPredictions(
+                None,
+                "without log-probs the model could be checked only on the rows it was fitted on, "
+                "where it fits by construction.",
+            )
+        fitted = predict_outcome(self.model_, self.log_.X, self.utility)
+        note = "Predictions of the rows the model was fitted on, which flatter it"
+        return LoggedPredictions(fitted, note)
 
     def _learner(self) -> Any:
         return Ridge(tol=1e-12) if self.outcome_model is None else self.outcome_model

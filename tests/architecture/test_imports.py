@@ -20,11 +20,20 @@ PACKAGE = ROOT / "causal_lm_opt"
 #: A room too large for one file, spread over modules at the top of the package.
 PART_OF = {
     "_cells": "logged",
+    "_files": "logged",
+    "_log_readers": "logged",
+    "_studies": "_evaluate",
+    "_views": "_evaluate",
     "_columns": "logged",
     "_evaluation": "_evaluate",
     "_parts": "logged",
     "_readers": "logged",
     "comparison": "estimate",
+    "anytime": "estimate",
+    "joint": "estimate",
+    "planning": "estimate",
+    "selection": "estimate",
+    "strength": "estimate",
     "influence": "estimate",
 }
 
@@ -52,7 +61,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "plots": USES,
     # The command line's own rooms: the estimators run on a log, and the parts of a run.
     "_evaluate": USES,
-    "_run": USES | {"_evaluate"},
+    "_run": USES | {"_evaluate", "plots"},
     "report": USES | {"plots", "_evaluate", "_run"},
     "cli": USES | {"plots", "report", "_evaluate", "_run"},
     "__main__": {"cli"},

@@ -68,7 +68,7 @@ def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     arguments = [
         "evaluate", str(folder / "<b>log&.csv"), "--outcome", outcome, "--logp-logging", "lp",
         "--policy", f"{policy}={column}", "--draws", str(folder / "draws.csv"),
-        "--out", str(folder / "out"),
+        "--out", str(folder / "out"), "--figures",
     ]  # fmt: skip
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, result.output

@@ -98,6 +98,12 @@ def files(tmp_path: Path) -> Files:
     return found
 
 
+@pytest.fixture(autouse=True)
+def without_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Plots take longer than all the rest; tests that look at them ask for --figures."""
+    monkeypatch.setenv("CAUSAL_LM_OPT_FIGURES", "0")
+
+
 Run = Callable[[list[str]], Result]
 
 

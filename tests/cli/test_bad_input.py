@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -38,6 +41,10 @@ def nothing_written(files: Files) -> object:
         (["--outcome", "y", "--logp-logging", "length"], "at most 0"),
         (["--outcome", "y", "--policy", "warm=lp_worm"], "did you mean 'lp_warm'"),
         (["--outcome", "y", "--policy", "warm=lp_warm"], "log-probabilities"),
+        (["--outcome", "y", "--policy", "bad"], "NAME=COL"),
+        (["--outcome", "y", "--policy", "lp_worm"], "did you mean 'lp_warm'"),
+        (["--outcome", "y", "--delimiter", "::"], "one character"),
+        (["--outcome", "y", "--delimiter", ";"], "delimiter=','"),
         (["--outcome", "y", "--policy", "=lp_warm"], "NAME=COL"),
         (["--outcome", "y", "--policy", "warm="], "NAME=COL"),
         (["--outcome", "y", "--policy", "a=lp_warm", "--policy", "a=lp_brief"], "twice"),
@@ -94,6 +101,20 @@ def test_bad_options_with_draws(
         (b"text,y\na,1,3\n", "fields"),
         (b"text,y\n\xff,1\n", "UTF-8"),
         (b"text,y,y\na,1,2\n", "occurs 2 times"),
+        (b"text,y\na,nan\n", "NaN or missing"),
+        (b"text,y\na,1\nb,2\x00,\n", "fields"),
+        (b'text,y\na,1\n"b,2\nc,3\n', "malformed CSV"),
+        (b"text;y\na;1,5\nb;2\n", "found 1 column, 'text;y', with ';' in it"),
+        (b'text,y\na,"1,5"\nb,2\n', "decimal point"),
+        (b'text,y\na,"1.234,5"\nb,2\n', "decimal point"),
+        (b"text,y\na,1,5\nb,2,5\n", "decimal comma"),
+        (b"text,y\ncaf\xc3\xa9,1\ncaf\xe9,2\n", "line 3: byte 0xe9"),
+        ("text,y\na,1\n".encode("utf-16"), "is UTF-16"),
+        ("text,y\na,1\n".encode("utf-16-le"), "is UTF-16"),
+        (b"PAR1 not text", "is a Parquet file"),
+        (b"\xd0\xcf\x11\xe0rest", "Excel"),
+        (b"text,y\n" + b"x" * 10_000_000 + b",one\n", "'one' is not a number"),
+        (b"text,y\na," + b"9" * 10_000_000 + b"\n", "is not finite"),
         (b"text,y\na,1\n", "two rows"),
     ],
 )
@@ -104,6 +125,73 @@ def test_bad_logs(files: Files, refused: Refused, content: bytes | None, said: s
     line = refused(["evaluate", str(files.log), "--outcome", "y", *files.out()])
     assert said in line
     assert "log.csv" in line or said == "two rows"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("log.jsonl", b'{"text": "a", "y": 1}\n{"text": "b", "y"', "line 2): malformed JSON"),
+        ("log.jsonl", b"{" * 100_000, "malformed JSON"),
+        ("log.jsonl", b'\xef\xbb\xbf{"text": "a"}\n', "no column 'y'"),
+        ("log.parquet", b"PAR1" + b"\0" * 99, "cannot be read"),
+        ("log.csv.gz", gzip.compress(b"text,y\na,1\n" * 99, mtime=0)[:-9], "truncated or damaged"),
+        ("log.csv.gz", gzip.compress(gzip.compress(b"text,y\n")), "gzipped twice"),
+        ("l" * 300 + ".csv", None, "name too long"),
+    ],
+)
+def test_bad_logs_of_other_kinds(
+    files: Files, refused: Refused, name: str, content: bytes | None, said: str
+) -> None:
+    path = files.folder / name
+    if content is not None:
+        path.write_bytes(content)
+    assert said in refused(["evaluate", str(path), "--outcome", "y", *files.out()])
+
+
+def test_text_under_a_gzip_name_is_read(files: Files, run: Run) -> None:
+    """Browsers unpack what they save and keep its name."""
+    path = files.log.rename(files.folder / "log.csv.gz")
+    out = ["--out", str(files.folder / "log.csv.gz" / "..")]
+    assert run(["evaluate", str(path), "--outcome", "y", *out]).exit_code == 3
+
+
+def test_a_policy_without_overlap(files: Files, refused: Refused) -> None:
+    make_log().assign(lp_warm=-np.inf).to_csv(files.log, index=False)
+    line = refused([*files.evaluate, *files.out()])
+    assert "'warm' gives every logged text probability 0" in line
+
+
+@pytest.mark.parametrize("what", ["changed", "disappeared"])
+def test_a_log_that_does_not_stay(
+    files: Files, refused: Refused, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    from causal_lm_opt._run import log
+
+    original = log.evaluate_file
+
+    def meanwhile(*arguments: Any) -> Any:
+        found = original(*arguments)
+        if what == "changed":
+            with files.log.open("a", encoding="utf-8") as stream:
+                stream.write("more")
+        else:
+            files.log.unlink()
+        return found
+
+    monkeypatch.setattr(log, "evaluate_file", meanwhile)
+    line = refused(["evaluate", str(files.log), "--outcome", "y", *files.out()])
+    assert f"log.csv: {what} while" in line
+
+
+def test_a_log_that_is_gone_when_it_is_opened(
+    files: Files, refused: Refused, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(path: Path) -> None:
+        raise FileNotFoundError(2, "No such file or directory", str(path))
+
+    monkeypatch.setattr("causal_lm_opt._files.open_bytes", gone)
+    line = refused(["evaluate", str(files.log), "--outcome", "y", *files.out()])
+    assert "log.csv: cannot be read (No such file or directory)" in line
 
 
 def test_log_is_a_folder_or_of_unknown_kind(files: Files, refused: Refused) -> None:
@@ -121,7 +209,7 @@ def test_log_is_a_folder_or_of_unknown_kind(files: Files, refused: Refused) -> N
     ("change", "said"),
     [
         (lambda d: d.replace({"policy": {"brief": "breif"}}), "did you mean 'brief'"),
-        (lambda d: d[d["policy"] == "warm"], "no rows of policy 'brief'"),
+        (lambda d: d.replace({"policy": {"brief": "other"}}), "no rows of policy 'brief'"),
         (lambda d: d.drop(columns="policy"), "'policy'"),
         (lambda d: d.drop(columns="text"), "'text'"),
         (lambda d: d.iloc[:0], "no data rows"),
@@ -150,11 +238,15 @@ def test_bad_draws(
     [
         ("none.csv", None, "no such file"),
         ("empty.csv", b"", "is empty"),
-        ("bad.jsonl", b"{]\n", "cannot be read"),
-        ("list.jsonl", b"[1]\n", "'policy'"),
+        ("bad.jsonl", b"{]\n", "malformed JSON"),
+        ("list.jsonl", b"[1]\n", "holds an array"),
         ("bad.parquet", b"PAR1nonsense", "cannot be read"),
-        ("latin.csv", b"policy,t\xe9xt\n", "cannot be read"),
-        ("cut.csv.gz", b"\x1f\x8b\x08\x00", "cannot be read"),
+        ("latin.csv", b"policy,t\xe9xt\n", "is not UTF-8"),
+        ("cut.csv.gz", b"\x1f\x8b\x08\x00", "truncated or damaged"),
+        ("no_gzip.csv.gz", b"PK\x03\x04rest", "zip archive"),
+        ("wide.csv", "policy,text\n".encode("utf-16"), "is UTF-16"),
+        ("semicolons.csv", b"policy;text\nwarm;a\n", "--delimiter"),
+        ("open.csv", b'policy,text\nwarm,"a\n', "malformed CSV"),
     ],
 )
 def test_unreadable_draws(

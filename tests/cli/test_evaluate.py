@@ -214,8 +214,90 @@ def test_groups_weights_and_subgroups(files: Files, run: Run) -> None:
     assert row["value"] == pytest.approx(mean)
     assert ("warm | north", "doubly robust") in table.index
     # Without the subgroup of every draw, a model's values by subgroup would all be the same.
+    assert ("warm", "outcome regression") in table.index
+    assert ("warm | north", "outcome regression") not in table.index
     left_out = facts(files.folder / "out")["parts"][0]["left_out"]
     assert [x["estimator"] for x in left_out] == ["outcome regression"]
+    assert "by subgroup" in left_out[0]["reason"]
+
+
+def test_a_policy_without_draws_is_valued_by_its_weights(files: Files, run: Run) -> None:
+    run([*files.evaluate, "--draws", str(files.draws), *files.out("all")])
+    make_draws().query("policy == 'warm'").to_csv(files.draws, index=False)
+    result = run([*files.evaluate, "--draws", str(files.draws), *files.out()])
+    assert result.exit_code == 0, result.output
+    assert "warning: the draws hold no rows of policy 'brief'" in result.stderr
+    every, table = estimates(files.folder / "all"), estimates(files.folder / "out")
+    assert set(every.index) - set(table.index) == {
+        ("brief", "outcome regression"),
+        ("brief", "doubly robust"),
+    }
+    numbers = ["value", "se", "ci_lower", "ci_upper"]
+    pd.testing.assert_frame_equal(table[numbers], every.loc[table.index, numbers])
+    left_out = facts(files.folder / "out")["parts"][0]["left_out"]
+    assert {x["estimator"] for x in left_out} == {"outcome regression", "doubly robust"}
+    assert all("leaves out policy 'brief'" in x["reason"] for x in left_out)
+    options = ["--draws", str(files.draws), "--reference", "brief"]
+    assert run([*files.evaluate, *options, *files.out("other")]).exit_code == 0
+    contrasts = pd.read_csv(files.folder / "other/contrasts.csv")
+    assert set(contrasts["estimator"]) == {"Horvitz-Thompson", "Hajek"}
+
+
+def test_draws_of_a_policy_not_asked_for_are_not_used(files: Files, run: Run) -> None:
+    one = ["evaluate", str(files.log), *files.columns, "--policy", "warm=lp_warm"]
+    result = run([*one, "--draws", str(files.draws), *files.out()])
+    assert result.exit_code == 0, result.output
+    assert "warning: the draws of policy 'brief' are not used" in result.stderr
+    assert "brief" not in {name for name, _ in estimates(files.folder / "out").index}
+
+
+def test_prompts_are_clusters_unless_others_are_named(files: Files, run: Run) -> None:
+    log = make_log()
+    log["reader"] = "r" + log["reader"].astype(str)
+    log.to_csv(files.log, index=False)
+    tables = {}
+    for name, options in {
+        "prompt": ["--prompt", "reader"],
+        "group": ["--group", "reader"],
+        "both": ["--prompt", "reader", "--group", "town"],
+        "neither": [],
+    }.items():
+        result = run([*files.evaluate, *options, *files.out(name)])
+        assert result.exit_code == 0, result.output
+        assert ("200 prompts are one cluster" in " ".join(result.stdout.split())) == (
+            name == "prompt"
+        )
+        tables[name] = estimates(files.folder / name)["se"]
+    pd.testing.assert_series_equal(tables["prompt"], tables["group"])
+    assert (tables["prompt"] != tables["neither"]).all()
+    assert (tables["both"] != tables["group"]).all()
+
+
+def test_one_prompt_is_no_cluster(files: Files, run: Run) -> None:
+    make_log().assign(question="Why?").to_csv(files.log, index=False)
+    result = run([*files.evaluate, "--prompt", "question", *files.out()])
+    assert result.exit_code == 0, result.output
+    assert "prompts are no clusters" in result.stdout
+
+
+def test_semicolons_and_a_column_named_as_its_policy(files: Files, run: Run) -> None:
+    run([*files.evaluate, *files.out("comma")])
+    for path in (files.log, files.draws):
+        pd.read_csv(path).to_csv(path, index=False, sep=";")
+    options = ["--delimiter", ";", "--policy", "lp_warm"]
+    result = run(["evaluate", str(files.log), *files.columns, *options, *files.out()])
+    assert result.exit_code == 0, result.output
+    a, b = estimates(files.folder / "comma"), estimates(files.folder / "out")
+    assert b.loc[("lp_warm", "Hajek"), "value"] == a.loc[("warm", "Hajek"), "value"]
+
+
+def test_a_log_appended_to_itself_is_told(files: Files, run: Run) -> None:
+    log = make_log()
+    pd.concat([log, log]).to_csv(files.log, index=False)
+    result = run([*files.evaluate, *files.out()])
+    assert result.exit_code == 0, result.output
+    assert "warning: " in result.stderr
+    assert "each of its 800 rows occurs an even number of times" in result.stderr
 
 
 def test_contrasts_share_rows_with_the_logging_policy(files: Files, run: Run) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import shlex
 from dataclasses import replace
@@ -12,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from causal_lm_opt._evaluation import LABELS, LOGGING, MEAN, Evaluation, Part, Row, Settings
+from causal_lm_opt._run.figures import forest_figure
 from causal_lm_opt._run.glossary import GLOSSARY
 from causal_lm_opt._run.markdown import report_markdown
 from causal_lm_opt._run.numbers import answers
-from causal_lm_opt._run.plot import forest_plot, ticks
 from causal_lm_opt._run.text import summary
 from causal_lm_opt.diagnostics.trust import FIGURE_HEADERS
 from causal_lm_opt.report import report_html
@@ -140,13 +141,31 @@ def test_a_value_not_to_be_used_is_no_answer() -> None:
     assert said.startswith("p: no usable answer")
 
 
-def test_a_hopeless_interval_does_not_squash_the_plot() -> None:
-    rows = [row(LOGGING, MEAN, 1.0, 0.1), row("p", "ht", 1.5, 1e6, "do not use")]
-    svg = forest_plot(rows, unit="y", name="a", interval="95%")
-    Page(svg)
-    shown = [float(t) for t in re.findall(r'class="tick"[^>]*>([^<]+)<', svg)]
-    assert max(shown) < 10
-    assert svg.count("L") >= 2  # arrow heads where the whisker goes on
+def test_the_forest_figure_is_the_table() -> None:
+    """One row a finite value; a value that is no number is left to the table."""
+    rows = (row(LOGGING, MEAN, 1.0, 0.1), row("p", "ht", math.nan, 1.0), row("<q>", "hajek", 2, 1))
+    svg = forest_figure(replace(part_of(*rows), figures=True), 0.95)
+    page = Page(svg)
+    assert "<q>" in page.text
+    assert "Hajek" in page.text
+    assert "Horvitz-Thompson" not in page.text
+    assert len(page.all("svg")) == 1
+    assert forest_figure(part_of(row("p", "ht", math.nan, 1.0)), 0.95) == ""
+
+
+def test_what_stands_behind_a_value(files: Files, run: Run) -> None:
+    """Plots, checks in words and the texts that count, for each policy."""
+    arguments = [*files.evaluate, "--draws", str(files.draws), *files.out(), "--figures"]
+    assert run(arguments).exit_code == 0
+    page = page_of(files.folder / "out")
+    assert len(page.all("svg")) == 1 + 2 * 5
+    ids = [a["id"] for _, a in page.tags if "id" in a]
+    assert len(ids) == len(set(ids))
+    for said in ("Texts with the largest weight", "Balance:", "Calibration:", "long kind note"):
+        assert said in page.text
+    facts = json.loads((files.folder / "out/diagnostics.json").read_text(encoding="utf-8"))
+    assert set(facts["parts"][0]["checks"]) == {"warm", "brief"}
+    assert "smd_weighted" in facts["parts"][0]["checks"]["warm"]["balance"]["table"][0]
 
 
 @pytest.mark.parametrize("value", [0.0, 1e-9, -3e8, 1e12, float("inf"), float("nan")])
@@ -157,13 +176,6 @@ def test_odd_numbers_can_be_shown(value: float) -> None:
     assert "class=" in report_html(evaluation)
     assert "p" in page.text
     assert "verdict" in summary(evaluation, "out")
-
-
-@pytest.mark.parametrize(("low", "high"), [(0.3, 9.2), (-1e-7, 1e-7), (1e9, 1e9 + 5), (-3, 900)])
-def test_ticks_lie_inside_and_are_few(low: float, high: float) -> None:
-    found = ticks(low, high)
-    assert 2 <= len(found) <= 8
-    assert all(low <= t <= high for t in found)
 
 
 def test_long_names_and_wide_letters_keep_the_table_aligned() -> None:

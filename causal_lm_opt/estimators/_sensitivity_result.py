@@ -1,0 +1,185 @@
+"""Claims, breakdown strengths and the result of a sensitivity analysis."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+__all__ = ["WORDS", "Breakdown", "Claim", "SensitivityResult", "Violation"]
+
+FloatArray = npt.NDArray[np.float64]
+Violation = Literal["hidden_confounder", "logging_probabilities"]
+
+WORDS = {
+    "hidden_confounder": (
+        "Violation: a hidden trait of the readers (or of the occasion) drove both which text they "
+        "got and the outcome. Lambda bounds how many times likelier, or less likely, it made any "
+        "text than the stated log-probs say; averaged over readers these are right at every text."
+    ),
+    "logging_probabilities": (
+        "Violation: the stated logging probabilities are wrong, as a function of the text alone. "
+        "Lambda bounds the factor by which any text's probability is off, after one factor common "
+        "to all texts."
+    ),
+}
+NOT_COVERED = {
+    "hidden_confounder": (
+        "Not covered: stated log-probs that are wrong at a text on average over readers (that is "
+        "violation='logging_probabilities'), texts the logging policy never writes, readers who "
+        "influence each other, wrong log-probs of the target."
+    ),
+    "logging_probabilities": (
+        "Not covered: texts the logging policy never writes, readers who influence each other, "
+        "wrong log-probs of the target. A hidden confounder of the same strength is covered, but "
+        "violation='hidden_confounder' is narrower for it."
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A claim on a policy's value, whose breakdown strength is wanted.
+
+    Parameters
+    ----------
+    policy : str or int
+    above, below : float, optional
+        "The value exceeds (lies under) this number."
+    better_than : str or int, optional
+        "The value exceeds that policy's", one violation for both; ``"logging policy"`` is the
+        stated logging policy, had it assigned its texts at random.
+
+    Examples
+    --------
+    >>> Claim("warm", better_than="logging policy").words("warm", "logging policy")
+    'warm beats logging policy'
+    """
+
+    policy: str | int = 0
+    above: float | None = None
+    below: float | None = None
+    better_than: str | int | None = None
+
+    def __post_init__(self) -> None:
+        given = [self.above, self.below, self.better_than]
+        if sum(x is not None for x in given) != 1:
+            raise ValueError("A Claim states exactly one of above, below and better_than.")
+        for name, number in (("above", self.above), ("below", self.below)):
+            if number is not None and not math.isfinite(number):
+                raise ValueError(f"Claim.{name} must be a finite number, got {number!r}.")
+
+    def words(self, policy: str, reference: str | None) -> str:
+        """The claim in words."""
+        if self.better_than is not None:
+            return f"{policy} beats {reference}"
+        if self.above is not None:
+            return f"the value of {policy} exceeds {self.above:g}"
+        return f"the value of {policy} lies under {self.below:g}"
+
+
+@dataclass(frozen=True)
+class Breakdown:
+    """Strength at which a claim stops holding.
+
+    Attributes
+    ----------
+    claim : str
+    strength : float
+        Smallest Lambda at which the bounds no longer imply it: 1, it fails without a violation;
+        ``inf``, never (up to 1,000).
+    strength_ci : float
+        The same for the interval of the bounds, which allows for sampling error too.
+    """
+
+    claim: str
+    strength: float
+    strength_ci: float
+
+    @property
+    def sentence(self) -> str:
+        """The breakdown in words."""
+        if self.strength <= 1.0:
+            return f"'{self.claim}' does not hold even without a violation."
+        upto = "at every Lambda tried" if math.isinf(self.strength) else (
+            f"up to Lambda = {self.strength:.3g}"
+        )  # fmt: skip
+        if self.strength_ci <= 1.0:
+            noise = "sampling error alone could undo it"
+        elif math.isinf(self.strength_ci):
+            noise = "at every Lambda tried allowing for sampling error"
+        else:
+            noise = f"up to {self.strength_ci:.3g} allowing for sampling error"
+        return f"'{self.claim}' holds {upto} ({noise})."
+
+
+@dataclass(frozen=True, eq=False)
+class SensitivityResult:
+    """Bounds of values (and of claimed differences) on a grid of strengths.
+
+    Attributes
+    ----------
+    violation : {"hidden_confounder", "logging_probabilities"}
+    estimator : str
+    quantities : tuple of str
+        Policies, then differences ``"f - h"`` that claims are about.
+    lambdas : array, shape (L,)
+    values : array, shape (Q,)
+        The estimates, which the bounds at Lambda = 1 equal.
+    lower, upper : arrays, shape (Q, L)
+    ci_lower, ci_upper : arrays, shape (Q, L)
+        Percentile-bootstrap interval of the bounds.
+    level : float
+    n_bootstrap : int
+    breakdowns : tuple of Breakdown
+    """
+
+    violation: Violation
+    estimator: str
+    quantities: tuple[str, ...]
+    lambdas: FloatArray
+    values: FloatArray
+    lower: FloatArray
+    upper: FloatArray
+    ci_lower: FloatArray
+    ci_upper: FloatArray
+    level: float
+    n_bootstrap: int
+    breakdowns: tuple[Breakdown, ...] = ()
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row per quantity and strength."""
+        shape = self.lower.shape
+        return pd.DataFrame(
+            {
+                "quantity": np.repeat(self.quantities, shape[1]),
+                "value": np.repeat(self.values, shape[1]),
+                "lambda": np.tile(self.lambdas, shape[0]),
+                "lower": self.lower.ravel(),
+                "upper": self.upper.ravel(),
+                "ci_lower": self.ci_lower.ravel(),
+                "ci_upper": self.ci_upper.ravel(),
+            }
+        )
+
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        """What the violation is, where each claim breaks down, and what is not covered."""
+        claims = (b.sentence for b in self.breakdowns)
+        return (WORDS[self.violation], *claims, NOT_COVERED[self.violation])
+
+    def summary(self) -> str:
+        """The table and its reading, as text."""
+        table = self.to_frame().to_string(index=False, float_format=lambda x: f"{x:.4g}")
+        head = (
+            f"Sensitivity of {self.estimator} ({self.level:.0%} intervals, {self.n_bootstrap} "
+            "resamples)"
+        )
+        return "\n".join([head, table, *self.sentences])
+
+    def __str__(self) -> str:
+        return self.summary()

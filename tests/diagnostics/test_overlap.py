@@ -1,0 +1,118 @@
+"""Overlap figures against their definitions, on rows repeated as often as they count."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from causal_lm_opt.core.inference import influence_covariance
+from causal_lm_opt.core.solve import weighted_moments
+from causal_lm_opt.core.weights import relative_weights
+from causal_lm_opt.diagnostics.overlap import effective_sample_size, overlap
+
+FloatArray = npt.NDArray[np.float64]
+
+
+def log_ratios(kind: str, n: int = 400) -> FloatArray:
+    rng = np.random.default_rng(7)
+    e = rng.standard_normal(n)
+    return {
+        "spread": 0.5 * e - 0.125,
+        "narrow": 1e-3 * e,
+        "hair": 1e-7 * e,
+        "far": 0.5 * e - 5000.0,
+        "impossible": np.where(e > 1.0, -np.inf, 0.5 * e),
+        "one": np.where(np.arange(n) == 3, 0.25, -np.inf),
+    }[kind]
+
+
+KINDS = ("spread", "narrow", "hair", "far", "impossible", "one")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("frequencies", [False, True])
+def test_figures_are_their_definitions(kind: str, frequencies: bool) -> None:
+    ell = log_ratios(kind)
+    s = np.random.default_rng(8).integers(1, 5, ell.shape[0]).astype(float)
+    rows = np.repeat(ell, s.astype(int)) if frequencies else ell
+    found = overlap(ell, s if frequencies else None)
+    w = np.exp(rows - rows.max())
+    n = rows.shape[0]
+    inside = rows[np.isfinite(rows)]
+    assert found.n == n
+    assert found.ess == pytest.approx(w.sum() ** 2 / (w @ w), rel=1e-12)
+    assert found.largest_share == pytest.approx(1.0 / w.sum(), rel=1e-12)
+    assert found.sd_log_ratio == pytest.approx(inside.std(), rel=1e-9, abs=1e-12)
+    assert found.zero_share == pytest.approx(1.0 - inside.size / n, abs=1e-15)
+    assert found.mean_weight == pytest.approx(math.exp(rows.max()) * w.mean(), rel=1e-10)
+    if kind in ("spread", "impossible"):
+        raw = np.exp(rows)
+        z = (raw.mean() - 1.0) / (raw.std(ddof=1) / math.sqrt(n))
+        assert found.mean_weight_z == pytest.approx(z, rel=1e-9)
+
+
+@pytest.mark.parametrize("kind", ["spread", "narrow", "hair", "impossible"])
+@pytest.mark.parametrize("frequencies", [False, True])
+def test_z_of_the_mean_weight_uses_the_one_variance_formula(kind: str, frequencies: bool) -> None:
+    """A difference of moments would lose the digits of nearly equal weights."""
+    ell = log_ratios(kind)
+    s = np.random.default_rng(9).integers(1, 5, ell.shape[0]).astype(float) if frequencies else None
+    w = np.exp(ell)
+    mean = float(np.average(w, weights=s))
+    se = math.sqrt(float(influence_covariance(w - mean, s)))
+    rel = 1e-11 if kind in ("spread", "impossible") else 1e-6  # the numerator cancels in the others
+    assert overlap(ell, s).mean_weight_z == pytest.approx((mean - 1.0) / se, rel=rel)
+
+
+def test_each_row_a_cluster_is_no_clustering() -> None:
+    ell = log_ratios("spread")
+    codes = np.arange(ell.shape[0])
+    clustered = overlap(ell, codes=codes, n_clusters=codes.size)
+    assert clustered.mean_weight_z == pytest.approx(overlap(ell).mean_weight_z, rel=1e-12)
+
+
+@pytest.mark.parametrize("frequencies", [False, True])
+def test_weights_and_moments_at_hand_change_nothing(frequencies: bool) -> None:
+    ell = log_ratios("impossible")
+    s = np.random.default_rng(8).integers(1, 5, ell.shape[0]).astype(float) if frequencies else None
+    for normalize in (False, True):
+        weight = relative_weights(ell, normalize=normalize)
+        mean, square = map(float, weighted_moments(weight, s))
+        given = overlap(ell, s, weight=weight, moments=(mean, square)).to_dict()
+        expected = overlap(ell, s).to_dict()
+        assert {k for k, v in expected.items() if v is None} == {"unseen_mass", "clusters"}
+        for name, figure in expected.items():
+            assert given[name] == (figure if figure is None else pytest.approx(figure, rel=1e-11))
+
+
+def test_equal_weights_have_no_z() -> None:
+    assert overlap(np.zeros(10)).mean_weight_z == 0.0
+    assert overlap(np.full(10, 1.0)).mean_weight_z == math.inf
+    assert overlap(np.full(10, -1.0)).mean_weight_z == -math.inf
+
+
+def test_one_row_has_no_z() -> None:
+    assert math.isnan(overlap(np.zeros(1)).mean_weight_z)
+    assert math.isnan(overlap(np.zeros(2), np.array([0.5, 0.5])).mean_weight_z)
+
+
+def test_no_row_of_positive_probability() -> None:
+    found = overlap(np.full(4, -np.inf))
+    assert found.zero_share == 1.0
+    assert found.ess == 0.0
+    assert math.isnan(found.sd_log_ratio)
+    assert math.isnan(found.largest_share)
+    assert math.isnan(found.mean_weight_z)
+    assert found.to_dict()["sd_log_ratio"] is None
+
+
+def test_effective_sample_size_of_columns_is_that_of_each() -> None:
+    rng = np.random.default_rng(10)
+    w, s = np.exp(rng.standard_normal((30, 3))), rng.integers(1, 5, 30).astype(float)
+    for frequency in (None, s):
+        each = [float(effective_sample_size(w[:, k], frequency)) for k in range(3)]
+        np.testing.assert_allclose(effective_sample_size(w, frequency), each, rtol=1e-13)
+    assert float(effective_sample_size(np.zeros(3))) == 0.0

@@ -1,0 +1,260 @@
+"""`sensitivity` on fitted estimators: identities, options, refusals, real data."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.ensemble import GradientBoostingRegressor, HistGradientBoostingRegressor
+from sklearn.linear_model import LinearRegression, LogisticRegression, QuantileRegressor
+
+from causal_lm_opt import IPW, DoublyRobust, OutcomeRegression
+from causal_lm_opt.core import Clip
+from causal_lm_opt.datasets import hong_kong_policies, load_hong_kong
+from causal_lm_opt.estimators import Claim, TargetSample, sensitivity
+from causal_lm_opt.simulation import GaussianDesign
+
+LINEAR = QuantileRegressor(alpha=0.0)
+FAST = {"quantile_model": LINEAR, "n_bootstrap": 40}
+
+
+def log_of(seed: int = 0, n: int = 250, **changes: object):  # type: ignore[no-untyped-def]
+    design = GaussianDesign("linear", shift=0.5, dim=2, **changes)  # type: ignore[arg-type]
+    return design.draw(n, np.random.default_rng(seed))
+
+
+def two_policies(seed: int = 0) -> tuple[object, dict[str, object]]:
+    """A log with two named policies and draws of each."""
+    log = log_of(seed)
+    logp = dict(log.log_probs)
+    logp["logp_target"] = pd.DataFrame(
+        {"f": logp["logp_target"], "h": logp["logp_logging"] - 0.3 * np.abs(log.X[:, 0])}
+    )
+    rng = np.random.default_rng(seed)
+    draws = {"f": log.X_target, "h": rng.normal(size=(300, 2)) * 0.9}
+    return log, {**logp, "X_target": draws}
+
+
+@pytest.mark.parametrize("violation", ["hidden_confounder", "logging_probabilities"])
+@pytest.mark.parametrize("kind", ["IPW", "DR"])
+def test_no_violation_is_the_fitted_value(violation: str, kind: str) -> None:
+    log, given = two_policies()
+    est = IPW() if kind == "IPW" else DoublyRobust(LinearRegression())
+    est.fit(log.X, log.y, **given)  # type: ignore[attr-defined]
+    more = FAST if violation == "hidden_confounder" else {"n_bootstrap": 40}
+    found = sensitivity(est, (1, 1.5, 2.5), violation=violation, **more)  # type: ignore[arg-type]
+    assert found.quantities == ("f", "h")
+    np.testing.assert_allclose(found.values, est.value_, rtol=1e-12)
+    np.testing.assert_allclose(found.lower[:, 0], est.value_, atol=1e-10)
+    np.testing.assert_allclose(found.upper[:, 0], est.value_, atol=1e-10)
+    assert (np.diff(found.upper) > 0).all()
+    assert (np.diff(found.lower) < 0).all()
+    assert (found.ci_lower <= found.lower).all()
+    assert (found.ci_upper >= found.upper).all()
+    frame = found.to_frame()
+    assert frame.shape == (6, 7)
+    assert violation.split("_")[0] in str(found)
+
+
+def test_the_interval_without_a_violation_is_the_usual_one() -> None:
+    """Percentile bootstrap of 800 resamples against the influence function's se, to 10 %."""
+    log = log_of(1, 600)
+    for est in (IPW(), DoublyRobust(LinearRegression(), inference="influence")):
+        est.fit(log.X, log.y, **log.fit_arguments())
+        found = sensitivity(est, (1,), quantile_model=LINEAR, n_bootstrap=800)
+        width = float(found.ci_upper[0, 0] - found.ci_lower[0, 0])
+        assert width / (2 * 1.96 * est.se_) == pytest.approx(1, abs=0.1)
+
+
+def test_clusters_and_shared_prompts_are_resampled_whole() -> None:
+    log = log_of(2, 400, prompts=True)
+    est = DoublyRobust(LinearRegression(), inference="influence")
+    est.fit(log.X, log.y, **log.fit_arguments())
+    found = sensitivity(est, (1,), quantile_model=LINEAR, n_bootstrap=800)
+    width = float(found.ci_upper[0, 0] - found.ci_lower[0, 0])
+    assert width / (2 * 1.96 * est.se_) == pytest.approx(1, abs=0.15)
+
+
+def test_plain_weights_and_repeated_splits() -> None:
+    log = log_of(3)
+    plain = IPW(weights="ht").fit(log.X, log.y, **log.fit_arguments())
+    found = sensitivity(plain, (1, 2), **FAST)  # type: ignore[arg-type]
+    assert found.lower[0, 0] == pytest.approx(plain.value_, rel=1e-12)
+    with pytest.raises(ValueError, match="self-normalised"):
+        sensitivity(plain, violation="logging_probabilities")
+    for n_rep in (2, 3):
+        est = DoublyRobust(LinearRegression(), n_rep=n_rep).fit(log.X, log.y, **log.fit_arguments())
+        found = sensitivity(est, (1, 2), **FAST)  # type: ignore[arg-type]
+        assert found.lower[0, 0] == pytest.approx(est.value_, abs=1e-10)
+
+
+def test_claims_break_down_where_the_bounds_say() -> None:
+    log, given = two_policies(4)
+    est = DoublyRobust(LinearRegression()).fit(log.X, log.y, **given)  # type: ignore[attr-defined]
+    v0 = float(est.value_[0]) - 0.3
+    claims = [
+        Claim("f", above=v0), Claim("f", better_than="h"),
+        Claim("f", better_than="logging policy"), Claim("h", below=-50.0),
+    ]  # fmt: skip
+    grid = np.array([1.0, 1.1, 1.25, 1.5, 2, 3, 4, 6, 8])
+    found = sensitivity(est, grid, claim=claims, **FAST)  # type: ignore[arg-type]
+    assert found.quantities == ("f", "h", "f - h", "f - logging policy")
+    above, better, _, fails = found.breakdowns
+    for row, strength, null in ((0, above.strength, v0), (2, better.strength, 0.0)):
+        holds = found.lower[row] > null
+        assert 1 < strength < 8
+        np.testing.assert_array_equal(holds, grid < strength)
+    assert 1 < above.strength_ci < above.strength
+    assert found.values[2] == pytest.approx(est.value_[0] - est.value_[1])
+    assert fails.strength == 1.0
+    assert "does not hold even without" in fails.sentence
+    assert "beats" in str(found)
+
+
+def test_a_hidden_confounder_is_bounded_more_narrowly_than_wrong_probabilities() -> None:
+    log = log_of(5, 500)
+    est = IPW().fit(log.X, log.y, **log.fit_arguments())
+    sharp = sensitivity(est, (1.5, 2), **FAST)  # type: ignore[arg-type]
+    wide = sensitivity(est, (1.5, 2), violation="logging_probabilities", n_bootstrap=40)
+    assert (sharp.upper < wide.upper).all()
+    assert (sharp.lower > wide.lower).all()
+
+
+def test_seeds_reproduce_and_results_pickle() -> None:
+    log = log_of(6)
+    est = IPW().fit(log.X, log.y, **log.fit_arguments())
+    one, two = (sensitivity(est, (1, 2), **FAST) for _ in range(2))  # type: ignore[arg-type]
+    pd.testing.assert_frame_equal(one.to_frame(), two.to_frame())
+    again = pickle.loads(pickle.dumps(one))
+    pd.testing.assert_frame_equal(one.to_frame(), again.to_frame())
+    other = sensitivity(est, (1, 2), random_state=1, **FAST)  # type: ignore[arg-type]
+    assert (other.ci_upper != one.ci_upper).all()
+    assert (other.upper == one.upper).all()
+
+
+@pytest.mark.parametrize("kind", ["numbers", "texts", "binary", "classifier"])
+def test_default_quantile_models(kind: str) -> None:
+    log = log_of(7, 200)
+    X, y = log.X, log.y
+    if kind == "texts":
+        X = np.array([("warm " * int(a > 0) + "cold " * int(b > 0)) + "text" for a, b in log.X])
+    if kind in ("binary", "classifier"):
+        y = (y > 1).astype(float)
+    given = {k: v for k, v in log.fit_arguments().items() if k != "X_target"}
+    est = IPW()
+    if kind == "classifier":
+        est = DoublyRobust(LogisticRegression())
+        given = log.fit_arguments()
+    est.fit(X, y, **given)
+    found = sensitivity(est, (1, 2), n_bootstrap=40)
+    assert found.lower[0, 1] < found.lower[0, 0] == pytest.approx(est.value_)
+    assert found.upper[0, 1] > found.upper[0, 0]
+    if kind == "binary":
+        assert found.lower[0, 1] > 0
+        assert found.upper[0, 1] < 1
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        GradientBoostingRegressor(loss="quantile", n_estimators=5),
+        HistGradientBoostingRegressor(loss="quantile", quantile=0.5, max_iter=5),
+    ],
+    ids=["alpha", "quantile"],
+)
+def test_other_quantile_models(model: object) -> None:
+    log = log_of(8, 120)
+    est = IPW().fit(log.X, log.y, **log.fit_arguments())
+    found = sensitivity(est, (1, 2), quantile_model=model, n_bootstrap=20)
+    assert found.upper[0, 1] > found.upper[0, 0]
+
+
+def test_rows_of_one_text_share_a_mis_scoring() -> None:
+    rng = np.random.default_rng(9)
+    text = rng.integers(0, 5, size=300)
+    y, p = text + rng.normal(size=300), np.array([0.1, 0.1, 0.2, 0.3, 0.3])
+    est = IPW().fit(
+        text[:, None], y, logp_logging=np.full(300, np.log(0.2)), logp_target=np.log(p)[text]
+    )
+    wide = sensitivity(est, (2,), violation="logging_probabilities", n_bootstrap=20)
+    one = sensitivity(est, (2,), violation="logging_probabilities", n_bootstrap=20, texts=text)
+    assert (one.upper < wide.upper).all()
+    assert (one.lower > wide.lower).all()
+
+
+def test_other_policies_on_the_same_fit() -> None:
+    log = log_of(10)
+    est = DoublyRobust(LinearRegression()).fit(log.X, log.y, **log.fit_arguments())
+    other = TargetSample(log.X[:100])
+    same = log.log_probs["logp_logging"]
+    found = sensitivity(est, (1, 2), logp_target=same, X_target=other, **FAST)  # type: ignore[arg-type]
+    assert found.values[0] == pytest.approx(est.evaluate(same, other).value)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "said"),
+    [
+        (lambda e, _: sensitivity(OutcomeRegression()), TypeError, "IPW or DoublyRobust"),
+        (lambda e, _: sensitivity(e, violation="both"), ValueError, "is not known"),
+        (lambda e, _: sensitivity(e, (0.5,)), ValueError, "at least 1"),
+        (lambda e, _: sensitivity(e, level=95), ValueError, "level"),
+        (lambda e, _: sensitivity(e, claim=Claim("g", above=1)), ValueError, "no policy named"),
+        (lambda e, _: sensitivity(e, claim=Claim(3, above=1)), ValueError, "does not exist"),
+        (lambda e, _: sensitivity(e, claim="f > h"), TypeError, "must be a Claim"),  # type: ignore[arg-type]
+        (lambda e, _: Claim("f"), ValueError, "exactly one"),
+        (lambda e, _: sensitivity(e, texts=[1]), ValueError, "texts is for"),
+        (lambda e, _: sensitivity(e, quantile_model=LinearRegression()), TypeError, "quantile"),
+        (
+            lambda e, _: sensitivity(e, quantile_model=HistGradientBoostingRegressor()),
+            ValueError,
+            "set loss='quantile'",
+        ),
+        (
+            lambda e, log: sensitivity(
+                IPW(weights=Clip(2)).fit(log.X, log.y, **log.fit_arguments())
+            ),
+            ValueError,
+            "weights='hajek'",
+        ),
+        (lambda e, log: sensitivity(IPW().fit(log.X, log.y)), ValueError, "logging policy itself"),
+        (
+            lambda e, log: sensitivity(
+                DoublyRobust().fit(
+                    log.X, log.y, **log.log_probs, q_logged=log.y, q_target=np.zeros(9)
+                )
+            ),
+            ValueError,
+            "predictions were given",
+        ),
+    ],
+    ids=[
+        "estimator", "violation", "lambda", "level", "policy", "position", "claim", "empty",
+        "texts", "regressor", "loss", "clip", "logging", "given",
+    ],
+)  # fmt: skip
+def test_refusals(call, error: type[Exception], said: str) -> None:  # type: ignore[no-untyped-def]
+    log = log_of(11, 100)
+    est = IPW().fit(log.X, log.y, **log.fit_arguments())
+    with pytest.raises(error, match=said):
+        call(est, log)
+
+
+@pytest.mark.real_data
+def test_hong_kong_orders_are_fragile(data_dir: Path) -> None:
+    """The randomised design rules a confounder out; had it not, small ones would undo the order."""
+    data = load_hong_kong(data_dir)
+    policies = hong_kong_policies(data.design)
+    logp = pd.DataFrame({n: p.log_prob(data.texts) for n, p in policies.items()})
+    est = IPW().fit(
+        data.arms[list(data.design.arms)].to_numpy(float), data.outcome, logp_target=logp,
+        logp_logging=data.logp_logging, groups=data.groups,
+    )  # fmt: skip
+    claim = Claim("more_commit", better_than="logging policy")
+    found = sensitivity(est, (1, 1.1, 1.5), claim=claim, n_bootstrap=200)
+    np.testing.assert_allclose(found.lower[:4, 0], est.value_, atol=1e-9)
+    (broken,) = found.breakdowns
+    assert broken.strength == pytest.approx(1.13, abs=0.02)
+    assert 1.0 < broken.strength_ci < broken.strength
