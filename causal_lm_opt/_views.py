@@ -158,14 +158,14 @@ def policy_views(
     log, given = fitted.log_, fitted.policies_
     if given.ell is None:
         return ()
-    details = fitted.diagnose().details
+    positions = [given.names.index(name) for name in policies]
+    details = fitted._trust_details(positions)
     shown = None
     if texts is not None:
         shown = np.asarray(texts, dtype=object)
         shown = shown if log.taken is None else shown[log.taken]
     views = []
-    for name in policies:
-        k = given.names.index(name)
+    for name, k, detail in zip(policies, positions, details, strict=True):
         ell, second = given.ell.column(k), given.rows_of(k)
         phi = np.asarray(fitted.result_.select([k], scalar=True).influence)
         heavy: tuple[tuple[TextShare, ...], tuple[TextShare, ...]] = ((), ())
@@ -176,7 +176,7 @@ def policy_views(
                 policy=name, estimator=estimator, log_ratio=ell, sample_weight=log.sample_weight,
                 drawn=None if second is None else second.ratio_to_logging(k),
                 exact=second is not None and second.exact,
-                detail=details[k],
+                detail=detail,
                 path=_path(fitted, k, ell),
                 by_weight=heavy[0],
                 by_influence=heavy[1],

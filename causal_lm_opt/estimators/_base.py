@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from causal_lm_opt.diagnostics.trust import TrustReport
+from causal_lm_opt.diagnostics.trust import TrustDetail, TrustReport
 from causal_lm_opt.estimate import ValueEstimate
 from causal_lm_opt.estimators._trust import LoggedPredictions, trust_details
 from causal_lm_opt.estimators.outcome_models import numeric_outcome
@@ -51,13 +51,14 @@ class BaseValueEstimator(BaseEstimator):
         check_is_fitted(self, "result_")
         if not hasattr(self, "policies_"):
             return TrustReport.of(self.result_)
-        details = trust_details(
-            self.log_,
-            self.policies_,
-            self._logged_predictions(),
-            getattr(self, "feature_names_in_", ()),
+        return TrustReport.of(self.result_, self._trust_details())
+
+    def _trust_details(self, positions: Sequence[int] | None = None) -> tuple[TrustDetail, ...]:
+        """Details of the policies at ``positions`` (all)."""
+        columns = getattr(self, "feature_names_in_", ())
+        return trust_details(
+            self.log_, self.policies_, self._logged_predictions(), columns, positions
         )
-        return TrustReport.of(self.result_, details)
 
     def _logged_predictions(self) -> LoggedPredictions:
         """Predictions of the logged rows for the calibration check."""

@@ -58,17 +58,24 @@ class LoggedPredictions:
 
 
 def trust_details(
-    log: Log, policies: Policies, predictions: LoggedPredictions, columns: Sequence[str] = ()
+    log: Log,
+    policies: Policies,
+    predictions: LoggedPredictions,
+    columns: Sequence[str] = (),
+    positions: Sequence[int] | None = None,
 ) -> tuple[TrustDetail, ...]:
-    """Balance, calibration, typicality and length drift of every policy.
+    """Balance, calibration, typicality and length drift of the policies at ``positions`` (all).
 
     Parameters
     ----------
     columns : sequence of str
         Names of a numeric X's columns.
+    positions : sequence of int, optional
+        Policies.
     """
+    positions = range(policies.count) if positions is None else positions
     rows = ReadableRows(log.X, tuple(r.X for r in policies.row_sets if not r.stand_in), columns)
-    return tuple(_detail(log, policies, k, predictions, rows) for k in range(policies.count))
+    return tuple(_detail(log, policies, k, predictions, rows) for k in positions)
 
 
 def _detail(
@@ -137,6 +144,16 @@ class ReadableRows:
         if numbers is None or numbers.shape[1] <= MOST_FEATURES:
             return ""
         return f"(Of {numbers.shape[1]} columns the {MOST_FEATURES} that vary most.)"
+
+    @cached_property
+    def logged_features(self) -> pd.DataFrame:
+        """Features of the logged rows."""
+        return self.features(self.logged)
+
+    @cached_property
+    def logged_length(self) -> FloatArray | None:
+        """Words of the logged rows."""
+        return self.length(self.logged)
 
     def features(self, X: Any) -> pd.DataFrame:
         """Features of the logged rows or of a second sample, one row each."""
@@ -217,7 +234,7 @@ def _balance(
     missing, second = _missing(policies, k), policies.rows_of(k)
     if missing or second is None or ell is None:
         return None, missing
-    logged, target = rows.features(log.X), rows.features(second.X)
+    logged, target = rows.logged_features, rows.features(second.X)
     shared = second.shared is not None
     drawn = second.ratio_to_logging(k)
     weighted = not second.exact and second.logp_sampling is not None
@@ -269,7 +286,7 @@ def _typicality(
     logp_drawn = second.logp_target[:, second.columns[k]]
     if _scored_apart(content_keys(log.X), logp_logged, second.keys, logp_drawn):
         return None, SCORED_APART
-    here, there = rows.length(log.X), rows.length(second.X)
+    here, there = rows.logged_length, rows.length(second.X)
     note = "(Surprisal a word.)"
     if here is None or there is None:
         here, there = np.ones_like(logp_logged), np.ones_like(logp_drawn)
@@ -319,7 +336,7 @@ def _length_drift(
 ) -> tuple[LengthDrift | None, str]:
     if ell is None:
         return None, NO_TARGET if policies.logging else NO_RATIO
-    length = rows.length(log.X)
+    length = rows.logged_length
     if length is None:
         return None, NO_LENGTH
     written = np.isfinite(ell)

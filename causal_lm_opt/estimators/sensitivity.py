@@ -16,7 +16,7 @@ from causal_lm_opt.diagnostics.sensitivity import Bounds, breakdown
 from causal_lm_opt.diagnostics.sensitivity._bounds import check_lambdas
 from causal_lm_opt.estimators._crossfit import make_folds
 from causal_lm_opt.estimators._doubly_robust import need_both
-from causal_lm_opt.estimators._policies import Policies, read_policies
+from causal_lm_opt.estimators._policies import LOGGING_POLICY, Policies, read_policies
 from causal_lm_opt.estimators._sensitivity import Pieces, Workspace
 from causal_lm_opt.estimators._sensitivity_models import ConditionalModels, conditional_models
 from causal_lm_opt.estimators._sensitivity_result import (
@@ -122,19 +122,20 @@ def sensitivity(
     grid = check_lambdas(lambdas)
     policies = _policies(estimator, logp_target, X_target)
     _check_weights(estimator, violation)
+    claims = _claims(claim, (*policies.names, LOGGING_POLICY))
     models = None
     if violation == "hidden_confounder":
         if texts is not None:
             raise ValueError("texts is for violation='logging_probabilities'.")
         # a claim may break down beyond the grid, where unfitted quantiles would widen the bounds
-        beyond = [] if claim is None else [2.0 * grid.max(), 5.0 * grid.max()]
+        beyond = [] if not claims else [2.0 * grid.max(), 5.0 * grid.max()]
         models = _models(estimator, policies, np.append(grid, beyond), quantile_model)
     elif quantile_model is not None:
         raise ValueError("quantile_model is for violation='hidden_confounder'.")
     pieces = Workspace(estimator, policies, n_bootstrap, int(random_state)).pieces(
         models, _texts(estimator, texts)
     )
-    return _result(estimator, pieces, grid, violation, _claims(claim), level, n_bootstrap)
+    return _result(estimator, pieces, grid, violation, claims, level, n_bootstrap)
 
 
 def _policies(estimator: Any, logp_target: Any, X_target: Any) -> Policies:
@@ -203,21 +204,25 @@ def _models(
     )  # fmt: skip
 
 
-def _claims(claim: Claim | Sequence[Claim] | None) -> list[Claim]:
+def _claims(claim: Claim | Sequence[Claim] | None, names: tuple[str, ...]) -> list[Claim]:
+    """The claims, about policies that exist."""
     claims = [] if claim is None else [claim] if isinstance(claim, Claim) else list(claim)
     for c in claims:
         if not isinstance(c, Claim):
             raise TypeError(f"claim must be a Claim or a sequence of them, got {c!r}.")
+        one = _position(names, c.policy)
+        if c.better_than is not None and _position(names, c.better_than) == one:
+            raise ValueError(f"Claim: {names[one]!r} cannot be better than itself.")
     return claims
 
 
-def _position(pieces: Pieces, policy: str | int) -> int:
+def _position(names: tuple[str, ...], policy: str | int) -> int:
     """Position of a policy; the logging policy is the last."""
     if isinstance(policy, str):
-        if policy not in pieces.names:
-            raise ValueError(f"Claim: no policy named {policy!r}; there are {list(pieces.names)}.")
-        return pieces.names.index(policy)
-    count = len(pieces.names) - 1
+        if policy not in names:
+            raise ValueError(f"Claim: no policy named {policy!r}; there are {list(names)}.")
+        return names.index(policy)
+    count = len(names) - 1
     if not 0 <= policy < count:
         raise ValueError(f"Claim: policy {policy} of {count} does not exist.")
     return int(policy)
@@ -236,8 +241,8 @@ def _result(
     found: list[Bounds] = [pieces.bounds(k, grid) for k in range(len(names))]
     breakdowns = []
     for c in claims:
-        k = _position(pieces, c.policy)
-        other = None if c.better_than is None else _position(pieces, c.better_than)
+        k = _position(pieces.names, c.policy)
+        other = None if c.better_than is None else _position(pieces.names, c.better_than)
         if other is not None and f"{pieces.names[k]} - {pieces.names[other]}" not in names:
             names.append(f"{pieces.names[k]} - {pieces.names[other]}")
             found.append(pieces.contrast(k, other, grid))

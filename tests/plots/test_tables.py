@@ -109,7 +109,7 @@ def test_calibration_points_intervals_and_ranges_are_the_tables() -> None:
     assert ax.get_xlim() == ax.get_ylim()
     x, y = data(ax, "diagonal")
     np.testing.assert_array_equal(x, y)
-    assert ax.get_ylabel() == "mean outcome, points"
+    assert ax.get_ylabel() == "mean outcome,\npoints"
 
 
 def test_a_bin_of_one_unit_is_hollow_and_named() -> None:

@@ -1,0 +1,30 @@
+"""Language models as policies; torch loads when something that needs it is first used.
+
+>>> from causal_lm_opt import lm
+>>> lm.LanguageModelPolicy.__name__
+'LanguageModelPolicy'
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from causal_lm_opt.lm.draws import Draws
+from causal_lm_opt.lm.protocol import EnumerablePolicy, Policy
+
+if TYPE_CHECKING:
+    from causal_lm_opt.lm.policy import LanguageModelPolicy
+    from causal_lm_opt.lm.training import from_texts
+
+_HOME = {"LanguageModelPolicy": "policy", "from_texts": "training"}
+
+__all__ = ["Draws", "EnumerablePolicy", "LanguageModelPolicy", "Policy", "from_texts"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value

@@ -1,0 +1,102 @@
+"""``score`` as the command line runs it: a log in, the log and a column out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from causal_lm_opt._run.output import OutputError
+from causal_lm_opt._run.score import ScoreRequest, is_model_folder, score_file, with_model_scores
+from causal_lm_opt.exceptions import DataError
+from causal_lm_opt.lm import LanguageModelPolicy
+from causal_lm_opt.logged import LoggedData
+
+pytestmark = pytest.mark.torch
+FRAME = pd.DataFrame(
+    {"text": ["ab", "=b", "a,b\nb", "ab"], "y": [1.5, 2.0, 3.0, 4.0], "q": ["a", "", "b", "ab"]}
+)
+
+
+@pytest.fixture(scope="module")
+def folder(tiny: Any, tmp_path_factory: pytest.TempPathFactory) -> str:
+    tokenizer = tiny.tokenizer(("</s>", "a", "b", "=", ",", "\n", "?"))
+    policy = tiny.policy(tiny.model(vocab=7), tokenizer)
+    return str(policy.save(tmp_path_factory.mktemp("model") / "model"))
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
+def test_the_log_comes_back_with_a_column_more(folder: str, tmp_path: Path, suffix: str) -> None:
+    log, out = tmp_path / f"log.{suffix}", tmp_path / "scored.csv"
+    if suffix == "csv":
+        FRAME.to_csv(log, index=False)
+    elif suffix == "jsonl":
+        FRAME.to_json(log, orient="records", lines=True)
+    else:
+        FRAME.to_parquet(log)
+    done = score_file(ScoreRequest(str(log), folder, str(out), prompt="q", column="lp"))
+    again = pd.read_csv(out, keep_default_na=False)
+    expected = LanguageModelPolicy(folder).log_prob(FRAME["text"], FRAME["q"].tolist())
+    np.testing.assert_allclose(again["lp"], expected, rtol=1e-12)
+    pd.testing.assert_frame_equal(again[["text", "y", "q"]], FRAME, check_dtype=False)
+    assert {path.name for path in tmp_path.iterdir()} == {log.name, "scored.csv"}
+    assert "4 texts scored under the model's own distribution" in str(done)
+    read = LoggedData.from_csv(out, text="text", outcome="y", logp_logging="lp", prompt="q")
+    assert len(read) == 4
+
+
+def test_an_interrupted_run_resumes(
+    folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from causal_lm_opt._run import score
+
+    FRAME.to_csv(tmp_path / "log.csv", index=False)
+    request = ScoreRequest(str(tmp_path / "log.csv"), folder, str(tmp_path / "out.csv"))
+
+    def interrupt(*given: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(score, "_write", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            score_file(request)
+    assert (tmp_path / "out.csv.scores").is_dir()
+    assert not (tmp_path / "out.csv").exists()
+    from causal_lm_opt.lm import _engine
+
+    monkeypatch.setattr(_engine, "token_log_prob", interrupt)  # nothing is left to score
+    score_file(request)
+    assert not (tmp_path / "out.csv.scores").exists()
+
+
+def test_what_is_refused(folder: str, tmp_path: Path) -> None:
+    log = tmp_path / "log.csv"
+    FRAME.to_csv(log, index=False)
+    with pytest.raises(OutputError, match="exists; give another --out, or --overwrite"):
+        score_file(ScoreRequest(str(log), folder, str(log)))
+    with pytest.raises(OutputError, match="is the log itself"):
+        score_file(ScoreRequest(str(log), folder, str(log), overwrite=True))
+    with pytest.raises(OutputError, match=r"name it \.csv"):
+        score_file(ScoreRequest(str(log), folder, str(tmp_path / "out.parquet")))
+    with pytest.raises(OutputError, match="no such folder"):
+        score_file(ScoreRequest(str(log), folder, str(tmp_path / "no" / "out.csv")))
+    out = str(tmp_path / "out.csv")
+    with pytest.raises(DataError, match="already has a column 'y'"):
+        score_file(ScoreRequest(str(log), folder, out, column="y"))
+    with pytest.raises(DataError, match="no column 'body'; it has text, y, q"):
+        score_file(ScoreRequest(str(log), folder, out, text="body"))
+    assert [path.name for path in tmp_path.iterdir()] == ["log.csv"]
+
+
+def test_models_as_target_policies(folder: str) -> None:
+    log = LoggedData(text=["ab", "b"], outcome=[1.0, 2.0], logp_logging=[-1.0, -2.0])
+    scored = with_model_scores(log, {"new": folder})
+    expected = LanguageModelPolicy(folder).log_prob(["ab", "b"])
+    np.testing.assert_array_equal(scored.logp_target["new"], expected)
+    assert is_model_folder(folder)
+    assert not is_model_folder("logp_new")
+    with pytest.raises(ValueError, match="names 'new' twice"):
+        with_model_scores(scored, {"new": folder})
