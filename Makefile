@@ -7,13 +7,13 @@
 # VENV         where the environment is kept
 # PYTEST_ARGS  further arguments of pytest:  make test PYTEST_ARGS="tests/core -k hajek"
 # WORKERS      processes that run the tests; 0 runs them in pytest's own process
-# TORCH        what is installed for the parity tests; `make test TORCH=` does without torch
+# EXTRAS       what is installed beside the core; `make test EXTRAS=test` does without torch
 
 PYTHON ?= python3
 VENV ?= .venv
 PYTEST_ARGS ?=
 WORKERS ?= 2
-TORCH ?= torch
+EXTRAS ?= lm,test
 
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
@@ -38,7 +38,7 @@ $(VENV)/.core-stamp: $(WORKSHOP) | $(BIN)/python
 	@touch $@
 
 $(VENV)/.test-stamp: $(WORKSHOP) | $(BIN)/python
-	$(PIP_INSTALL) -e ".[test]" $(TORCH)
+	$(PIP_INSTALL) -e ".[$(EXTRAS)]"
 	@touch $@ $(VENV)/.core-stamp
 
 demo: $(VENV)/.core-stamp

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
         OverlapError,
         OverlapWarning,
     )
+    from causal_lm_opt.lm import LanguageModelPolicy
     from causal_lm_opt.logged import LoggedData
 
 _HOME = {
@@ -46,6 +47,7 @@ _HOME = {
     "DoublyRobust": "estimators",
     "EstimationWarning": "exceptions",
     "IPW": "estimators",
+    "LanguageModelPolicy": "lm",
     "LoggedData": "logged",
     "NotIdentifiedError": "exceptions",
     "OutcomeRegression": "estimators",
@@ -68,6 +70,7 @@ __all__ = [
     "EstimationWarning",
     "Hajek",
     "HorvitzThompson",
+    "LanguageModelPolicy",
     "LoggedData",
     "NotIdentifiedError",
     "OutcomeRegression",

@@ -21,6 +21,7 @@ from causal_lm_opt._run.shell import (
     EXAMPLES,
     EXIT_CODES,
     HONG_KONG_EXAMPLE,
+    SCORE_EXAMPLE,
     SIMULATE_EXAMPLE,
     Command,
     Group,
@@ -332,6 +333,66 @@ def doctor(
     say(json_text(found) if as_json else as_text(found))
     if not found["works"]:
         raise typer.Exit(1)
+
+
+@app.command(cls=Command, epilog=SCORE_EXAMPLE + EXIT_CODES)
+def score(
+    log: Annotated[
+        str, typer.Argument(metavar="LOG", help="Log: .csv, .tsv, .jsonl (also .gz) or .parquet.")
+    ],
+    model: Annotated[
+        str, typer.Option("--model", metavar="FOLDER", help="Folder or hub name of a causal LM.")
+    ],
+    out: Annotated[str, typer.Option("--out", metavar="FILE", help="The scored log, .csv.")],
+    text: Annotated[str, _column("text", "Texts.", "text")] = "text",
+    prompt: Annotated[str | None, _column("prompt", "Prompts.")] = None,
+    column: Annotated[
+        str, typer.Option("--column", metavar="NAME", help="Name of the new column.")
+    ] = "logp",
+    adapter: Annotated[
+        str | None, typer.Option("--adapter", metavar="FOLDER", help="PEFT adapter.")
+    ] = None,
+    dtype: Annotated[
+        str | None, typer.Option("--dtype", metavar="TYPE", help="float32, bfloat16, ...")
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option("--device", metavar="NAME", help="cpu, cuda, ...")
+    ] = None,
+    temperature: Annotated[
+        float, typer.Option("--temperature", metavar="T", help="Of the sampler that is scored.")
+    ] = 1.0,
+    top_k: Annotated[
+        int, typer.Option("--top-k", metavar="K", help="Tokens it keeps; 0 keeps all.")
+    ] = 0,
+    top_p: Annotated[
+        float, typer.Option("--top-p", metavar="P", help="Probability it keeps.")
+    ] = 1.0,
+    eos: Annotated[bool, typer.Option("--eos/--no-eos", help="Count the end of the text.")] = True,
+    truncate: Annotated[
+        bool, typer.Option("--truncate", help="Score the beginning of texts that are too long.")
+    ] = False,
+    cache: Annotated[
+        str | None, typer.Option("--cache", metavar="DIR", help="Keep scores here.")
+    ] = None,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+) -> None:
+    """Score a log's texts under a language model; run again after a stop, it goes on."""
+    from causal_lm_opt._run.score import ScoreRequest, score_file
+
+    request = ScoreRequest(
+        log, model, out, text=text, prompt=prompt, column=column, adapter=adapter, dtype=dtype,
+        device=device, temperature=temperature, top_k=top_k, top_p=top_p, eos=eos,
+        truncate=truncate, cache=cache, overwrite=overwrite,
+        progress=False if quiet else None,
+    )  # fmt: skip
+    try:
+        done = score_file(request)
+    except KeyboardInterrupt:
+        say("interrupted; run again to go on, scores so far are kept\n", error=True)
+        raise typer.Exit(130) from None
+    if not quiet:
+        say(str(done))
 
 
 @app.command(cls=Command, epilog=SIMULATE_EXAMPLE + EXIT_CODES)

@@ -23,6 +23,7 @@ __all__ = [
     "EXAMPLES",
     "EXIT_CODES",
     "HONG_KONG_EXAMPLE",
+    "SCORE_EXAMPLE",
     "SIMULATE_EXAMPLE",
     "TRACEBACK",
     "Command",
@@ -62,6 +63,11 @@ Example:
 HONG_KONG_EXAMPLE = """\b
 Example:
   causal-lm-opt hong-kong "$CAUSAL_LM_OPT_DATA" --out hong-kong
+
+"""
+SCORE_EXAMPLE = """\b
+Example:
+  causal-lm-opt score log.csv --model path/to/model --column logp_f --out scored.csv
 
 """
 SIMULATE_EXAMPLE = """\b
