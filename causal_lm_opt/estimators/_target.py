@@ -191,7 +191,7 @@ def _check_one(
     m = n_rows(X, name)
     if m == 0:
         raise ValueError(f"{name} is empty: give draws of the target policy.")
-    frequency = np.ones(m)
+    frequency: FloatArray = np.broadcast_to(1.0, (m,))  # no memory until frequencies are given
     if sample.weight is not None and not sample.exact:
         frequency = check_vector(sample.weight, f"{name}.weight", m)
         if (frequency < 0).any() or frequency.sum() <= 0:

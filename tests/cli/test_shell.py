@@ -196,7 +196,7 @@ def test_help_groups_the_options_and_tells_every_default(run: Run) -> None:
     for option in re.split(r"\n  (?=--)", text)[1:]:
         name, flat = option.split()[0], " ".join(option.split())
         if name not in ("--support", "--overwrite", "--quiet", "--help"):
-            assert "[default: " in flat, name
+            assert "default: " in flat, name
 
 
 def test_the_example_of_the_help_works(
