@@ -1,10 +1,11 @@
 """Full validation of the estimators: ``python -m benchmarks.validate``.
 
-Four parts, each with a file of figures: ``coverage`` (here), ``bands``
+Five parts, each with a file of figures: ``coverage`` (here), ``bands``
 (:mod:`benchmarks.bands`, K policies at once), ``efficiency`` (:mod:`benchmarks.efficiency`,
-which runs 2.5 times the replications, as a standard deviation within 3 % needs) and ``fuzz``
-(:mod:`benchmarks.fuzz`, 10,000 damaged files for the readers). The work is done
-by the engine of :mod:`causal_lm_opt.simulation.study`.
+which runs 2.5 times the replications, as a standard deviation within 3 % needs), ``sensitivity``
+(:mod:`benchmarks.sensitivity`, half the replications: bounds under violations of known strength)
+and ``fuzz`` (:mod:`benchmarks.fuzz`, 10,000 damaged files for the readers). The work is done by
+the engine of :mod:`causal_lm_opt.simulation.study`.
 
 Coverage: every cell is a design with known truth, a sample size and an estimator; figures are
 coverage of 95 % intervals, bias, standard deviation, mean standard error, width against the oracle
@@ -62,7 +63,7 @@ DESIGNS: dict[str, GaussianDesign] = {
     "shift 2, binary": GaussianDesign("binary", shift=2.0),
 }
 SIZES = (200, 1000, 5000)
-PARTS = ("coverage", "bands", "efficiency", "fuzz")
+PARTS = ("coverage", "bands", "efficiency", "sensitivity", "fuzz")
 VERDICTS = [f"{what} {level}" for level in LEVELS for what in ("share", "coverage")]
 COLUMNS = [
     *("design", "sd_log_ratio", "n", "estimator", "replications", "truth", "bias", "sd"),
@@ -185,7 +186,7 @@ def run_coverage(
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the coverage table, the bands, the efficiency and the mutated files, in turn."""
+    """Run the parts in turn."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--replications", type=int, default=2000)
     parser.add_argument("--jobs", type=int, default=2)
@@ -202,7 +203,13 @@ def main(argv: list[str] | None = None) -> int:
     unknown = [d for d in arguments.designs if d not in DESIGNS]
     if unknown:
         parser.error(f"unknown designs {unknown}; there are {list(DESIGNS)}")
-    from benchmarks import bands, efficiency, fuzz, validation_plots  # some import our helpers
+    from benchmarks import (  # some import our helpers
+        bands,
+        efficiency,
+        fuzz,
+        sensitivity,
+        validation_plots,
+    )
 
     if "coverage" in arguments.parts:
         run_coverage(
@@ -212,7 +219,7 @@ def main(argv: list[str] | None = None) -> int:
             arguments.jobs,
             arguments.json,
         )
-    for part, times in ((bands, 1.0), (efficiency, 2.5)):
+    for part, times in ((bands, 1.0), (efficiency, 2.5), (sensitivity, 0.5)):
         name = part.__name__.rpartition(".")[2]
         if name in arguments.parts:
             part.run(

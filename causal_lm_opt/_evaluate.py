@@ -24,6 +24,7 @@ from causal_lm_opt._evaluation import (
     Settings,
     Study,
 )
+from causal_lm_opt._sensitivity import part_sensitivity
 from causal_lm_opt._studies import (
     partly_unidentified,
     question,
@@ -136,15 +137,18 @@ def evaluate_part(
             + " ".join(f"{LABELS[name]}: {why}" for name, why in left_out)
         )
     rows = _rows(results, study, settings.level)
+    contrasts = _contrasts(results, settings)
     return Part(
         key=key, title=title, text=text, unit=study.unit,
         rows=rows,
-        contrasts=_contrasts(results, settings),
+        contrasts=contrasts,
         left_out=tuple(left_out),
         notes=_notes(results),
         counts=dict(results[list(results)[-1]].result_.counts),
         views=_views(results, rows, study) if settings.figures else (),
         figures=settings.figures,
+        sensitivity=part_sensitivity(results, rows, contrasts, study, settings)
+        if settings.sensitivity else None,
     )  # fmt: skip
 
 

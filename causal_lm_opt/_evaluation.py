@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from causal_lm_opt._views import PolicyView
 from causal_lm_opt.estimators import TargetSample
@@ -19,9 +20,11 @@ __all__ = [
     "MEAN",
     "SPEAKERS",
     "Contrast",
+    "Doubt",
     "Evaluation",
     "Part",
     "Row",
+    "Sensitivity",
     "Settings",
     "Study",
     "Table",
@@ -58,6 +61,8 @@ class Settings:
         Policy that contrasts are taken with; by default the logging policy.
     figures : bool
         Whether the report holds plots and what stands behind each policy's value.
+    sensitivity : bool
+        Whether to bound what hidden confounding and wrong logging probabilities could do.
     """
 
     estimators: tuple[str, ...] | None = None
@@ -67,6 +72,7 @@ class Settings:
     n_bootstrap: int = 200
     reference: str | None = None
     figures: bool = True
+    sensitivity: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,6 +168,46 @@ class Contrast:
         return LABELS[self.estimator]
 
 
+@dataclass(frozen=True, eq=False)
+class Doubt:
+    """What one violated assumption could do to a policy's difference from the reference.
+
+    Attributes
+    ----------
+    policy, reference, estimator : str
+    violation : {"hidden_confounder", "logging_probabilities"}
+    table : DataFrame
+        ``lambda``, ``value``, ``lower``, ``upper``, ``ci_lower``, ``ci_upper``: policy minus
+        reference.
+    strength, strength_ci : float
+        Lambda at which the difference may have the other sign: by the bounds, and by their
+        interval. 1: without any violation; ``inf``: at none that was tried.
+    """
+
+    policy: str
+    reference: str
+    estimator: str
+    violation: str
+    table: pd.DataFrame
+    strength: float
+    strength_ci: float
+
+    @property
+    def value(self) -> float:
+        """The estimated difference."""
+        return float(self.table["value"].iloc[0])
+
+
+@dataclass(frozen=True, eq=False)
+class Sensitivity:
+    """Doubts of a part, and why some of its policies have none."""
+
+    reference: str
+    n_bootstrap: int
+    doubts: tuple[Doubt, ...]
+    left_out: tuple[str, ...]
+
+
 @dataclass(frozen=True)
 class Table:
     """A further table of a report: column names and rows of cells."""
@@ -189,6 +235,8 @@ class Part:
         What stands behind the values of some policies; empty without figures.
     figures : bool
         Whether the page has plots.
+    sensitivity : Sensitivity, optional
+        What violated assumptions could do; ``None`` where nobody asked.
     """
 
     key: str
@@ -202,6 +250,7 @@ class Part:
     counts: Mapping[str, float]
     views: tuple[PolicyView, ...] = ()
     figures: bool = False
+    sensitivity: Sensitivity | None = None
 
 
 @dataclass(frozen=True)

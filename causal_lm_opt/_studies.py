@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 __all__ = ["partly_unidentified", "question", "study_for", "study_of", "unidentified"]
 
 MODEL_BASED = ("or", "dr")
+SUBGROUPS = (
+    "its values by subgroup need the subgroup of every draw: give the draws file the column that "
+    "--by names."
+)
 
 
 def study_of(
@@ -101,12 +105,14 @@ def question(policies: Sequence[str], unit: str) -> str:
 
 def unidentified(study: Study) -> dict[str, str]:
     """The estimators that the inputs do not identify, each with what is lacking."""
-    logp = "logp_target" in study.fit_params and "logp_logging" in study.fit_params
-    no_logp = (
-        "it needs log-probabilities of the logged texts under the target policies and under the "
-        "logging policy."
-    )
-    no_draws = "it needs draws of the target policies, or their exact support."
+    sides = {
+        "logp_target": "the target policies (--policy NAME=COL)",
+        "logp_logging": "the logging policy (--logp-logging COL)",
+    }
+    missing = [said for name, said in sides.items() if name not in study.fit_params]
+    logp = not missing
+    no_logp = f"it needs log-probabilities of the logged texts under {' and '.join(missing)}."
+    no_draws = "it needs draws of the target policies, or their exact support (--draws FILE)."
     lacking: dict[str, str] = {}
     if not logp:
         lacking |= dict.fromkeys(("ht", "hajek"), no_logp)
@@ -129,7 +135,7 @@ def partly_unidentified(study: Study, settings: Settings) -> list[tuple[str, str
             why += " There are no contrasts with it either."
         found += [(name, why) for name in MODEL_BASED]
     if _no_subgroups(study):
-        found.append(("or", "its values by subgroup need the subgroup of every draw."))
+        found.append(("or", SUBGROUPS))
     return found
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from causal_lm_opt.core.weights import relative_weights
+from causal_lm_opt.core.weights import Weighting, relative_weights
 from causal_lm_opt.diagnostics.tilt import tilt_path
 from causal_lm_opt.diagnostics.trust import TrustDetail
 from causal_lm_opt.estimators import DoublyRobust
@@ -37,7 +37,7 @@ class TextShare:
     share : float
         Its part of all the weight.
     pull : float
-        What it adds to the estimate: the value would move by about ``-pull`` without its rows.
+        The value would move by about ``-pull`` without its rows, any outcome model held fixed.
     """
 
     text: str
@@ -58,8 +58,9 @@ def heaviest_texts(
 ) -> tuple[tuple[TextShare, ...], tuple[TextShare, ...]]:
     r"""The texts with the largest weight, and those with the largest influence on the value.
 
-    Rows with equal texts are taken together. To first order a value without the rows ``A`` is
-    :math:`\hat V - \sum_{i \in A} s_i \phi_i / \sum_i s_i`.
+    Rows with equal texts are taken together. A self-normalised value without the rows ``A``, which
+    carry the share ``h`` of the weight, is
+    :math:`\hat V - \sum_{i \in A} s_i \phi_i / (\sum_i s_i\,(1 - h))`.
 
     Parameters
     ----------
@@ -80,7 +81,7 @@ def heaviest_texts(
     >>> y = np.array([1., 3., 8.])
     >>> weight, pull = heaviest_texts(["a", "a", "b"], y, np.zeros(3), y - 4., count=1)
     >>> weight[0].text, round(weight[0].share, 2), pull[0].text, round(pull[0].pull, 2)
-    ('a', 0.67, 'a', -1.33)
+    ('a', 0.67, 'a', -4.0)
     """
     s = np.ones(outcome.shape[0]) if sample_weight is None else sample_weight
     distinct, codes = np.unique(np.asarray(texts, dtype=object).astype(str), return_inverse=True)
@@ -92,7 +93,9 @@ def heaviest_texts(
 
     weight = relative_weights(log_ratio, normalize=True)
     rows = total(np.ones(s.shape[0]))
-    share, pull = total(weight) / float(s @ weight), total(influence) / float(s.sum())
+    share = total(weight) / float(s @ weight)
+    rest = np.maximum(1.0 - share, np.finfo(np.float64).tiny)
+    pull = total(influence) / float(s.sum()) / rest
     mean = total(outcome) / rows
 
     def told(order: npt.NDArray[np.intp]) -> tuple[TextShare, ...]:
@@ -190,6 +193,15 @@ def _path(fitted: Any, k: int, ell: FloatArray) -> pd.DataFrame | None:
     log, policies = fitted.log_, fitted.policies_
     second = policies.rows_of(k)
     drawn = None if second is None else second.ratio_to_logging(k)
+    # The path tilts self-normalised weights and adds variances of log and draws: where the estimate
+    # does otherwise, the path would not end at it.
+    weighting = Weighting.of(fitted.weights)
+    if not (weighting.unbiased and weighting.normalize):
+        return None
+    if second is not None and second.shared is not None:
+        return None
+    if isinstance(fitted, DoublyRobust) and (drawn is None or second.logp_sampling is not None):
+        return None
     extra: dict[str, Any] = {}
     if second is not None and drawn is not None and second.logp_sampling is None:
         extra = {"log_ratio_target": drawn[0], "target_weight": drawn[1], "exact": second.exact}

@@ -44,6 +44,12 @@ class ConfidenceSequence:
     level : float
         Probability with which all ``u`` intervals, and all later ones, hold together.
     method : str
+
+    Notes
+    -----
+    ``contradiction`` tells whether a lower bound ever passed an upper one: either one of the rare
+    runs that the level allows, or proof that an assumption fails (outcome bounds, log-probs, an
+    order of clusters that goes with their size or outcome).
     """
 
     rows: IntArray
@@ -53,8 +59,13 @@ class ConfidenceSequence:
     method: str
 
     @property
+    def contradiction(self) -> bool:
+        """Whether a lower bound ever passed an upper one."""
+        return bool((self.lower > self.upper).any())
+
+    @property
     def interval(self) -> FloatArray:
-        """The interval (2,) after the last unit."""
+        """The interval (2,) after the last unit; empty (lower > upper) on a contradiction."""
         return np.array([self.lower[-1], self.upper[-1]])
 
     def at(self, rows: int) -> FloatArray:
@@ -271,6 +282,13 @@ def _units(n: int, groups: Any, largest_group: int | None) -> _Units:
         return _Units(np.arange(1, n + 1), np.ones(n), None, 1)
     labels = check_groups(groups, "groups", n)
     _, codes = np.unique(labels, return_inverse=True)
+    changes = 1 + int(np.count_nonzero(codes[1:] != codes[:-1]))
+    if changes > int(codes.max()) + 1:
+        raise ValueError(
+            "groups: the rows of a cluster must stand together, in the order in which clusters "
+            "came. Scattered clusters are complete in an order that depends on their size, which "
+            "no sequence allows for; sort the rows by the time each cluster began."
+        )
     last = np.zeros(int(codes.max()) + 1, dtype=np.intp)
     np.maximum.at(last, codes, np.arange(1, n + 1))
     order = np.argsort(last)

@@ -21,6 +21,7 @@ from causal_lm_opt._run.shell import (
     EXAMPLES,
     EXIT_CODES,
     HONG_KONG_EXAMPLE,
+    PERSUASION_EXAMPLE,
     SCORE_EXAMPLE,
     SIMULATE_EXAMPLE,
     Command,
@@ -51,6 +52,7 @@ def main() -> None:
 
 # ------------------------------------------------------------------------------ commands
 RUN, COLUMNS, POLICIES, METHOD = "The run", "Columns of LOG", "Policies", "Method"
+FILES = "Files"
 Out = Annotated[
     Path, typer.Option("--out", metavar="DIR", help="Folder for the results.", rich_help_panel=RUN)
 ]
@@ -94,6 +96,16 @@ Figures = Annotated[
         envvar="CAUSAL_LM_OPT_FIGURES",
         help="Plots, and what stands behind each policy, in report.html.",
         rich_help_panel=RUN,
+    ),
+]
+Sensitivity = Annotated[
+    bool,
+    typer.Option(
+        "--sensitivity",
+        help="Add to the report how far a hidden confounder, or wrong logging probabilities, could "
+        "move the differences (takes seconds to minutes).",
+        show_default="off",
+        rich_help_panel=METHOD,
     ),
 ]
 DEFAULT_OUT = Path("causal-lm-opt-output")
@@ -210,6 +222,7 @@ def evaluate(
     cv: Cv = 5,
     level: Level = 0.95,
     seed: Seed = 0,
+    sensitivity: Sensitivity = False,
     out: Out = DEFAULT_OUT,
     overwrite: Overwrite = False,
     figures: Figures = True,
@@ -225,12 +238,16 @@ def evaluate(
         features=tuple(feature or ()), outcome_model=outcome_model,
         delimiter="\t" if delimiter == "tab" else delimiter,
     )  # fmt: skip
-    settings = _settings(level, seed, cv, estimator, reference, figures=figures)
+    settings = _settings(
+        level, seed, cv, estimator, reference, figures=figures, sensitivity=sensitivity
+    )
     inputs = [("log", log)] + ([("draws", draws)] if draws else [])
     _run(context, lambda: evaluate_file(request, settings), lambda: inputs)
 
 
-@app.command(cls=Command, epilog=DEMO_EXAMPLE + EXIT_CODES)
+@app.command(
+    cls=Command, epilog=DEMO_EXAMPLE + EXIT_CODES, short_help="Try it on the shipped experiment."
+)
 def demo(
     context: typer.Context,
     level: Level = 0.95,
@@ -248,7 +265,10 @@ def demo(
     _run(context, lambda: example.demo(settings), example.demo_files)
 
 
-@app.command("hong-kong", cls=Command, epilog=HONG_KONG_EXAMPLE + EXIT_CODES)
+@app.command(
+    "hong-kong", cls=Command, epilog=HONG_KONG_EXAMPLE + EXIT_CODES,
+    short_help="Value policies on the Hong Kong text experiment.",
+)  # fmt: skip
 def hong_kong(
     context: typer.Context,
     path: Annotated[
@@ -262,6 +282,7 @@ def hong_kong(
     level: Level = 0.95,
     seed: Seed = 0,
     cv: Cv = 5,
+    sensitivity: Sensitivity = False,
     out: Out = DEFAULT_OUT,
     overwrite: Overwrite = False,
     figures: Figures = True,
@@ -270,7 +291,7 @@ def hong_kong(
     """Value policies over pieces on the Hong Kong text experiment."""
     from causal_lm_opt._run import hong_kong as experiment
 
-    settings = _settings(level, seed, cv, figures=figures)
+    settings = _settings(level, seed, cv, figures=figures, sensitivity=sensitivity)
     _run(
         context,
         lambda: experiment.hong_kong(path, settings),
@@ -278,13 +299,17 @@ def hong_kong(
     )
 
 
-@app.command(cls=Command, epilog=EXIT_CODES)
+@app.command(
+    cls=Command,
+    epilog=PERSUASION_EXAMPLE + EXIT_CODES,
+    short_help="Value language models and people as authors.",
+)
 def persuasion(
     context: typer.Context,
     messages: Annotated[
         str,
         typer.Option(
-            "--messages", metavar="FILE",
+            "--messages", metavar="FILE", rich_help_panel=FILES,
             help="CSV (also .gz) with columns message_id, issue, model, text; or the folder of "
             "both files.",
         ),
@@ -292,9 +317,9 @@ def persuasion(
     outcomes: Annotated[
         str | None,
         typer.Option(
-            "--outcomes", metavar="FILE",
-            help="CSV (also .gz) with columns message_id (0: control), issue, dv_response_mean "
-            "[default: beside the messages].",
+            "--outcomes", metavar="FILE", rich_help_panel=FILES,
+            help="CSV (also .gz) with columns message_id (0: control), issue, dv_response_mean.",
+            show_default="beside the messages",
         ),
     ] = None,
     level: Level = 0.95,
@@ -335,7 +360,10 @@ def doctor(
         raise typer.Exit(1)
 
 
-@app.command(cls=Command, epilog=SCORE_EXAMPLE + EXIT_CODES)
+@app.command(
+    cls=Command, epilog=SCORE_EXAMPLE + EXIT_CODES,
+    short_help="Add a language model's log-probabilities to a log.",
+)  # fmt: skip
 def score(
     log: Annotated[
         str, typer.Argument(metavar="LOG", help="Log: .csv, .tsv, .jsonl (also .gz) or .parquet.")
@@ -395,7 +423,10 @@ def score(
         say(str(done))
 
 
-@app.command(cls=Command, epilog=SIMULATE_EXAMPLE + EXIT_CODES)
+@app.command(
+    cls=Command, epilog=SIMULATE_EXAMPLE + EXIT_CODES,
+    short_help="Run a simulation study with known truth.",
+)  # fmt: skip
 def simulate(
     study: Annotated[
         str | None,
@@ -405,11 +436,17 @@ def simulate(
     seeds: Annotated[
         int | None,
         typer.Option("--seeds", metavar="N", min=2, help="Replications.",
-                     show_default="the study's own"),
+                     show_default="the study's own", rich_help_panel=METHOD),
     ] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="A first look: 40 replications.")] = False,
+    quick: Annotated[
+        bool,
+        typer.Option("--quick", help="A first look: 40 replications.", rich_help_panel=METHOD),
+    ] = False,
     jobs: Annotated[
-        int, typer.Option("--jobs", metavar="N", min=1, help="Worker processes.")
+        int,
+        typer.Option(
+            "--jobs", metavar="N", min=1, help="Worker processes.", rich_help_panel=RUN
+        ),
     ] = 1,
     seed: Seed = 0,
     out: Out = DEFAULT_OUT,
@@ -443,6 +480,7 @@ def _settings(
     reference: str | None = None,
     *,
     figures: bool,
+    sensitivity: bool = False,
 ) -> Any:
     from causal_lm_opt._cells import did_you_mean
     from causal_lm_opt._evaluation import ESTIMATORS, Settings
@@ -456,7 +494,10 @@ def _settings(
     if not 0.0 < level < 1.0:
         raise ValueError(f"--level must lie between 0 and 1, as in 0.95; got {level:g}")
     chosen = tuple(dict.fromkeys(estimators)) if estimators else None
-    return Settings(chosen, cv=cv, level=level, seed=seed, reference=reference, figures=figures)
+    return Settings(
+        chosen, cv=cv, level=level, seed=seed, reference=reference, figures=figures,
+        sensitivity=sensitivity,
+    )  # fmt: skip
 
 
 def _run(

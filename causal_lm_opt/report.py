@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from causal_lm_opt._evaluation import LABELS, LOGGING, Evaluation, Part, Row
-from causal_lm_opt._run.glossary import GLOSSARY, which_to_read
+from causal_lm_opt._evaluation import LABELS, Evaluation, Part, Table
+from causal_lm_opt._run.chapters import part_chapter
+from causal_lm_opt._run.glossary import GLOSSARY
 from causal_lm_opt._run.markdown import report_markdown
-from causal_lm_opt._run.numbers import answers, decimals_for, interval, named, number, percent
+from causal_lm_opt._run.numbers import number
 from causal_lm_opt._run.output import csv_text, json_text
 from causal_lm_opt._run.page import (
     Chapter,
@@ -20,13 +23,11 @@ from causal_lm_opt._run.page import (
     paragraph,
     table,
 )
-from causal_lm_opt._run.text import reasons_of
+from causal_lm_opt._run.sensitivity import sensitivity_chapters, sensitivity_facts
 from causal_lm_opt.diagnostics.verdict import BLIND_SPOTS
 
 __all__ = ["contrasts_csv", "diagnostics_json", "estimates_csv", "report_files", "report_html"]
 
-#: Verdicts differ by shape as well as by colour.
-CLASSES = {"trustworthy": "ok", "caution": "careful", "do not use": "no"}
 ESTIMATE_COLUMNS = (
     "part", "policy", "estimator", "value", "se", "ci_lower", "ci_upper", "level", "verdict",
     "reasons",
@@ -35,6 +36,7 @@ CONTRAST_COLUMNS = (
     "part", "policy", "reference", "estimator", "difference", "se", "ci_lower", "ci_upper",
     "band_lower", "band_upper", "level", "verdict",
 )  # fmt: skip
+SHORT = 30  # letters of a cell that is not broken over lines
 DIAGNOSTICS_FORMAT = "causal-lm-opt diagnostics 1"
 
 
@@ -135,21 +137,28 @@ def _part_facts(part: Part) -> dict[str, Any]:
         ],
         "checks": {v.policy: {"estimator": v.estimator, **v.detail.to_dict()} for v in part.views},
         "left_out": [{"estimator": LABELS[n], "reason": why} for n, why in part.left_out],
-        "notes": part.notes,
+        "notes": part.notes, **sensitivity_facts(part),
     }  # fmt: skip
 
 
 # ------------------------------------------------------------------------------ the page
 def report_html(evaluation: Evaluation) -> str:
-    """One self-contained page."""
-    lead = f'<p class="ask">{escape(evaluation.question)}</p>' + "".join(
-        map(paragraph, evaluation.notes)
-    )
+    """One self-contained page: question, answer, figure, verdict; then the rest, folded away."""
     several = len(evaluation.parts) > 1
-    chapters = [_part_chapter(part, evaluation.level, several=several) for part in evaluation.parts]
+    said = "".join(map(paragraph, evaluation.notes))
+    lead = f'<p class="ask">{escape(evaluation.question)}</p>' + (said if several else "")
+    chapters = [
+        Chapter(
+            part.title if several else "Answer",
+            part_chapter(part, evaluation.level, "" if several else said),
+        )
+        for part in evaluation.parts
+    ]
+    if evaluation.warnings:
+        chapters.append(Chapter("Warnings of this run", bullets(evaluation.warnings)))
     chapters += [Chapter(t.title, paragraph(t.text) + _plain_table(t)) for t in evaluation.tables]
-    blind = paragraph(BLIND_SPOTS) + bullets(evaluation.warnings)
-    chapters.append(Chapter("What no figure here can see", blind))
+    chapters += sensitivity_chapters(evaluation)
+    chapters.append(Chapter("What no figure here can see", paragraph(BLIND_SPOTS)))
     words = folded("What the words mean", definitions(GLOSSARY))
     chapters.append(Chapter("Words", words))
     chapters.append(Chapter("Where this came from", _provenance(evaluation.provenance)))
@@ -157,154 +166,54 @@ def report_html(evaluation: Evaluation) -> str:
     return page(evaluation.title, lead, chapters, f"causal-lm-opt {version}".strip())
 
 
-def _part_chapter(part: Part, level: float, *, several: bool) -> Chapter:
-    counts = ", ".join(f"{name.lower()}: {n:,.0f}" for name, n in part.counts.items())
-    body = paragraph(part.text) if part.text else ""
-    body += bullets(answers(part, level), "answers")
-    advice = which_to_read(r.estimator for r in part.rows)
-    body += paragraph(advice) if advice else ""
-    body += _forest(part, level)
-    body += _value_table(part, level)
-    reasons = [f"{who}: {reason}" for reason, who in reasons_of(part)]
-    if reasons:
-        body += "<h3>Reasons for the verdicts</h3>" + bullets(reasons)
-    if part.left_out:
-        left = [f"{LABELS[name]}: {why}" for name, why in part.left_out]
-        body += "<h3>Estimators left out</h3>" + bullets(left)
-    if part.contrasts:
-        body += _contrast_table(part, level)
-    body += _behind(part)
-    body += _diagnostics(part)
-    if part.notes:
-        body += "<h3>Notes</h3>" + bullets(part.notes)
-    body += paragraph(f"Rows: {counts}.", "soft")
-    return Chapter(part.title if several else "Answer", body)
+def _plain_table(t: Table) -> str:
+    """A further table; a column of numbers has one number of decimals."""
+    columns = [[row[j] for row in t.rows] for j in range(len(t.columns))]
+    cells = [_numbers(c) or [escape(str(v)) for v in c] for c in columns]
+    kinds = ["n" if _numbers(c) else "k" if _short(c) else "" for c in columns]
+    rows = [list(row) for row in zip(*cells, strict=True)]
+    return table("", list(t.columns), rows, kinds)
 
 
-def _forest(part: Part, level: float) -> str:
-    if not part.figures:
-        return ""
-    from causal_lm_opt._run.figures import forest_figure  # loads matplotlib
-
-    return forest_figure(part, level)
+def _short(values: Sequence[Any]) -> bool:
+    """Whether words fit on a line each, even beside numbers on a phone."""
+    return max((len(str(v)) for v in values), default=0) <= SHORT
 
 
-def _behind(part: Part) -> str:
-    """What stands behind the values of the policies that are shown."""
-    if not part.views:
-        return ""
-    from causal_lm_opt._run.figures import policy_details  # loads matplotlib
+def _numbers(values: Sequence[Any]) -> list[str]:
+    """A column of numbers (or n/a) flush with each other; empty for one that holds words."""
+    known = [v for v in values if isinstance(v, int | float) and not isinstance(v, bool)]
+    if not known or any(v not in (None, "", "n/a") for v in values if v not in known):
+        return []
+    finite = [v for v in known if isinstance(v, float) and math.isfinite(v)]
+    wanted = [max(3 - math.floor(math.log10(abs(v))), 0) for v in finite if abs(v) >= 1e-3]
+    written = [len(f"{v:.4f}".rstrip("0").split(".")[1]) for v in finite]
+    decimals = min(max(written, default=0), min(wanted, default=4), 4)
+    if any(0 < abs(v) < 1e-3 for v in finite):  # as p-values are
+        decimals = max(decimals, 3)
 
-    policies = dict.fromkeys(r.policy for r in part.rows if not r.subgroup and r.policy != LOGGING)
-    told = ""
-    if len(policies) > len(part.views):
-        told = paragraph(f"The {len(part.views)} policies with the largest values.", "soft")
-    shown = (
-        policy_details(view, part.unit, f"{part.key}-{k}") for k, view in enumerate(part.views)
-    )
-    return "<h3>What stands behind the values</h3>" + told + "".join(shown)
-
-
-def _verdict(level: str) -> str:
-    return f'<span class="v {CLASSES[level]}">{escape(level)}</span>'
-
-
-def _value_table(part: Part, level: float) -> str:
-    decimals = decimals_for(r.se for r in part.rows)
-    columns = ["Policy", "Estimator", "Value", "Std. error", f"{percent(level)} interval"]
-    kinds = ["", "w", "n", "n", "n"]
-    truth = any(r.truth is not None for r in part.rows)
-    if truth:
-        columns, kinds = [*columns, "Truth", "Covered"], [*kinds, "n", "w"]
-    rows = [
-        [
-            escape(r.policy), escape(r.label), number(r.value, decimals), number(r.se, decimals),
-            interval(r.lower, r.upper, decimals),
-            *(_truth_cells(r, decimals) if truth else ()), _verdict(r.verdict),
-        ]
-        for r in part.rows
-    ]  # fmt: skip
-    return table(f"Values: mean of {part.unit}", [*columns, "Verdict"], rows, [*kinds, "w"])
-
-
-def _truth_cells(row: Row, decimals: int) -> tuple[str, str]:
-    if row.truth is None:
-        return "", ""
-    return number(row.truth, decimals), "yes" if row.covers else "<strong>no</strong>"
-
-
-def _contrast_table(part: Part, level: float) -> str:
-    decimals = decimals_for(c.se for c in part.contrasts)
-    reference = part.contrasts[0].reference
-    rows = [
-        [
-            escape(c.policy), escape(c.label), number(c.value, decimals), number(c.se, decimals),
-            interval(c.lower, c.upper, decimals), interval(c.band_lower, c.band_upper, decimals),
-            _verdict(c.verdict),
-        ]
-        for c in part.contrasts
-    ]  # fmt: skip
-    columns = [
-        "Policy", "Estimator", "Difference", "Std. error", f"{percent(level)} interval",
-        "Joint band", "Verdict",
-    ]  # fmt: skip
-    text = (
-        f"The joint bands hold for all policies of an estimator together in {percent(level)} of "
-        "samples: read them when choosing among policies."
-    )
-    kinds = ["", "w", "n", "n", "n", "n", "w"]
-    return (
-        f"<h3>Differences from {escape(named(reference))}</h3>"
-        + paragraph(text)
-        + table(f"Differences of the mean of {part.unit}", columns, rows, kinds)
-    )
-
-
-def _diagnostics(part: Part) -> str:
-    with_figures = [r for r in part.rows if r.figures]
-    names = list(dict.fromkeys(name for r in with_figures for name in r.figures))
-    if not names:
-        return ""
-    rows = [
-        [
-            escape(r.policy),
-            escape(r.label),
-            *("" if r.figures.get(n) is None else f"{r.figures[n]:.4g}" for n in names),
-        ]
-        for r in with_figures
-    ]
-    columns = ["Policy", "Estimator", *(n.replace("_", " ") for n in names)]
-    kinds = ["", "w", *("n" for _ in names)]
-    inner = table("Figures behind the verdicts; empty where not defined.", columns, rows, kinds)
-    return folded("Diagnostics", inner)
-
-
-def _plain_table(t: Any) -> str:
     def cell(value: Any) -> str:
-        return f"{value:.4g}" if isinstance(value, float) else escape(str(value))
+        if value in (None, ""):
+            return ""
+        if isinstance(value, str) or math.isinf(value):
+            return escape(str(value))
+        if isinstance(value, int):
+            return f"{value:,}"
+        if 0 < abs(value) < 0.5 * 10**-decimals:
+            return f"&lt; {10**-decimals:.{decimals}f}" if value > 0 else f"{value:.1g}"
+        return number(value, decimals)
 
-    numeric = [
-        bool(t.rows) and all(isinstance(row[j], int | float) for row in t.rows)
-        for j in range(len(t.columns))
-    ]
-    rows = [[cell(value) for value in row] for row in t.rows]
-    return table("", list(t.columns), rows, ["n" if n else "w" for n in numeric])
+    return [cell(value) for value in values]
 
 
 def _provenance(facts: Mapping[str, Any]) -> str:
     if not facts:
         return paragraph("Made by a call of the package, not by the command line.")
     inputs: Sequence[Mapping[str, Any]] = facts.get("inputs", ())
-    body = "<p>To reproduce this report:</p>"
-    body += f"<p><code>{escape(str(facts.get('reproduce', facts.get('command', ''))))}</code></p>"
-    body += f"<p>Version {escape(str(facts.get('version', '')))}, seed {facts.get('seed')}.</p>"
-    arguments = facts.get("arguments", {})
-    given = [
-        f"<li><code>{escape(str(k))}: {escape(_argument(v))}</code></li>"
-        for k, v in arguments.items()
-        if v not in (None, [], False)
-    ]
-    body += "<ul>" + "".join(given) + "</ul>" if given else ""
+    command = escape(str(facts.get("reproduce", facts.get("command", ""))))
+    unbroken = re.sub(r"(?<=\s)(--[a-z-]+)", r'<span class="w">\1</span>', command)
+    body = f"<p>To reproduce this report:</p><pre><code>{unbroken}</code></pre>"
+    body += paragraph(f"Version {facts.get('version', '')}, seed {facts.get('seed')}.")
     rows = [
         [
             escape(i["role"]),
@@ -316,8 +225,15 @@ def _provenance(facts: Mapping[str, Any]) -> str:
     ]
     if rows:
         body += table("Input files", ["Role", "File", "Bytes", "SHA-256"], rows, ["", "", "n", ""])
+    given = [
+        f"<li><code>{escape(str(k))}: {escape(_argument(v))}</code></li>"
+        for k, v in facts.get("arguments", {}).items()
+        if v not in (None, [], False)
+    ]
+    inner = "<ul>" + "".join(given) + "</ul>" if given else ""
     versions = ", ".join(f"{k} {v}" for k, v in facts.get("software", {}).items())
-    return body + (paragraph(f"Software: {versions}.", "soft") if versions else "")
+    inner += paragraph(f"Software: {versions}.", "soft") if versions else ""
+    return body + (folded("Settings and software", inner) if inner else "")
 
 
 def _argument(value: Any) -> str:

@@ -2,9 +2,152 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
 
-__all__ = ["GLOSSARY", "which_to_read"]
+from causal_lm_opt._evaluation import LABELS
+
+__all__ = ["FIGURES", "GLOSSARY", "Figure", "figure_cell", "figure_of", "which_to_read"]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """How a page shows a diagnostic figure: its name, its kind of number, what it means."""
+
+    name: str
+    kind: Literal["count", "share", "number"]
+    meaning: str
+
+
+#: Diagnostic figures by their keys in diagnostics.json, in the order of tables.
+FIGURES = {
+    "n": Figure("rows", "count", "Logged rows that the estimate rests on."),
+    "clusters": Figure(
+        "effective clusters", "count", "How many independent groups of equal size the rows are "
+        "worth.",
+    ),
+    "ess": Figure(
+        "effective sample size (ESS)", "count", "How many rows, all counted equally, the weighted "
+        "rows are worth.",
+    ),
+    "ess_share": Figure(
+        "ESS per row", "share", "The effective sample size as a part of the logged rows.",
+    ),
+    "largest_share": Figure(
+        "largest share", "share", "The part of all the weight that lies on one row.",
+    ),
+    "zero_share": Figure(
+        "rows never written", "share", "The part of the logged rows that the target never writes: "
+        "their weight is 0.",
+    ),
+    "pareto_k": Figure(
+        "Pareto k", "number", "How heavy the weights' tail is. Above 0.7 averages of the weights "
+        "settle too slowly to be trusted.",
+    ),
+    "mean_weight": Figure(
+        "mean weight", "number", "Should be 1; far from it, the probabilities are wrong or the "
+        "policies write different texts.",
+    ),
+    "mean_weight_z": Figure(
+        "mean weight, z", "number", "The mean weight's distance from 1, in standard errors.",
+    ),
+    "sd_log_ratio": Figure(
+        "sd(log ratio)", "number", "How far the target's probabilities are from the logging "
+        "policy's, on the log scale. Above about 1.5 an estimate rests on few rows.",
+    ),
+    "unseen_mass": Figure(
+        "unseen mass", "share", "The part of the target's own texts that lies beyond every logged "
+        "one.",
+    ),
+    "unseen_variance": Figure(
+        "unseen variance", "share", "The part of the weights' variability that lies beyond the "
+        "logged texts, where the sample cannot show it.",
+    ),
+    "unsupported_mass": Figure(
+        "unsupported mass", "share", "The part of the target's own texts that the logger never "
+        "writes.",
+    ),
+    "predicted_coverage": Figure(
+        "predicted coverage", "share", "How often a 95% interval is expected to hold the truth, "
+        "given what was never logged.",
+    ),
+    "missing_in_se": Figure(
+        "missing, in SEs", "number", "How far the texts that were never logged would move the "
+        "value, in standard errors.",
+    ),
+    "se_dof": Figure(
+        "degrees of freedom", "count", "How many independent pieces of information the standard "
+        "error rests on.",
+    ),
+    "skewness": Figure(
+        "skewness", "number", "How lopsided the estimate's errors are expected to be; 0 is even.",
+    ),
+    "agreement_z": Figure(
+        "log against draws, z", "number", "How far the log and the draws disagree about the "
+        "policies' probabilities, in standard errors.",
+    ),
+    "bias_bound": Figure(
+        "bias bound", "number", "The most that changing the weights (such as capping them) may "
+        "have moved the value; the interval is widened by it.",
+    ),
+    "plug_in": Figure(
+        "model's average", "number", "The outcome model's average over the target's texts, before "
+        "any correction.",
+    ),
+    "residual": Figure(
+        "residual", "number", "The weighted mean error of the outcome model; its distance from "
+        "zero tests the model.",
+    ),
+    "residual_se": Figure("residual, SE", "number", "The residual's standard error."),
+    "weighted_residual": Figure(
+        "weighted residual", "number", "The same for outcome regression, which is not corrected "
+        "by it.",
+    ),
+    "weighted_residual_se": Figure(
+        "weighted residual, SE", "number", "The weighted residual's standard error.",
+    ),
+}  # fmt: skip
+
+
+def figure_of(key: str) -> Figure:
+    """The figure of a key; one that has no entry goes by its key.
+
+    >>> figure_of("ess_share").name, figure_of("some_new_one").name
+    ('ESS per row', 'some new one')
+    """
+    return FIGURES.get(key, Figure(key.replace("_", " "), "number", ""))
+
+
+def figure_cell(value: Any, kind: str) -> str:
+    """A figure as a table shows it: counts whole, shares as per cent, numbers to three digits.
+
+    Numbers below 1e-6, such as the rounding of stored log-probabilities, are printed as 0.
+
+    >>> figure_cell(1882.71, "count"), figure_cell(0.00059, "share"), figure_cell(1e-9, "number")
+    ('1,883', '0.059%', '0')
+    >>> figure_cell(None, "count"), figure_cell(0.9999, "share"), figure_cell(-0.5598, "number")
+    ('', '99.99%', '-0.560')
+    """
+    if value is None:
+        return ""
+    if not isinstance(value, int | float):
+        return str(value)
+    if not math.isfinite(value):
+        return "n/a" if math.isnan(value) else str(value)
+    size = abs(value)
+    if kind == "count":
+        return f"{value:,.0f}" if size >= 100 else f"{value:.3g}"
+    if kind == "share":
+        percent = 0.0 if size < 1e-8 else 100 * value
+        return f"{percent:.4g}%" if percent > 99 else f"{percent:.2g}%"
+    if size < 1e-6:
+        return "0"
+    if size >= 1e6 or size < 1e-3:
+        return f"{value:.2g}"
+    return f"{value:,.{0 if size >= 100 else 2 if size >= 1 else 3}f}"
+
 
 GLOSSARY = {
     "logging policy": "What decided which texts readers saw when the data were collected.",
@@ -25,31 +168,15 @@ GLOSSARY = {
     "target. Right only if the model is.",
     "doubly robust": "The model's average, corrected by the weighted errors it makes on logged "
     "texts. Right if the logging probabilities or the model are.",
-    "effective sample size (ESS)": "How many rows, all counted equally, the weighted rows are "
-    "worth.",
-    "largest share": "The part of all the weight that lies on one row.",
-    "Pareto k": "How heavy the weights' tail is. Above 0.7 averages of the weights settle too "
-    "slowly to be trusted.",
-    "mean weight": "Should be 1; far from it, the probabilities are wrong or the policies write "
-    "different texts.",
-    "sd(log ratio)": "How far the target's probabilities are from the logging policy's, on the "
-    "log scale. Above about 1.5 an estimate rests on few rows.",
-    "unseen mass": "The part of the target's own texts that lies beyond every logged one.",
-    "predicted coverage": "How often a 95% interval is expected to hold the truth, given what was "
-    "never logged.",
-    "residual": "The weighted mean error of the outcome model; its distance from zero tests the "
-    "model.",
+    **{figure.name: figure.meaning for figure in FIGURES.values()},
 }
 
 READ = {
-    "dr": "Read the doubly robust row first: it is right if the logging probabilities or the "
-    "outcome model are, and its interval counts both. The other rows show what it rests on.",
-    "hajek": "Read the Hajek row first: it needs the logging probabilities and no outcome model. "
-    "Horvitz-Thompson rests on the same, with more noise.",
-    "or": "Outcome regression is all that these inputs allow: it is right only if its model is, "
-    "and nothing here can correct it.",
-    "ht": "Horvitz-Thompson is all that was asked for: right if the logging probabilities are, "
-    "and often noisier than Hajek.",
+    "dr": "it is right if the logging probabilities or the outcome model are, and its interval "
+    "counts both.",
+    "hajek": "it is right if the logging probabilities are, and needs no outcome model.",
+    "or": "it is right only if its model is, and nothing here can correct it.",
+    "ht": "it is right if the logging probabilities are, and often noisier than Hajek.",
 }
 
 
@@ -58,8 +185,23 @@ def which_to_read(estimators: Iterable[str]) -> str:
 
     >>> which_to_read(["mean", "hajek", "dr"])[:26]
     'Read the doubly robust row'
+    >>> which_to_read(name for name in ("mean", "hajek"))[:30]
+    'All values are Hajek estimates'
     >>> which_to_read(["mean"])
     ''
     """
-    there = set(estimators)
-    return next((READ[name] for name in READ if name in there), "")
+    given = set(estimators)
+    there = [name for name in READ if name in given]
+    if not there:
+        return ""
+    first, others = there[0], there[1:]
+    if not others:
+        return f"All values are {LABELS[first]} estimates. Of each: {READ[first]}"
+    text = f"Read the {LABELS[first]} row first: {READ[first]}"
+    if first == "dr":
+        return f"{text} The other rows show what it rests on."
+    if first == "hajek" and "ht" in others:
+        text += " Horvitz-Thompson rests on the same, with more noise."
+    if "or" in others:
+        text += " Outcome regression is right only if its model is."
+    return text

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -109,8 +109,10 @@ def _design_notes(data: HongKong) -> tuple[str, ...]:
         )
     if cancel:
         notes.append(
-            f"The counts depart from the stated design in {named(cancel)}; the policies valued "
-            "here share that step with the design, so that it cancels in the weights."
+            f"The counts depart from the stated design in {named(cancel)}. The policies valued "
+            f"here {_as_logged(cancel)} as the log did, whatever that was, so that the step "
+            "cancels in the weights; of a policy that takes this step otherwise these values say "
+            "nothing."
         )
     if repeats:
         notes.append(
@@ -118,6 +120,16 @@ def _design_notes(data: HongKong) -> tuple[str, ...]:
             "texts are one cluster, so that the standard errors allow for it."
         )
     return tuple(notes)
+
+
+def _as_logged(steps: Sequence[str]) -> str:
+    """What the policies do as the log did, of the steps of the design that cancel."""
+    found = [
+        verb
+        for kind, verb in (("order", "put the pieces in order"), ("wording", "word the pieces"))
+        if any(step.startswith(kind) for step in steps)
+    ]
+    return " and ".join(found)
 
 
 def _design_table(data: HongKong) -> Table:

@@ -150,7 +150,20 @@ def _check_bare_policies(request: Request) -> None:
             )
 
 
+def _check_text(request: Request) -> None:
+    """Where the column of texts has not been named, the default must be there."""
+    if request.text != Request.text:
+        return
+    header = column_names(check_file(request.log), request.delimiter)
+    if request.text not in header and len(header) > 1:  # one column: a delimiter, told elsewhere
+        raise DataError(
+            f"{request.log}: no column {request.text!r}: name the column of texts with --text COL; "
+            f"columns: {', '.join(map(repr, header))}{did_you_mean(request.text, header)}"
+        )
+
+
 def _read(request: Request) -> LoggedData:
+    _check_text(request)
     _check_bare_policies(request)
     return LoggedData.read(
         request.log, delimiter=request.delimiter, text=request.text,

@@ -9,6 +9,7 @@ from typing import Any
 from causal_lm_opt._evaluation import LABELS, Evaluation, Part
 from causal_lm_opt._run.glossary import which_to_read
 from causal_lm_opt._run.numbers import answers, decimals_for, interval, number, percent
+from causal_lm_opt._run.sensitivity import sensitivity_markdown
 from causal_lm_opt._run.terminal import printable
 from causal_lm_opt._run.text import reasons_of
 from causal_lm_opt.diagnostics.verdict import BLIND_SPOTS
@@ -57,6 +58,7 @@ def report_markdown(evaluation: Evaluation) -> str:
         rows = [[_cell(c) for c in row] for row in t.rows]
         out += [f"## {escaped(t.title)}", escaped(t.text)]
         out.append(_table([escaped(c) for c in t.columns], rows, set()))
+    out += sensitivity_markdown(evaluation)
     out += ["## What no figure here can see", escaped(BLIND_SPOTS)]
     out += [_bullets(evaluation.warnings)] if evaluation.warnings else []
     out += ["## Where this came from", _provenance(evaluation.provenance)]

@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from causal_lm_opt._evaluation import LOGGING, SPEAKERS, Contrast, Part, Row
 
 __all__ = [
+    "MANY",
     "answers",
+    "band_decimals",
+    "counted",
     "decimals_for",
+    "differs",
     "interval",
     "named",
     "number",
     "percent",
+    "speaking",
 ]
+
+UNUSABLE = "do not use"
+#: Up to so many policies each has a sentence and a line of its own.
+MANY = 8
+MOST_NAMES = 30
 
 
 def decimals_for(errors: Iterable[float]) -> int:
@@ -48,6 +58,18 @@ def interval(low: float, high: float, decimals: int) -> str:
     return f"{number(low, decimals)} to {number(high, decimals)}"
 
 
+def band_decimals(low: float, high: float, decimals: int) -> int:
+    """Decimals, more than asked for where a band that leaves 0 out would seem to touch it.
+
+    >>> band_decimals(0.004, 0.58, 2), band_decimals(-0.004, 0.58, 2), band_decimals(0.0, 1.0, 2)
+    (3, 2, 2)
+    """
+    edge = min(abs(low), abs(high))
+    if not math.isfinite(edge) or low <= 0 <= high:
+        return decimals
+    return next((d for d in range(decimals, 6) if round(edge, d) != 0), 6)
+
+
 def percent(level: float) -> str:
     """A level in words.
 
@@ -57,56 +79,142 @@ def percent(level: float) -> str:
     return f"{100 * level:.10g}%"
 
 
-def answers(part: Part, level: float) -> list[str]:
-    """The part's findings in sentences: the logging policy first, then each policy."""
-    decimals = decimals_for(r.se for r in part.rows)
-    everyone = [r for r in part.rows if not r.subgroup]
-    by_policy: dict[str, dict[str, Row]] = {}
-    for row in everyone:
-        by_policy.setdefault(row.policy, {})[row.estimator] = row
-    out = []
-    for policy, rows in by_policy.items():
+def speaking(part: Part) -> list[tuple[Row, Contrast | None]]:
+    """Each policy's row of the estimator that speaks for it, and that estimator's contrast.
+
+    Subgroups are left out; the logging policy is spoken for by its mean, and its contrast with
+    another reference by the first estimator of ``SPEAKERS``.
+    """
+    rows: dict[str, dict[str, Row]] = {}
+    for row in part.rows:
+        if not row.subgroup:
+            rows.setdefault(row.policy, {})[row.estimator] = row
+    contrasts = {(c.policy, c.estimator): c for c in part.contrasts}
+    out: list[tuple[Row, Contrast | None]] = []
+    for policy, by_estimator in rows.items():
         if policy == LOGGING:
-            (row,) = rows.values()
-            out.append(
-                f"Under the {LOGGING} the mean of {part.unit} was {number(row.value, decimals)} "
-                f"({percent(level)} interval {interval(row.lower, row.upper, decimals)}): "
-                f"{row.verdict}."
-            )
+            (row,) = by_estimator.values()
+            found = [contrasts[LOGGING, s] for s in SPEAKERS if (LOGGING, s) in contrasts]
+            out.append((row, found[0] if found else None))
             continue
-        speaker = next(name for name in SPEAKERS if name in rows)
-        row = rows[speaker]
-        contrast = next(
-            (c for c in part.contrasts if (c.policy, c.estimator) == (policy, speaker)), None
-        )
-        out.append(_answer(row, contrast, level, decimals))
+        speaker = next(name for name in SPEAKERS if name in by_estimator)
+        out.append((by_estimator[speaker], contrasts.get((policy, speaker))))
     return out
 
 
-def _answer(row: Row, contrast: Contrast | None, level: float, decimals: int) -> str:
+def differs(contrast: Contrast | None) -> bool:
+    """Whether a usable contrast's joint band leaves 0 out."""
+    if contrast is None or contrast.verdict == UNUSABLE:
+        return False
+    return not contrast.band_lower <= 0 <= contrast.band_upper
+
+
+def answers(part: Part, level: float) -> list[str]:
+    """The part's findings in sentences: the logging policy first, then each policy.
+
+    Of more than eight policies only those that differ from the reference have a sentence of their
+    own; the others are counted and named.
+    """
+    decimals = decimals_for(r.se for r in part.rows)
+    found = speaking(part)
+    jointly = sum(c is not None for _, c in found) > 1
+    out = [
+        _logging_answer(row, contrast, part.unit, level, decimals, jointly=jointly)
+        for row, contrast in found
+        if row.policy == LOGGING
+    ]
+    targets = [(row, contrast) for row, contrast in found if row.policy != LOGGING]
+    full = targets if len(targets) <= MANY else _leading(targets)
+    out += [_answer(row, c, level, decimals, jointly=jointly) for row, c in full]
+    shown = {row.policy for row, _ in full}
+    return out + _rest([(row, c) for row, c in targets if row.policy not in shown])
+
+
+def _leading(found: Sequence[tuple[Row, Contrast | None]]) -> list[tuple[Row, Contrast | None]]:
+    """The usable policies that differ most from the reference, at most ``MANY``, in their order."""
+    usable = [(row, c) for row, c in found if row.verdict != UNUSABLE and differs(c)]
+    size = {row.policy: abs(c.value) for row, c in usable if c is not None}
+    largest = set(sorted(size, key=lambda policy: -size[policy])[:MANY])
+    return [(row, c) for row, c in usable if row.policy in largest]
+
+
+def _rest(found: Sequence[tuple[Row, Contrast | None]]) -> list[str]:
+    """Policies without a sentence of their own, by what there is to say of them."""
+    groups: dict[str, dict[str, list[str]]] = {}
+    for row, c in found:
+        if row.verdict == UNUSABLE:
+            said = "No usable answer from these data for"
+        elif c is None or c.verdict == UNUSABLE:
+            said = "In the table alone, without a usable difference:"
+        elif differs(c):
+            said = f"Different from {named(c.reference)} too, by less:"
+        else:
+            said = f"These data do not tell apart from {named(c.reference)}, jointly:"
+        groups.setdefault(said, {}).setdefault(row.verdict, []).append(row.policy)
+    return [
+        f"{said} {counted(sum(map(len, by.values())))} ("
+        + "; ".join(f"{verdict}: {_few(policies)}" for verdict, policies in by.items())
+        + ")."
+        for said, by in groups.items()
+    ]
+
+
+def counted(n: int) -> str:
+    """A number of policies.
+
+    >>> counted(1), counted(3)
+    ('1 policy', '3 policies')
+    """
+    return f"{n:,} {'policy' if n == 1 else 'policies'}"
+
+
+def _few(names: Sequence[str]) -> str:
+    more = f" and {len(names) - MOST_NAMES:,} more" if len(names) > MOST_NAMES else ""
+    return ", ".join(names[:MOST_NAMES]) + more
+
+
+def _logging_answer(
+    row: Row, contrast: Contrast | None, unit: str, level: float, decimals: int, *, jointly: bool
+) -> str:
+    text = (
+        f"Under the {LOGGING} the mean of {unit} was {number(row.value, decimals)} "
+        f"({percent(level)} interval {interval(row.lower, row.upper, decimals)}): {row.verdict}."
+    )
+    return text if contrast is None else f"{text} {_difference(contrast, row, jointly=jointly)}"
+
+
+def _answer(
+    row: Row, contrast: Contrast | None, level: float, decimals: int, *, jointly: bool
+) -> str:
     figures = (
         f"{number(row.value, decimals)} ({percent(level)} interval "
         f"{interval(row.lower, row.upper, decimals)}; {row.label})"
     )
-    if row.verdict == "do not use":
+    if row.verdict == UNUSABLE:
         return f"{row.policy}: no usable answer from these data. The estimate {figures} is not to "\
                "be used; see the reasons."  # fmt: skip
     text = f"{row.policy}: about {figures}."
     if contrast is not None:
-        text += " " + _difference(contrast)
+        text += " " + _difference(contrast, row, jointly=jointly)
     return text + f" Verdict: {row.verdict}."
 
 
-def _difference(contrast: Contrast) -> str:
+def _difference(contrast: Contrast, row: Row, *, jointly: bool) -> str:
     """How the policy compares, by the band that holds for all policies together."""
+    reference = named(contrast.reference)
+    if contrast.verdict == UNUSABLE:
+        return f"The difference from {reference} is not to be used; see the reasons."
     decimals = decimals_for([contrast.se])
     low, high = contrast.band_lower, contrast.band_upper
-    band = f"(difference {interval(low, high, decimals)}, for all policies jointly)"
+    decimals = band_decimals(low, high, decimals)
+    joint = ", for all policies jointly" if jointly else ""
+    doubt = f"; {contrast.verdict}" if contrast.verdict != row.verdict else ""
+    band = f"(difference {interval(low, high, decimals)}{joint}{doubt})"
     if low <= 0 <= high:
-        return f"These data do not tell it apart from {named(contrast.reference)} {band}."
+        return f"These data do not tell it apart from {reference} {band}."
     side = "above" if contrast.value > 0 else "below"
     size = number(abs(contrast.value), decimals)
-    return f"That is {size} {side} {named(contrast.reference)} {band}."
+    return f"That is {size} {side} {reference} {band}."
 
 
 def named(policy: str) -> str:

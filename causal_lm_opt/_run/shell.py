@@ -23,6 +23,7 @@ __all__ = [
     "EXAMPLES",
     "EXIT_CODES",
     "HONG_KONG_EXAMPLE",
+    "PERSUASION_EXAMPLE",
     "SCORE_EXAMPLE",
     "SIMULATE_EXAMPLE",
     "TRACEBACK",
@@ -42,7 +43,8 @@ EXIT_CODES = (
 EXAMPLES = """\b
 Examples:
   causal-lm-opt demo --out demo
-  causal-lm-opt evaluate log.csv --outcome rating --out ratings
+  causal-lm-opt evaluate log.csv --text message --outcome rating \\
+    --logp-logging logp_old --policy new=logp_new --out ratings
 
 """
 EVALUATE_EXAMPLE = """\b
@@ -63,6 +65,11 @@ Example:
 HONG_KONG_EXAMPLE = """\b
 Example:
   causal-lm-opt hong-kong "$CAUSAL_LM_OPT_DATA" --out hong-kong
+
+"""
+PERSUASION_EXAMPLE = """\b
+Example:
+  causal-lm-opt persuasion --messages "$CAUSAL_LM_OPT_DATA" --out persuasion
 
 """
 SCORE_EXAMPLE = """\b

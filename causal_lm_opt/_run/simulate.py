@@ -4,18 +4,29 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any, Literal
 
+import numpy as np
 import pandas as pd
 
 from causal_lm_opt._run.output import OutputError
 from causal_lm_opt._run.terminal import printable
+from causal_lm_opt.simulation._blocks import write_atomically
 from causal_lm_opt.simulation.studies import STUDIES, named_study
 from causal_lm_opt.simulation.study import StudyResult
 
-__all__ = ["check_study_folder", "list_studies", "simulate"]
+__all__ = ["check_study_folder", "list_studies", "simulate", "write_plots"]
 
 #: What a study writes; a folder that holds anything else is not a study's.
-FILES = ("blocks", "replications.csv.gz", "study.json", "summary.csv")
+FILES = (
+    *("blocks", "replications.csv.gz", "study.json", "summary.csv"),
+    *("bias.svg", "coverage.svg"),
+)
+#: What a plot shows, for those who cannot see it.
+TITLES: dict[Literal["bias", "coverage"], str] = {
+    "bias": "Bias by estimator",
+    "coverage": "Coverage of the intervals by estimator",
+}
 SHOWN = (
     *("design", "n", "estimator", "bias", "bias_mc_se", "sd", "se_over_sd"),
     *("coverage", "coverage_mc_se", "share trustworthy"),
@@ -62,12 +73,38 @@ def simulate(
     folder = check_study_folder(out)
     try:
         result = study.run(folder, jobs=jobs, progress=progress)
+        drawn = write_plots(result, folder)
     except KeyboardInterrupt as error:
         error.add_note(f"Finished blocks are kept in {folder}: run again to go on.")
         raise
     except OSError as error:
         raise OutputError(f"{out} cannot be written: {error.strerror or error}") from error
-    return _text(result, folder)
+    return _text(result, folder, drawn)
+
+
+def write_plots(result: StudyResult, folder: Path) -> list[str]:
+    """Write ``bias.svg`` and, where there are intervals, ``coverage.svg``; return their names.
+
+    A study with more than two settings of both designs and sizes is drawn at its largest size.
+    """
+    from causal_lm_opt import plots  # loads matplotlib
+
+    table = result.summary
+    if table["design"].nunique() > 1 and table["n"].nunique() > 2:
+        table = table[table["n"] == table["n"].max()]
+    at = ", ".join(f"{n:,}" for n in dict.fromkeys(table["n"]))
+    written = []
+    for y, title in TITLES.items():
+        if not np.isfinite(table[y].to_numpy(dtype=np.float64)).any():
+            (folder / f"{y}.svg").unlink(missing_ok=True)
+            continue
+        ax: Any = plots.plot_study(table, y=y, level=result.study.level, ax=plots.new_axes(3.8))
+        svg = plots.to_svg(
+            ax.figure, key=y, title=title, description=f"Rows: {at}. Figures: summary.csv."
+        )
+        write_atomically(folder / f"{y}.svg", (svg + "\n").encode())
+        written.append(f"{y}.svg")
+    return written
 
 
 def check_study_folder(out: str | Path) -> Path:
@@ -87,12 +124,13 @@ def check_study_folder(out: str | Path) -> Path:
     return folder
 
 
-def _text(result: StudyResult, folder: Path) -> str:
+def _text(result: StudyResult, folder: Path, drawn: list[str]) -> str:
     shown = [c for c in SHOWN if c in result.summary]
     lines = [printable(result.study.about), ""] if result.study.about else []
     lines += [printable(row) for row in _rows(result.summary[shown])]
     lines += ["", f"Written to {printable(str(folder))}:"]
-    lines.append("  " + "  ".join(f for f in FILES if f != "blocks"))
+    tables = ["replications.csv.gz", "study.json", "summary.csv"]
+    lines.append("  " + "  ".join([*tables, *drawn]))
     return "\n".join(lines) + "\n"
 
 

@@ -2,34 +2,60 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from causal_lm_opt._evaluation import LABELS, Evaluation, Part, Row
-from causal_lm_opt._run.numbers import decimals_for, interval, number, percent
+from causal_lm_opt._evaluation import LABELS, Contrast, Evaluation, Part, Row
+from causal_lm_opt._run.glossary import figure_cell, figure_of
+from causal_lm_opt._run.numbers import (
+    MANY,
+    band_decimals,
+    counted,
+    decimals_for,
+    differs,
+    interval,
+    named,
+    number,
+    percent,
+    speaking,
+)
 from causal_lm_opt._run.terminal import printable, width
-from causal_lm_opt.diagnostics.trust import FIGURE_HEADERS, figure_cells
 from causal_lm_opt.diagnostics.verdict import BLIND_SPOTS
 
 __all__ = ["aligned", "reasons_of", "summary"]
 
 LINE = 96
+#: The figures printed of every policy's weights, under their short names.
+COLUMNS = {
+    "ESS": "ess", "largest share": "largest_share", "Pareto k": "pareto_k",
+    "mean weight": "mean_weight", "sd(log ratio)": "sd_log_ratio",
+    "rows never written": "zero_share", "residual": "residual",
+}  # fmt: skip
+DECIMALS = {"pareto_k": 2, "mean_weight": 3, "sd_log_ratio": 2}
 
 
 def summary(evaluation: Evaluation, folder: Path | str) -> str:
-    """Tables, reasons, and where the files are."""
-    lines: list[str] = []
+    """The question, tables, reasons, and where the files are."""
+    lines = [*_wrapped(evaluation.question), ""]
     for part in evaluation.parts:
         if len(evaluation.parts) > 1:
             lines += [printable(part.title), "=" * width(printable(part.title))]
             lines += _wrapped(part.text) if part.text else []
             lines.append("")
         lines += [*_value_table(part, evaluation.level), ""]
+        lines += _contrast_table(part, evaluation.level)
         lines += _figure_table(part)
         lines += _reasons(part)
+        counts = ", ".join(f"{name.lower()}: {n:,.0f}" for name, n in part.counts.items())
+        lines += [*_wrapped(f"Rows: {counts}."), ""] if counts else []
     for note in evaluation.notes:
         lines += [*_wrapped(note), ""]
+    if evaluation.tables:
+        titles = "; ".join(t.title for t in evaluation.tables)
+        lines += [*_wrapped(f"Further tables, in report.html and report.md: {titles}"), ""]
     lines += [*_wrapped(BLIND_SPOTS), "", f"Written to {printable(str(folder))}:"]
     lines.append("  report.html  report.md  estimates.csv  contrasts.csv  diagnostics.json")
     return "\n".join(lines) + "\n"
@@ -45,18 +71,68 @@ def _value_table(part: Part, level: float) -> list[str]:
     return aligned(head, rows, right={2, 3, 4, *({5} if with_truth else ())})
 
 
+def _contrast_table(part: Part, level: float) -> list[str]:
+    """Differences from the reference with their joint band, one line a policy.
+
+    Of more than eight policies only those whose band leaves 0 out have a line.
+    """
+    found = [c for _, c in speaking(part) if c is not None]
+    if not found:
+        return []
+    shown = found if len(found) <= MANY else [c for c in found if differs(c)]
+    decimals = decimals_for(c.se for c in found)
+    rows = [
+        [c.policy, c.label, number(c.value, decimals), _band(c, decimals), c.verdict] for c in shown
+    ]
+    what = "joint band" if len(found) > 1 else f"{percent(level)} interval"
+    said = f"Differences from {named(found[0].reference)}"
+    if len(found) > 1:
+        said += f"; the {percent(level)} bands hold for all policies of an estimator together"
+    head = ["policy", "estimator", "difference", what, "verdict"]
+    lines = [*_wrapped(said + ":"), *(aligned(head, rows, right={2, 3}) if rows else [])]
+    if len(shown) < len(found):
+        lines += _wrapped(
+            f"Not told apart, or without a usable difference: {counted(len(found) - len(shown))}; "
+            "see contrasts.csv."
+        )
+    return [*lines, ""]
+
+
+def _band(contrast: Contrast, decimals: int) -> str:
+    low, high = contrast.band_lower, contrast.band_upper
+    return interval(low, high, band_decimals(low, high, decimals))
+
+
 def _figure_table(part: Part) -> list[str]:
     """The weights' figures, one line a policy: from its doubly robust row where there is one."""
-    chosen: dict[str, list[str]] = {}
+    chosen: dict[str, Mapping[str, Any]] = {}
     for row in sorted(part.rows, key=lambda r: r.estimator == "dr"):
-        cells = figure_cells(row.figures) if row.estimator != "or" else None
-        if cells is not None:
-            chosen[row.policy] = cells
+        if row.estimator != "or" and row.figures.get("ess") is not None:
+            chosen[row.policy] = row.figures
     if not chosen:
         return []
+    # Only where some rows are never written, and only where there is a model to be tested.
+    shown = {
+        name: key for name, key in COLUMNS.items()
+        if key not in ("zero_share", "residual") or any(f.get(key) for f in chosen.values())
+    }  # fmt: skip
     order = dict.fromkeys(r.policy for r in part.rows if r.policy in chosen)
-    rows = [[policy, *chosen[policy]] for policy in order]
-    return [*aligned(["weights of", *FIGURE_HEADERS], rows, right=set(range(1, 7))), ""]
+    rows = [[policy, *(_figure(chosen[policy], key) for key in shown.values())] for policy in order]
+    return [*aligned(["weights of", *shown], rows, right=set(range(1, 1 + len(shown)))), ""]
+
+
+def _figure(figures: Mapping[str, Any], key: str) -> str:
+    """One figure, with the decimals of its column; a residual with its standard error."""
+    value = figures.get(key)
+    if value is None:
+        return "-"
+    if key in DECIMALS:
+        return number(value, DECIMALS[key])
+    error = figures.get("residual_se")
+    if key == "residual" and error is not None:
+        decimals = decimals_for([error])
+        return f"{number(value, decimals)} (se {number(error, decimals)})"
+    return figure_cell(value, figure_of(key).kind)
 
 
 def _cells(row: Row, decimals: int, *, with_truth: bool) -> list[str]:
@@ -96,26 +172,62 @@ def aligned(
 
 
 def reasons_of(part: Part) -> list[tuple[str, str]]:
-    """The verdicts' reasons, each once: (sentence, policies and estimators concerned)."""
+    """The verdicts' reasons, each once: (sentence, policies and estimators concerned).
+
+    Sentences that differ in their numbers alone are one, with the ranges of the numbers.
+    """
+    said: dict[str, list[str]] = {}
     concerned: dict[str, dict[str, list[str]]] = {}
     for row in part.rows:
         for reason in row.reasons:
-            concerned.setdefault(reason, {}).setdefault(row.label, []).append(row.policy)
+            form = _NUMBER.sub(_blank, reason)
+            said.setdefault(form, []).append(reason)
+            policies = concerned.setdefault(form, {}).setdefault(row.label, [])
+            policies += [] if row.policy in policies else [row.policy]
     everyone = {
         label: [r.policy for r in part.rows if r.label == label]
         for label in {r.label for r in part.rows}
     }
     out = []
-    for reason, by_label in concerned.items():
+    for form, by_label in concerned.items():
         groups: dict[tuple[str, ...], list[str]] = {}
         for label, policies in by_label.items():
             groups.setdefault(tuple(policies), []).append(label)
-        said = [
+        whose = [
             f"{_who(policies, everyone[labels[0]])} ({', '.join(labels)})"
             for policies, labels in groups.items()
         ]
-        out.append((reason, "; ".join(said)))
+        out.append((_with_ranges(said[form]), "; ".join(whose)))
     return out
+
+
+# A quoted name is no number, whatever is in it.
+_NUMBER = re.compile(
+    r"""'[^']*'|"[^"]*"|(?<![\w.])-?(?:\d[\d,]*(?:\.\d+)?|\.\d+)(?:e[+-]?\d+)?%?(?![\w])"""
+)
+
+
+def _blank(found: re.Match[str]) -> str:
+    text = found.group()
+    return text if text[0] in "'\"" else "#"
+
+
+def _with_ranges(sentences: Sequence[str]) -> str:
+    """One sentence for many that differ in their numbers: each number that varies as a range.
+
+    >>> _with_ranges(["It is 42 rows of 510.", "It is 9 rows of 510."])
+    'It is 9 to 42 rows of 510.'
+    """
+    slots = [[n for n in _NUMBER.findall(sentence) if n[0] not in "'\""] for sentence in sentences]
+    columns = iter(zip(*slots, strict=True))
+
+    def span(found: re.Match[str]) -> str:
+        if found.group()[0] in "'\"":
+            return found.group()
+        seen = sorted(set(next(columns)), key=lambda n: float(n.rstrip("%").replace(",", "")))
+        return seen[0] if len(seen) == 1 else f"{seen[0]} to {seen[-1]}"
+
+    return _NUMBER.sub(span, sentences[0])
 
 
 def _who(policies: Sequence[str], everyone: Sequence[str]) -> str:
@@ -134,8 +246,11 @@ def _reasons(part: Part) -> list[str]:
         lines.append("")
     if part.left_out:
         lines.append("Left out")
+        alike: dict[str, list[str]] = {}
         for name, why in part.left_out:
-            lines += _wrapped(f"{LABELS[name]}: {why}", bullet=True)
+            alike.setdefault(why, []).append(LABELS[name])
+        for why, labels in alike.items():
+            lines += _wrapped(f"{', '.join(labels)}: {why}", bullet=True)
         lines.append("")
     return lines
 

@@ -347,9 +347,10 @@ def load_persuasion(messages: str | Path, outcomes: str | Path | None = None) ->
     issues (with stated weights) of its messages' mean outcomes. That identifies the value of
     *these texts* (`DirectMean.se_texts`: readers are the sample). Read as the value of texts the
     same author would write on these issues, messages are the sample and readers are nested in
-    them: cluster by message (`DirectMean.se_model`; pass ``groups`` to an estimator). One sample
-    of three messages an issue says little about the second, and nothing about other issues,
-    prompts or sampling settings.
+    them (`DirectMean.se_model`, issues held fixed; ``groups`` given to an estimator would take the
+    issues as drawn too, and is wider). From few messages it may fall below ``se_texts``: noise.
+    One sample of three messages an issue says little about the second, and nothing about other
+    issues, prompts or sampling settings.
 
     Examples
     --------

@@ -18,7 +18,7 @@ import math
 
 import numpy as np
 import numpy.typing as npt
-from scipy import special
+from scipy import special, stats
 
 from causal_lm_opt.core.inference import influence_covariance
 from causal_lm_opt.core.solve import weighted_mean
@@ -42,7 +42,8 @@ def draws_agreement(
     r"""Standardised gap of :math:`\sigma(\ell)\sigma(-\ell)` over the log and its draws' match.
 
     The match is the draws' mean of :math:`\sigma(-\ell)^2`; the gap is standard normal when log,
-    draws and log-probs belong together.
+    draws and log-probs belong together (with few draws or clusters it is turned from Student's t
+    into the normal quantile of the same tail).
 
     Parameters
     ----------
@@ -78,7 +79,22 @@ def draws_agreement(
     scale = math.sqrt(variance)
     if scale < 1e-12:
         return 0.0 if abs(gap) < 1e-6 else math.copysign(math.inf, gap)
-    return gap / scale
+    units = math.inf if exact else float(_units(drawn.shape[0], target_codes))
+    if codes is not None:
+        units = min(units, float(np.unique(codes).size))
+    return _as_normal(gap / scale, max(units - 1.0, 1.0))
+
+
+def _units(rows: int, codes: IntArray | None) -> int:
+    return rows if codes is None else int(np.unique(codes).size)
+
+
+def _as_normal(t: float, dof: float) -> float:
+    """The normal quantile with the tail probability of ``t`` under Student's t."""
+    if not math.isfinite(dof) or dof > 1e4:
+        return t
+    tail = stats.t.logsf(abs(t), dof)
+    return math.copysign(float(-special.ndtri_exp(tail)), t)
 
 
 def _variance(phi: FloatArray, s: FloatArray | None, codes: IntArray | None) -> float:

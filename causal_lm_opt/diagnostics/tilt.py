@@ -265,7 +265,10 @@ def _trust(
     ell, units = _scaled(logged.ell, t), logged.units
     clusters = math.nan
     if units.codes is not None:
-        clusters = effective_clusters(units.codes, units.frequency)
+        weight = np.asarray(relative_weights(ell, normalize=True))
+        clusters = effective_clusters(
+            units.codes, weight if units.frequency is None else units.frequency * weight
+        )
     # Weights off the ends of the path are known up to a factor: their mean says nothing.
     found = replace(overlap(ell, units.frequency, clusters=clusters), mean_weight_z=math.nan)
     coverage: PredictedCoverage | None = None

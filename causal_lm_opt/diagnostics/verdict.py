@@ -84,6 +84,7 @@ UNSUPPORTED = (0.0005, 0.005)
 SKEWNESS_SQUARED = 0.08
 RARE_OUTCOMES = 20
 FEW_CLUSTERS = 30
+SMALL_SHARE = 0.1  # of the rows, as effective sample size
 
 
 def _overlap_findings(
@@ -93,7 +94,7 @@ def _overlap_findings(
     found: list[tuple[int, str]] = []
     if d.ess < 10:
         found.append((2, f"The effective sample size is {d.ess:.1f} rows of {d.n:.0f}. {CLOSER}"))
-    elif d.ess < 50 or (d.ess_share < 0.1 and not (enumerated and d.unseen_mass == 0.0)):
+    elif d.ess < 50 or (d.ess_share < SMALL_SHARE and not (enumerated and d.unseen_mass == 0.0)):
         found.append((1, f"The effective sample size is {d.ess:.0f} rows of {d.n:.0f}."))
     if d.pareto_k > 1.0:
         found.append((2, f"The weights' tail is too heavy for a mean (Pareto k {d.pareto_k:.2f})."))
@@ -112,12 +113,12 @@ def _overlap_findings(
     return found + clusters_finding(d.clusters)
 
 
-def clusters_finding(effective: float) -> list[tuple[int, str]]:
+def clusters_finding(effective: float, what: str = "rows") -> list[tuple[int, str]]:
     """Caution below 30 independent units (`effective_clusters`; ``nan`` where none are known)."""
     if not effective < FEW_CLUSTERS:
         return []
     return [
-        (1, f"The rows are worth {effective:.0f} independent units of equal size: intervals from "
+        (1, f"The {what} are worth {effective:.0f} independent units of equal size: intervals from "
             f"fewer than {FEW_CLUSTERS} are rough.")
     ]  # fmt: skip
 
@@ -147,7 +148,8 @@ def _coverage_findings(c: PredictedCoverage, unseen_mass: float) -> list[tuple[i
 def skewness_finding(skewness: float) -> list[tuple[int, str]]:
     """Caution where few large outcomes make a plain mean's symmetric interval miss on one side.
 
-    For unweighted means only: see :mod:`causal_lm_opt.diagnostics.coverage` on weighted ones.
+    For unweighted means, also those of the residuals that a weighted mean averages: a gate on the
+    weighted contributions themselves distrusts sound estimates (`diagnostics.coverage`).
     """
     if skewness**2 <= SKEWNESS_SQUARED:
         return []

@@ -10,9 +10,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from causal_lm_opt.core.inference import influence_covariance, welch_satterthwaite
+from causal_lm_opt.core.inference import (
+    contributions,
+    influence_covariance,
+    welch_satterthwaite,
+)
 from causal_lm_opt.core.scores import ipw_moment, plug_in_moment
-from causal_lm_opt.core.solve import solve_linear_moment, weighted_moments
+from causal_lm_opt.core.solve import solve_linear_moment, weighted_mean, weighted_moments
 from causal_lm_opt.core.weights import Weighting, relative_weights, transform_bias
 from causal_lm_opt.diagnostics.agreement import draws_agreement
 from causal_lm_opt.diagnostics.coverage import PredictedCoverage, predicted_coverage, sum_skewness
@@ -24,6 +28,8 @@ from causal_lm_opt.diagnostics.overlap import (
     unseen_mass,
 )
 from causal_lm_opt.diagnostics.verdict import (
+    SKEWNESS_SQUARED,
+    SMALL_SHARE,
     Verdict,
     clusters_finding,
     rare_outcome_finding,
@@ -439,10 +445,44 @@ def _variance(influence: FloatArray) -> float:
     return square - mean * mean
 
 
-def enumerated(policies: Policies, k: int) -> bool:
-    """Whether policy ``k``'s second sample is its whole support."""
+def enumerated(log: Log, policies: Policies, k: int, figures: OverlapDiagnostics) -> bool:
+    """Whether policy ``k``'s whole support is known, and all but 1 % of it was logged.
+
+    Looked up only where it matters: where a small share of the rows carries the weight.
+    """
     second = policies.rows_of(k)
-    return second is not None and second.exact
+    if second is None or not second.exact or figures.ess_share >= SMALL_SHARE:
+        return False
+    assert second.probability is not None
+    never = ~np.isin(second.keys, log.keys)
+    return float(second.probability[never, second.columns[k]].sum()) < 0.01
+
+
+def outcome_findings(
+    log: Log, rows: IntArray | None, raw_weight: FloatArray | None, residual: FloatArray
+) -> list[tuple[int, str]]:
+    """Reasons from the outcomes: events too rare where the weight lies, and skewness.
+
+    Skewness is that of the *unweighted* mean of ``residual`` (cluster sums): an outcome so skewed
+    that its plain mean has no symmetric interval has none when weighted either.
+    """
+    s, codes = log.sample_weight, log.codes
+    if rows is not None:
+        s = None if s is None else s[rows]
+        codes = None if codes is None else codes[rows]
+    count = log.rarer_outcomes
+    if raw_weight is not None and math.isfinite(count):
+        count = min(count, log.rarer_outcomes_of(raw_weight, rows))
+    rare = rare_outcome_finding(count)
+    if codes is None and s is None:  # |skewness| <= max|c| / sqrt(sum c^2), which is quickly had
+        mean, square = map(float, weighted_moments(residual))
+        reach = max(float(residual.max()) - mean, mean - float(residual.min()))
+        if reach**2 <= SKEWNESS_SQUARED * residual.shape[0] * (square - mean * mean):
+            return rare
+    units = np.asarray(contributions(residual - weighted_mean(residual, s), s))
+    if codes is not None:
+        units = np.bincount(codes, weights=units)
+    return rare + skewness_finding(sum_skewness(units))
 
 
 def second_sample_findings(
@@ -453,6 +493,14 @@ def second_sample_findings(
     if second is None or second.exact:
         return []
     found: list[tuple[int, str]] = []
+    codes = second.shared
+    if codes is None and second.groups is not None:
+        codes = np.unique(second.groups, return_inverse=True)[1]
+    if codes is None:
+        found += clusters_finding(float(second.frequency.sum()), "draws")
+    else:
+        weight, _ = second.policy_weight(k, Weighting.of("hajek"))
+        found += clusters_finding(effective_clusters(codes, second.frequency * weight), "draws")
     if second.logp_sampling is not None:
         ell = second.log_ratio_sampling(k)
         inside = ell[np.isfinite(ell)]

@@ -37,11 +37,14 @@ class Folds:
     fold : array, shape (n,)
     train : tuple of integer arrays
     rule : {"group", "content", "row", "user"}
+    distinct : int
+        Distinct groups or contents dealt to the folds, rows under the rule "row"; 0 for "user".
     """
 
     fold: IntArray
     train: tuple[IntArray, ...]
     rule: str
+    distinct: int = 0
 
     @property
     def n_folds(self) -> int:
@@ -116,7 +119,7 @@ def make_folds(
             )
         fold = deal_folds(keys, min(int(cv), distinct), seed)
         train = tuple(np.flatnonzero(fold != k) for k in range(int(fold.max()) + 1))
-        return Folds(fold, train, rule)
+        return Folds(fold, train, rule, distinct)
     if hasattr(cv, "split") or cv is None:
         with warnings.catch_warnings():  # _user_folds itself checks that no group is split
             warnings.filterwarnings("ignore", "The groups parameter is ignored", UserWarning)

@@ -13,12 +13,13 @@ import numpy.typing as npt
 from causal_lm_opt._validation import check_vector, take_rows
 from causal_lm_opt.core.inference import influence_covariance
 from causal_lm_opt.core.weights import Weighting, relative_weights
-from causal_lm_opt.diagnostics.verdict import draws_findings, rare_outcome_finding, verdict
+from causal_lm_opt.diagnostics.verdict import draws_findings, verdict
 from causal_lm_opt.estimate import ValueEstimate
 from causal_lm_opt.estimators._assemble import (
     PolicyValue,
     agreement_z,
     enumerated,
+    outcome_findings,
     plug_in_term,
     policy_coverage,
     policy_figures,
@@ -200,7 +201,7 @@ def dr_value(
     agreement = agreement_z(log, policies, k, rows, ell)
     findings = transform_finding(term, s, codes, log.n_clusters) + draws_findings(agreement)
     findings += second_sample_findings(policies, k, logged, target)
-    findings += rare_outcome_finding(log.rarer_outcomes)
+    findings += outcome_findings(log, rows, term.raw_weight, residual())
     residual_se = math.sqrt(float(influence_covariance(term.influence, s, codes, log.n_clusters)))
     return PolicyValue(
         value=term.value + plug_in,
@@ -210,7 +211,7 @@ def dr_value(
         verdict=verdict(
             figures,
             coverage=coverage,
-            enumerated=enumerated(policies, k),
+            enumerated=enumerated(log, policies, k, figures),
             plain=not weighting.normalize,
             findings=findings,
         ),

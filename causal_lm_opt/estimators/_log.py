@@ -28,6 +28,7 @@ from causal_lm_opt._validation import (
     surely_finite,
     take_rows,
 )
+from causal_lm_opt.core.weights import TIE
 from causal_lm_opt.estimators.outcome_models import numeric_outcome
 
 FloatArray = npt.NDArray[np.float64]
@@ -89,6 +90,30 @@ class Log:
         s = self.sample_weight
         count = float(is_high.sum() if s is None else s[is_high].sum())
         return min(count, self.size - count)
+
+    def rarer_outcomes_of(self, weight: FloatArray, rows: IntArray | None) -> float:
+        """How often the rarer outcome was logged among the rows that carry 80 % of the variance.
+
+        Rows count by :math:`s w^2`, heaviest first, ties together: a policy that puts its weight
+        on few texts rests on the events among those.
+        """
+        if not math.isfinite(self.rarer_outcomes):
+            return math.inf
+        y = self.y if rows is None else self.y[rows]
+        s = np.ones(y.shape[0])
+        if self.sample_weight is not None:
+            s = self.sample_weight if rows is None else self.sample_weight[rows]
+        order = np.argsort(-weight, kind="stable")
+        carried = np.cumsum((s * weight**2)[order])
+        edge = int(np.searchsorted(carried, 0.8 * carried[-1]))
+        heavy = weight >= weight[order[min(edge, order.size - 1)]] * (1.0 - TIE)
+        is_high = y == self.y.max()
+        return float(min(s[heavy & is_high].sum(), s[heavy & ~is_high].sum()))
+
+    @cached_property
+    def keys(self) -> npt.NDArray[np.uint64]:
+        """Distinct content keys of the rows, sorted."""
+        return np.unique(content_keys(self.X))
 
     @cached_property
     def key(self) -> str:

@@ -12,10 +12,12 @@ import numpy.typing as npt
 from joblib import Parallel, delayed
 from scipy import sparse
 from sklearn.base import clone, is_classifier
+from sklearn.compose import ColumnTransformer
 from sklearn.decomposition import TruncatedSVD
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
 
 from causal_lm_opt._validation import as_text_rows, is_frame, take_rows
 from causal_lm_opt.diagnostics.sensitivity import (
@@ -95,20 +97,38 @@ def default_quantile_model(X: Any, *, binary: bool) -> Any:
         else HistGradientBoostingRegressor(loss="quantile", quantile=0.5, **settings)
     )
     if as_text_rows(X) is not None:
-        words = TfidfVectorizer(max_features=5000)
-        width = words.fit(X).idf_.shape[0]
-        svd = TruncatedSVD(max(min(COMPONENTS, width - 1), 1), random_state=0)
-        return make_pipeline(TfidfVectorizer(max_features=5000), svd, trees)
+        return make_pipeline(*_word_steps(X), trees)
     if sparse.issparse(X):
         columns = int(getattr(X, "shape", (0, 2))[1])
         svd = TruncatedSVD(max(min(COMPONENTS, columns - 1), 1), random_state=0)
         return make_pipeline(svd, trees)
     if is_frame(X):
-        raise ValueError(
-            "X is a frame with columns that are not numbers: state quantile_model, a pipeline that "
-            "reads its columns and ends in a quantile regressor."
-        )
+        return make_pipeline(_frame_step(X), trees)
     return trees
+
+
+def _word_steps(texts: Any) -> tuple[Any, ...]:
+    """TF-IDF as few dense columns: the terms themselves where they are few."""
+    # one-character words count: no text should lose all its terms
+    words = TfidfVectorizer(max_features=5000, token_pattern=r"(?u)\b\w+\b|[^\w\s]")
+    if words.fit(texts).idf_.shape[0] <= 3 * COMPONENTS:
+        return clone(words), FunctionTransformer(_dense, accept_sparse=True)
+    return clone(words), TruncatedSVD(COMPONENTS, random_state=0)
+
+
+def _dense(X: Any) -> Any:
+    return X.toarray()
+
+
+def _frame_step(X: Any) -> Any:
+    """Columns of texts as words, the others (numbers) as they are."""
+    texts = [as_text_rows(X[c].to_list(), f"column {c!r}") for c in X.columns]
+    parts = [
+        (f"words{k}", make_pipeline(*_word_steps(rows)), k)
+        for k, rows in enumerate(texts)
+        if rows is not None
+    ]
+    return ColumnTransformer(parts, remainder="passthrough", sparse_threshold=0.0)
 
 
 def at_level(model: Any, level: float) -> Any:

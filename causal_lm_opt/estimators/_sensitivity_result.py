@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -94,11 +94,20 @@ class Breakdown:
         ``inf``, never (up to 1,000).
     strength_ci : float
         The same for the interval of the bounds, which allows for sampling error too.
+    quantity : str
+        Quantity of the result that the claim is about.
+    threshold : float
+        Number that it is claimed to exceed, or to lie under; 0 of a difference.
+    difference : bool
+        Whether the quantity is the difference of two policies' values.
     """
 
     claim: str
     strength: float
     strength_ci: float
+    quantity: str = ""
+    threshold: float = 0.0
+    difference: bool = False
 
     @property
     def sentence(self) -> str:
@@ -165,6 +174,54 @@ class SensitivityResult:
                 "ci_upper": self.ci_upper.ravel(),
             }
         )
+
+    def plot(
+        self,
+        quantity: str | int | None = None,
+        *,
+        unit: str | None = None,
+        theme: str = "light",
+        ax: Any = None,
+    ) -> Any:
+        """Bounds of one quantity against the strength, with the first claim on it.
+
+        Parameters
+        ----------
+        quantity : str or int, optional
+            Default: what the first claim is about, or the first policy.
+        unit, theme, ax
+            As in :func:`causal_lm_opt.plots.sensitivity_plot`.
+
+        Returns
+        -------
+        Axes
+
+        Raises
+        ------
+        ValueError
+            For a quantity that is not in ``quantities``.
+        """
+        from causal_lm_opt.plots import sensitivity_plot  # loads matplotlib
+
+        name = self._named(quantity)
+        table = self.to_frame()
+        found = next((b for b in self.breakdowns if b.quantity == name), None)
+        return sensitivity_plot(
+            table[table["quantity"] == name], claim=None if found is None else found.threshold,
+            breakdown=None if found is None else found.strength, level=self.level, unit=unit,
+            difference=found is not None and found.difference, theme=theme, ax=ax,
+        )  # fmt: skip
+
+    def _named(self, quantity: str | int | None) -> str:
+        """Name of a quantity."""
+        if quantity is None:
+            about = (b.quantity for b in self.breakdowns if b.quantity)
+            return next(about, self.quantities[0])
+        if isinstance(quantity, str) and quantity in self.quantities:
+            return quantity
+        if isinstance(quantity, int) and 0 <= quantity < len(self.quantities):
+            return self.quantities[quantity]
+        raise ValueError(f"quantity {quantity!r} is not known; there are {list(self.quantities)}.")
 
     @property
     def sentences(self) -> tuple[str, ...]:

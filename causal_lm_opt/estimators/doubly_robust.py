@@ -54,6 +54,7 @@ RULES = {
     "user": "folds as given by cv",
     "given": "predictions given by the caller, who answers for their being out of fold",
 }
+FEW_CONTENTS = 50  # distinct texts below which holding whole texts out costs the model much
 
 
 class DoublyRobust(RegressorMixin, BaseValueEstimator):
@@ -96,6 +97,8 @@ class DoublyRobust(RegressorMixin, BaseValueEstimator):
     value_, se_ : float, or array (K,) for K policies
     result_, result_by_ : ValueEstimate
     inference_, fold_rule_ : str
+    n_contents_ : int
+        Distinct texts (groups) dealt to the folds; 0 for folds or predictions of the caller.
 
     Notes
     -----
@@ -217,7 +220,7 @@ class DoublyRobust(RegressorMixin, BaseValueEstimator):
         if q_logged is not None:
             given = given_predictions(self.log_, policies, q_logged, q_target)
             self.splits_: tuple[Predictions, ...] = (Predictions(given[0]),)
-            self.fold_rule_ = "given"
+            self.fold_rule_, self.n_contents_ = "given", 0
         else:
             self._crossfit()
         self._publish(self._estimate(policies, all_cells(policies), given))
@@ -239,7 +242,7 @@ class DoublyRobust(RegressorMixin, BaseValueEstimator):
             folds = make_folds(log.X, log.y, log.codes, self.cv, seed + r, log.taken, log.n_given)
             splits.append(self._predictions(log, folds, self.n_jobs))
         self.splits_ = tuple(splits)
-        self.fold_rule_ = folds.rule
+        self.fold_rule_, self.n_contents_ = folds.rule, folds.distinct
 
     def _predictions(self, log: Log, folds: Folds, n_jobs: int | None) -> Predictions:
         fitted = crossfit(
@@ -328,7 +331,19 @@ class DoublyRobust(RegressorMixin, BaseValueEstimator):
         return with_split_noise(result, np.array(by_cell).T, log)
 
     def _notes(self) -> list[str]:
-        return [f"Cross-fitting: {RULES[self.fold_rule_]}.", f"Standard errors: {self.inference_}."]
+        rule = f"Cross-fitting: {RULES[self.fold_rule_]}."
+        s = self.log_.sample_weight
+        rows = self.log_.y.shape[0] if s is None else float(s.sum())
+        few = self.n_contents_ < FEW_CONTENTS and 2 * self.n_contents_ <= rows
+        if self.fold_rule_ == "content" and few:
+            rule += (
+                f" Only {self.n_contents_} distinct texts (rows of X) were logged, and the outcome "
+                "model predicts each without having seen it: the value stays right, but a model "
+                "that does not carry over from text to text (an indicator for each) widens the "
+                "interval. A splitter such as cv=KFold(5, shuffle=True, random_state=0) lets it "
+                "learn from other rows of the same text."
+            )
+        return [rule, f"Standard errors: {self.inference_}."]
 
     def _with_inference(self) -> tuple[Predictions, ...]:
         """The splits, with the coefficients' influence where the stacked correction applies."""

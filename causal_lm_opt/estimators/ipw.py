@@ -9,7 +9,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from causal_lm_opt._parts import check_same_order
 from causal_lm_opt.core.weights import Weighting
-from causal_lm_opt.diagnostics.verdict import draws_findings, rare_outcome_finding, verdict
+from causal_lm_opt.diagnostics.verdict import draws_findings, verdict
 from causal_lm_opt.estimate import ValueEstimate
 from causal_lm_opt.estimators._assemble import (
     PolicyValue,
@@ -17,10 +17,12 @@ from causal_lm_opt.estimators._assemble import (
     all_cells,
     assemble,
     enumerated,
+    outcome_findings,
     policy_coverage,
     policy_figures,
     policy_overlap,
     sample_mean,
+    second_sample_findings,
     spread,
     subgroup_cells,
     subgroup_codes,
@@ -203,7 +205,10 @@ def _ipw_value(
     coverage = policy_coverage(log, policies, k, rows, ell, lambda: y - centre, logged, None)
     agreement = agreement_z(log, policies, k, rows, ell)
     findings = transform_finding(term, s, subgroup_codes(log, rows), log.n_clusters)
-    findings += draws_findings(agreement) + rare_outcome_finding(log.rarer_outcomes)
+    findings += draws_findings(agreement) + outcome_findings(log, rows, term.raw_weight, y)
+    # The draws do not enter the value, only what is known of its trust.
+    drawn = second_sample_findings(policies, k, None, None)
+    findings += [(min(severity, 1), text) for severity, text in drawn]
     return PolicyValue(
         value=term.value,
         logged=logged,
@@ -212,7 +217,7 @@ def _ipw_value(
         verdict=verdict(
             figures,
             coverage=coverage,
-            enumerated=enumerated(policies, k),
+            enumerated=enumerated(log, policies, k, figures),
             plain=not weighting.normalize,
             findings=findings,
         ),

@@ -278,8 +278,11 @@ def _breakdown(pieces: Pieces, claim: Claim, k: int, other: int | None, level: f
         b = at(strength)
         return margin(float(b.lower[0]), float(b.upper[0]))
 
-    reference = None if other is None else pieces.names[other]
+    name, reference = pieces.names[k], None if other is None else pieces.names[other]
+    threshold = claim.above if claim.above is not None else claim.below
     return Breakdown(
-        claim.words(pieces.names[k], reference), breakdown(bound, tolerance=1e-4),
+        claim.words(name, reference), breakdown(bound, tolerance=1e-4),
         breakdown(interval, tolerance=1e-3),
+        quantity=name if reference is None else f"{name} - {reference}",
+        threshold=0.0 if threshold is None else threshold, difference=other is not None,
     )  # fmt: skip

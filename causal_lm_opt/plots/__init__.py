@@ -14,8 +14,11 @@ by colour, and texts from data are never read as mathematics or TeX.
 from __future__ import annotations
 
 from causal_lm_opt.plots._calibration import calibration_plot
+from causal_lm_opt.plots._confounder import confounder_plot
 from causal_lm_opt.plots._forest import contrast_plot, forest_height, forest_plot
 from causal_lm_opt.plots._love import love_height, love_plot
+from causal_lm_opt.plots._sensitivity import sensitivity_plot
+from causal_lm_opt.plots._study import plot_study
 from causal_lm_opt.plots._svg import to_svg
 from causal_lm_opt.plots._theme import DARK, LIGHT, MARKERS, Axes, Theme, new_axes, new_grid, themed
 from causal_lm_opt.plots._tilt import tilt_plot
@@ -28,6 +31,7 @@ __all__ = [
     "Axes",
     "Theme",
     "calibration_plot",
+    "confounder_plot",
     "contrast_plot",
     "forest_height",
     "forest_plot",
@@ -36,6 +40,8 @@ __all__ = [
     "new_axes",
     "new_grid",
     "overlap_plot",
+    "plot_study",
+    "sensitivity_plot",
     "themed",
     "tilt_plot",
     "to_svg",

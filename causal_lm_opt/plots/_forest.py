@@ -35,7 +35,7 @@ __all__ = ["contrast_plot", "forest_height", "forest_plot", "forest_table"]
 FloatArray = npt.NDArray[np.float64]
 Estimates = ValueEstimate | Mapping[str, ValueEstimate] | pd.DataFrame
 ROW, HEAD = 0.24, 1.15  # inches a row; rows' heights a policy's heading takes
-NAME, HEADING = 22, 38  # letters a name may take beside and above the rows
+NAME, HEADING = 22, 34  # letters a name may take beside and above the rows
 
 
 @dataclass(frozen=True)

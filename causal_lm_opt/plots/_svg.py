@@ -11,6 +11,7 @@ from xml.etree import ElementTree
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
+from causal_lm_opt.plots._compact import compact
 from causal_lm_opt.plots._theme import DARK, LIGHT, TIPS
 
 __all__ = ["to_svg"]
@@ -76,6 +77,8 @@ def to_svg(figure: Figure, *, key: str, title: str, description: str = "") -> st
     _rename(root, key)
     _tips(root, figure, key)
     _head(root, key, title, description, figure)
+    marks = {artist.get_gid() for artist in figure.findobj()}
+    compact(root, {f"{key}-{mark}" for mark in marks if mark})
     return ElementTree.tostring(root, encoding="unicode", short_empty_elements=True)
 
 
@@ -102,15 +105,15 @@ def _rename(root: ElementTree.Element, key: str) -> None:
                 value = f"#{key}-{value[1:]}"
             elif bare == "style":
                 value = COLOUR.sub(lambda m: VARIABLES.get(m[0].lower(), m[0]), value)
-                value = _with_font(value) if element.tag == "text" else value
+                value = _without_font(value) if element.tag == "text" else value
             value = REFERENCE.sub(lambda m: f"url(#{key}-{m[1]})", value)
             if bare != name:
                 del element.attrib[name]
             element.set(bare, value)
 
 
-def _with_font(style: str) -> str:
-    """The style of a text with the page's font in the place of matplotlib's."""
+def _without_font(style: str) -> str:
+    """The style of a text without matplotlib's font: the whole SVG has the page's."""
     parts = [p.strip() for p in style.split(";") if p.strip()]
     kept: list[str] = []
     for part in parts:
@@ -122,7 +125,7 @@ def _with_font(style: str) -> str:
             kept += [f"font-weight: {weight[0]}"] if weight else []
         elif name != "font-family":
             kept.append(part)
-    return "; ".join([*kept, f"font-family: {FONT}"])
+    return "; ".join(kept)
 
 
 def _tips(root: ElementTree.Element, figure: Figure, key: str) -> None:
@@ -152,7 +155,7 @@ def _head(
             "role": "img",
             "aria-labelledby": ids,
             "style": f"display: block; width: 100%; max-width: {wide}px; height: auto; "
-            "stroke-linejoin: round; stroke-linecap: butt",
+            f"stroke-linejoin: round; stroke-linecap: butt; font-family: {FONT}",
         }
     )
     words = [("title", title)] + ([("description", description)] if description else [])

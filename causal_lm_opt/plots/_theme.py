@@ -45,6 +45,8 @@ FloatArray = npt.NDArray[np.float64]
 
 WIDTH = 4.4  # inches: at 300 px a 9 pt letter is still 8.5 px high
 TEXT, SMALL = 10.0, 9.0  # points
+#: Letters that take the room of more than one, in average letters.
+WIDE = dict.fromkeys("W@%", 1.6) | dict.fromkeys("Mmw", 1.4)
 #: How texts from data are drawn: as they are, neither as mathematics nor as TeX.
 DATA_TEXT: dict[str, Any] = {"parse_math": False, "usetex": False}
 #: Words shown when the pointer rests on a mark of an SVG.
@@ -209,8 +211,9 @@ def legend_below(
     palette: Theme,
     *,
     side: Literal["left", "right"] = "left",
+    columns: int = 2,
 ) -> None:
-    """A legend of two columns under the axis label, flush with one side of the axes."""
+    """A legend under the axis label, flush with one side of the axes."""
     if not entries:
         return
     shift = ScaledTranslation(0.0, -44 / 72, ax.figure.dpi_scale_trans)
@@ -219,23 +222,26 @@ def legend_below(
         loc="upper left" if side == "left" else "upper right",
         bbox_to_anchor=(0.0 if side == "left" else 1.0, 0.0),
         bbox_transform=ax.transAxes + shift,
-        ncols=2, frameon=False, fontsize=SMALL, labelcolor=palette.ink, borderpad=0.0,
+        ncols=columns, frameon=False, fontsize=SMALL, labelcolor=palette.ink, borderpad=0.0,
         borderaxespad=0.0, handlelength=1.6, columnspacing=1.2, handletextpad=0.6,
     )  # fmt: skip
     for text in legend.get_texts():
         text.set(**DATA_TEXT)
 
 
-# ------------------------------------------------------------------------------ text and numbers
+# ------------------------------------------------------------------------------ text
 def shown_text(text: object, length: int = 60) -> str:
     r"""A text from data on one line, without control or direction marks, at most ``length`` long.
 
-    Long texts keep both ends, since names of models tend to differ at the end.
+    Wide letters count as more than one. Long texts keep both ends, since names of models tend to
+    differ at the end.
 
     Examples
     --------
     >>> shown_text("two\nlines"), shown_text("a-rather-long-name-7B", 12)
     ('two lines', 'a-rather…-7B')
+    >>> shown_text("WWWWWWWWWWWW", 12)
+    'WWWWW…W'
     """
     kept = "".join(
         " " if unicodedata.category(c) in ("Zl", "Zp") or c in "\t\n\r" else c
@@ -243,12 +249,26 @@ def shown_text(text: object, length: int = 60) -> str:
         if unicodedata.category(c) not in ("Cc", "Cf", "Cs", "Cn") or c in "\t\n\r"
     )
     line = " ".join(kept.split()) or "(no name)"
-    if len(line) <= length:
+    if _letters(line) <= length:
         return line
     tail = (length - 1) // 3
-    return f"{line[: length - 1 - tail]}…{line[len(line) - tail :]}"
+    return f"{_start(line, length - 1 - tail)}…{_start(line[::-1], tail)[::-1]}"
 
 
+def _letters(text: str) -> float:
+    """Width in average letters: a fullwidth character takes 1.7, a capital W 1.6."""
+    return sum(1.7 if unicodedata.east_asian_width(c) in "WF" else WIDE.get(c, 1.0) for c in text)
+
+
+def _start(text: str, length: int) -> str:
+    """The first letters that fit."""
+    end = 0
+    while end < len(text) and _letters(text[: end + 1]) <= length:
+        end += 1
+    return text[:end]
+
+
+# ------------------------------------------------------------------------------ numbers
 def finite_column(table: Any, column: str, *, infinite: bool = False) -> FloatArray:
     """A column of a table as floats (n,), refused where it is missing or not a number.
 

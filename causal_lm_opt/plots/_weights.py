@@ -165,7 +165,8 @@ def overlap_plot(
     r"""Log ratios of the logged rows beside those of the target's draws.
 
     Draws beyond every logged row (hatched) are texts the logger would have had to write and did
-    not: no weighting reaches them.
+    not: no weighting reaches them. Logged rows that the target never writes have no place on the
+    axis: the plot names their share, and the bins hold shares of the others.
 
     Parameters
     ----------
@@ -231,7 +232,7 @@ def overlap_plot(
         lines += _beyond_lines(target, share, top, exact)
     never = _share(np.isneginf(ell), s)
     if never:
-        lines.append(f"not drawn, rows the target never writes: {percent_text(never)}")
+        lines.append(f"not drawn: {percent_text(never)} of the rows, never written by the target")
     ax.set_xlim(edges[0], edges[-1])
     ax.set_ylim(bottom=0.0)
     plain_numbers(ax.xaxis)
@@ -302,11 +303,11 @@ def _edges(ell: FloatArray, target: FloatArray | None, top: float) -> FloatArray
 
 
 def _binned(values: FloatArray, weight: FloatArray | None, edges: FloatArray) -> FloatArray:
-    """Share of all rows in each bin (a value on an edge belongs to the bin on its left)."""
+    """Share of the finite rows in each bin (a value on an edge belongs to the bin on its left)."""
     shown = ~np.isneginf(values)
     place = np.searchsorted(edges, values[shown] - TIE, side="left") - 1
     place = np.clip(place, 0, edges.shape[0] - 2)
     counted = None if weight is None else weight[shown]
-    total = float(values.shape[0] if weight is None else weight.sum())
+    total = float(np.count_nonzero(shown) if counted is None else counted.sum())
     counts = np.bincount(place, weights=counted, minlength=edges.shape[0] - 1)
     return np.asarray(counts, dtype=np.float64) / total

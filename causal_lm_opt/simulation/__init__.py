@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from causal_lm_opt.simulation.appeals import text_world
 from causal_lm_opt.simulation.confounded import (
     confounded_log,
     drifted_logging,
@@ -9,22 +10,28 @@ from causal_lm_opt.simulation.confounded import (
     token_world,
 )
 from causal_lm_opt.simulation.gaussian import GaussianDesign, SimulatedLog
+from causal_lm_opt.simulation.prompts import PromptDesign, prompt_world
 from causal_lm_opt.simulation.studies import STUDIES, named_study, study_from_toml
 from causal_lm_opt.simulation.study import Study, StudyResult, run_study
 from causal_lm_opt.simulation.tabular import TabularDesign
+from causal_lm_opt.simulation.text_world import TextWorld
 
 __all__ = [
     "GaussianDesign",
+    "PromptDesign",
     "STUDIES",
     "SimulatedLog",
     "Study",
     "StudyResult",
     "TabularDesign",
+    "TextWorld",
     "confounded_log",
     "drifted_logging",
     "hidden_confounder",
     "named_study",
+    "prompt_world",
     "run_study",
     "study_from_toml",
+    "text_world",
     "token_world",
 ]

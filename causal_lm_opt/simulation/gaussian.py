@@ -36,6 +36,8 @@ class SimulatedLog:
         ``logging_error``).
     X_target : TargetSample
     groups : array (n,) or None
+    q_logged, q_target : arrays (n,), (m,), or None
+        The oracle outcome model at the logged rows and at the draws, where the world fills it in.
     """
 
     X: FloatArray
@@ -43,14 +45,28 @@ class SimulatedLog:
     log_probs: Mapping[str, FloatArray]
     X_target: TargetSample
     groups: npt.NDArray[np.intp] | None
+    q_logged: FloatArray | None = None
+    q_target: FloatArray | None = None
 
-    def fit_arguments(self, *, target: bool = True, log_probs: bool = True) -> dict[str, Any]:
-        """Keyword arguments for an estimator's ``fit``."""
+    def fit_arguments(
+        self, *, target: bool = True, log_probs: bool = True, oracle: bool = False
+    ) -> dict[str, Any]:
+        """Keyword arguments for an estimator's ``fit``; ``oracle`` adds the oracle's predictions.
+
+        Raises
+        ------
+        ValueError
+            ``oracle`` for a log without them.
+        """
         out: dict[str, Any] = dict(self.log_probs) if log_probs else {}
         if target:
             out["X_target"] = self.X_target
         if self.groups is not None:
             out["groups"] = self.groups
+        if oracle:
+            if self.q_logged is None or self.q_target is None:
+                raise ValueError("This log holds no oracle predictions: its world gives none.")
+            out |= {"q_logged": self.q_logged, "q_target": self.q_target}
         return out
 
 
@@ -124,9 +140,15 @@ class GaussianDesign:
         curve = 0.5 * X[:, -1] ** 2 if self.outcome == "quadratic" else 0.0
         return np.asarray(1.0 + total + curve)
 
-    def value(self) -> float:
-        """V(f), exact (Gauss-Hermite quadrature for the binary outcome)."""
-        mu = self.mean_target
+    def value(self, mean: FloatArray | None = None) -> float:
+        """V(f), exact (Gauss-Hermite quadrature for the binary outcome).
+
+        Of the design's target, or of the policy :math:`N(mean, I)`, mean of shape (d,) (with
+        prompts its first entry is 0, as no policy changes the prompt).
+        """
+        mu = self.mean_target if mean is None else np.asarray(mean, dtype=np.float64)
+        if mu.shape != (self.dim,):
+            raise ValueError(f"mean must have shape ({self.dim},), got {mu.shape}.")
         if self.outcome == "binary":
             nodes, weights = np.polynomial.hermite_e.hermegauss(80)
             total = mu.sum() + math.sqrt(self.dim) * nodes
@@ -148,13 +170,32 @@ class GaussianDesign:
         return linear
 
     def efficiency_bound(self, n: int) -> float:
-        r"""Smallest asymptotic variance of a regular estimator with ``n`` independent rows.
+        r"""Smallest asymptotic variance of a regular estimator with ``n`` rows.
 
-        :math:`E_R[w^2 Var(Y|X)]/n + Var_f(g)/m` (P_f known); linear and quadratic outcomes only.
+        :math:`E_R[w^2 Var(Y|X)]/n + Var_f(g)/m` (P_f known); for several readers of a text
+        :math:`Var(Y|X)` is that of the text's mean, over the number of texts.
+
+        Raises
+        ------
+        ValueError
+            For prompts: :class:`~causal_lm_opt.simulation.PromptDesign` has that bound.
         """
-        if self.outcome not in ("linear", "quadratic") or self.readers > 1 or self.prompts:
-            raise ValueError("The bound is stated for independent rows with unit normal noise.")
-        return math.exp(self.shift**2) / n + self.value_variance() / (n * self.draws_per_row)
+        if self.prompts:
+            raise ValueError("The bound with prompts is that of PromptDesign.efficiency_bound.")
+        texts = n // self.readers
+        logged = math.exp(self.shift**2) * self._residual_variance() / texts
+        return logged + self.value_variance() / (n * self.draws_per_row)
+
+    def _residual_variance(self) -> float:
+        """Variance of a text's mean outcome given the text, under N(2 mu, I) (w^2 P_R, scaled)."""
+        if self.outcome == "binary":  # readers share no effect
+            nodes, weights = np.polynomial.hermite_e.hermegauss(80)
+            total = 2.0 * self.mean_target.sum() + math.sqrt(self.dim) * nodes
+            g = special.expit(-0.5 + 0.5 * total)
+            return float(weights @ (g * (1.0 - g)) / weights.sum()) / self.readers
+        noise = 5.0 if self.outcome == "heavy" else 1.0  # nu / (nu - 2) at nu = 2.5
+        shared = self.text_effect**2 if self.readers > 1 else 0.0
+        return shared + noise / self.readers
 
     # ------------------------------------------------------------------ draws
     def draw(self, n: int, rng: np.random.Generator) -> SimulatedLog:
@@ -175,6 +216,7 @@ class GaussianDesign:
             X, effect = X[groups], effect[groups]
         y = self._outcomes(X, effect, rng)
         wrong = self.logging_error * self.direction
+        drawn = self._second_sample(n, X, prompt, rng)
         return SimulatedLog(
             X=X,
             y=y,
@@ -182,8 +224,10 @@ class GaussianDesign:
                 "logp_target": self._log_density(X, self.mean_target),
                 "logp_logging": self._log_density(X, wrong),
             },
-            X_target=self._second_sample(n, X, prompt, rng),
+            X_target=drawn,
             groups=groups,
+            q_logged=self.mean_outcome(X),
+            q_target=self.mean_outcome(drawn.X),
         )
 
     def _outcomes(self, X: FloatArray, effect: FloatArray, rng: np.random.Generator) -> FloatArray:

@@ -16,6 +16,7 @@ from causal_lm_opt.estimators.doubly_robust import DoublyRobust
 from causal_lm_opt.estimators.ipw import IPW
 from causal_lm_opt.estimators.outcome_regression import OutcomeRegression
 from causal_lm_opt.exceptions import DataError
+from causal_lm_opt.simulation.appeals import text_world
 from causal_lm_opt.simulation.confounded import (
     confounded_log,
     drifted_logging,
@@ -23,6 +24,7 @@ from causal_lm_opt.simulation.confounded import (
     token_world,
 )
 from causal_lm_opt.simulation.gaussian import GaussianDesign, SimulatedLog
+from causal_lm_opt.simulation.prompts import prompt_world
 from causal_lm_opt.simulation.study import Design, Study
 
 __all__ = ["STUDIES", "WORLDS", "named_study", "study_from_toml"]
@@ -35,6 +37,8 @@ WORLDS: Mapping[str, Callable[..., Design]] = {
     "confounded-log": confounded_log,
     "drifted-logging": drifted_logging,
     "tokens": token_world,
+    "prompts": prompt_world,
+    "texts": text_world,
 }
 ESTIMATORS: Mapping[str, Callable[..., Any]] = {
     "ht": lambda model: IPW("ht"),

@@ -13,7 +13,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import joblib
 import numpy as np
@@ -25,6 +25,9 @@ from causal_lm_opt.estimate import ValueEstimate
 from causal_lm_opt.exceptions import OverlapError
 from causal_lm_opt.simulation._blocks import BLOCK, Cell, run_cells, write_atomically
 from causal_lm_opt.simulation._summary import summarise
+
+if TYPE_CHECKING:
+    from causal_lm_opt.plots import Axes
 
 __all__ = [
     "Design",
@@ -198,13 +201,39 @@ class StudyResult:
         """The summary."""
         return self.summary
 
+    def plot(
+        self,
+        y: Literal["coverage", "bias", "sd", "rmse", "se_over_sd", "width"] = "coverage",
+        *,
+        x: Literal["design", "n"] | None = None,
+        theme: Literal["light", "dark"] = "light",
+        ax: Axes | None = None,
+    ) -> Axes:
+        """A figure over designs or sizes: :func:`causal_lm_opt.plots.plot_study`.
+
+        Examples
+        --------
+        >>> from causal_lm_opt import IPW, plots
+        >>> from causal_lm_opt.simulation import GaussianDesign, run_study
+        >>> near = {f"shift {s}": GaussianDesign(shift=s) for s in (.2, .4)}
+        >>> done = run_study(near, {"H": IPW()}, sizes=[50], replications=5, progress=False)
+        >>> done.plot("bias", ax=plots.new_axes()).get_xlabel()
+        'shift'
+        """
+        from causal_lm_opt.plots import plot_study
+
+        return plot_study(self, x=x, y=y, theme=theme, ax=ax)
+
     def write(self, out: str | Path) -> None:
         """Write ``summary.csv``, ``replications.csv.gz`` and ``study.json``, each atomically."""
         folder = Path(out)
         folder.mkdir(parents=True, exist_ok=True)
         facts = {
             "about": self.study.about,
-            "designs": {name: repr(design) for name, design in self.study.designs.items()},
+            "designs": {
+                name: getattr(design, "label", "") or repr(design)
+                for name, design in self.study.designs.items()
+            },
             "sizes": list(self.study.sizes),
             "replications": self.study.replications,
             "seed": self.study.seed,

@@ -10,6 +10,7 @@ trait, possibly nothing, and a stated logging probability, possibly wrong. A tar
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -164,18 +165,35 @@ class TabularDesign:
         return float(np.maximum(r, 1.0 / r).max())
 
     def doubly_robust_variance(self, n: int) -> float:
-        r"""Variance of a doubly robust value with right nuisances given what is seen.
+        r"""Variance of a doubly robust value with the stated weights and the right model.
 
         .. math:: E_R[w^2 \operatorname{Var}(Y|c,x)] / n + \operatorname{Var}_f(E[Y|c,x]) / m
 
-        Asymptotic, for a stated policy that is the right one given what is seen.
+        Asymptotic. Equal to :meth:`efficiency_bound` where the stated policy is the right one.
         """
+        return self._variance(n, self.target, self.stated_weights())
+
+    def efficiency_bound(self, n: int, target: Any = None) -> float:
+        r"""Smallest asymptotic variance of a regular estimator of what is seen, n logged rows.
+
+        .. math:: E_R[w^2 \operatorname{Var}(Y|c,x)] / n + \operatorname{Var}_f(E[Y|c,x]) / m,
+                  \qquad w = f(x|c) / p_R(x|c)
+
+        Of :meth:`regression_limit`, which is V(f) where nothing hidden moves text and outcome.
+        Infinite where the target (T, J) or (J,) writes a text that is never logged.
+        """
+        policy = self.target if target is None else _table(target, "target", self.mean.shape)
+        shown = self.seen_logging()
+        if ((policy > 0) & (shown <= 0) & (self.trait_probs[:, None] > 0)).any():
+            return math.inf
+        return self._variance(n, policy, policy / np.where(shown > 0, shown, 1.0))
+
+    def _variance(self, n: int, policy: FloatArray, weight: FloatArray) -> float:
         seen = np.where(self.seen_logging() > 0, self.seen_mean(), 0.0)
         within = self._noise_variance() + (self.mean - seen) ** 2
         shown = self.trait_probs[:, None] * self.logging
-        weight = self.stated_weights()
         logged = float((shown * weight**2 * within).sum())
-        written = self.trait_probs[:, None] * self.target
+        written = self.trait_probs[:, None] * policy
         spread = float((written * seen**2).sum() - (written * seen).sum() ** 2)
         return logged / n + spread / round(self.draws_per_row * n)
 
@@ -207,6 +225,8 @@ class TabularDesign:
                 logp_logging=self._log(self.stated, reader, written),
             ),
             groups=None,
+            q_logged=self.seen_mean()[trait, text],
+            q_target=self.seen_mean()[reader, written],
         )
 
     def rows_of_X(self, trait: IntArray, text: IntArray) -> Any:

@@ -37,6 +37,7 @@ EVIL = (
     "\u202eright to left\u202c \u0000\ufeff \U0001f9ea " + "W" * 300,
 )
 VIEWS = [(s, w) for s in ("light", "dark") for w in (1200, 390)]
+NARROW = ("light", 320)
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +100,7 @@ def opened(browser: Any, page_file: Path, scheme: str, width: int, *, bypass: bo
     return page
 
 
-@pytest.mark.parametrize(("scheme", "width"), VIEWS)
+@pytest.mark.parametrize(("scheme", "width"), [*VIEWS, NARROW])
 def test_nothing_runs_nothing_is_fetched_nothing_overflows(
     browser: Any, page_file: Path, scheme: str, width: int
 ) -> None:
@@ -118,4 +119,25 @@ def test_axe_finds_no_violation(browser: Any, page_file: Path, scheme: str, widt
     page = opened(browser, page_file, scheme, width, bypass=True)  # axe is a script
     found = axe.Axe().run(page).response["violations"]
     assert [(v["id"], [n["target"] for n in v["nodes"]][:3]) for v in found] == []
+    page.context.close()
+
+
+def test_dark_ink_is_for_screens_alone(browser: Any, page_file: Path) -> None:
+    """On paper the page is dark on light, and nothing is cut off by a scroll box."""
+    page = opened(browser, page_file, "dark", 700, bypass=False)
+    page.emulate_media(media="print", color_scheme="dark")
+    look = "getComputedStyle(document.body).backgroundColor"
+    assert page.evaluate(look) == "rgb(255, 255, 255)"
+    boxes = "[...document.querySelectorAll('.scroll')].map(e => getComputedStyle(e).overflowX)"
+    assert set(page.evaluate(boxes)) == {"visible"}
+    page.context.close()
+
+
+def test_texts_are_as_wide_as_a_phone_lets_them_be(browser: Any, page_file: Path) -> None:
+    page = opened(browser, page_file, "light", 320, bypass=False)
+    widths = page.evaluate(
+        "[...document.querySelectorAll('blockquote')].map(e => e.getBoundingClientRect().width)"
+    )
+    assert widths
+    assert min(widths) > 240
     page.context.close()

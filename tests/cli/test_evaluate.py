@@ -84,10 +84,12 @@ def test_values_lie_near_the_truth(files: Files, run: Run) -> None:
 
 def test_no_value_is_printed_without_interval_and_verdict(files: Files, run: Run) -> None:
     result = run([*files.evaluate, "--draws", str(files.draws), *files.out()])
-    lines = result.stdout.splitlines()
+    question, table = result.stdout.split("\n\n")[:2]
+    assert question.startswith("What would the mean of y have been")
+    lines = table.splitlines()
     head = re.split(r"  +", lines[0])
     assert head == ["policy", "estimator", "value", "std err", "95% interval", "verdict"]
-    rows = lines[2 : lines.index("")]
+    rows = lines[2:]
     assert len(rows) == 1 + 2 * len(ALL)
     for row in rows:
         assert " to " in row

@@ -199,10 +199,15 @@ def test_one_row_clusters_are_rows() -> None:
 
 def test_clusters_count_when_their_last_row_has_come() -> None:
     log = log_of(6, 11)
-    sequence = value_sequence(**log, outcome_bounds=(0, 1), groups=list("aabbca"), largest_group=3)
-    assert sequence.rows.tolist() == [4, 5, 6]
-    with pytest.raises(ValueError, match="complete at row 4"):
-        sequence.at(3)
+    given = {**log, "outcome_bounds": (0, 1), "largest_group": 3}
+    sequence = value_sequence(**given, groups=list("aaabbc"))
+    assert sequence.rows.tolist() == [3, 5, 6]
+    assert not sequence.contradiction
+    with pytest.raises(ValueError, match="complete at row 3"):
+        sequence.at(2)
+    # Scattered clusters are complete in an order that goes with their size.
+    with pytest.raises(ValueError, match="must stand together"):
+        value_sequence(**given, groups=list("aabbca"))
 
 
 def test_bounded_terms_of_an_estimate() -> None:

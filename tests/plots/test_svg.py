@@ -13,6 +13,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from causal_lm_opt import ValueEstimate, plots
+from causal_lm_opt.plots._compact import compact
 
 NS = "{http://www.w3.org/2000/svg}"
 HOSTILE = [
@@ -151,3 +152,47 @@ def test_estimating_does_not_load_matplotlib() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_nothing_is_written_that_is_not_seen() -> None:
+    """Plots of a page are many: no blanks, no ids that nothing names, two decimals."""
+    ax = plots.love_plot(
+        pd.DataFrame(
+            {"feature": [f"f{k}" for k in range(20)], "smd_unweighted": 0.3, "smd_weighted": 0.1,
+             "se_weighted": 0.02}
+        ),
+        ax=plots.new_axes(plots.love_height(20)),
+    )  # fmt: skip
+    svg = plots.to_svg(ax.figure, key="f", title="t")  # type: ignore[arg-type]
+    assert len(svg) < 22_000
+    assert ">\n" not in svg
+    assert not re.search(r"\d\.\d{3,}", svg.split(">", 1)[1])
+    assert "text_1" not in svg
+    assert 'id="f-after-19"' in svg  # the plot's own marks keep their names
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("<svg><g><g id='a'/></g></svg>", "<svg />"),
+        ("<svg><path style='fill: none'/></svg>", "<svg />"),
+        (
+            "<svg><path id='k' style='fill: none'/></svg>",
+            '<svg><path id="k" style="fill:none" /></svg>',
+        ),
+        ("<svg><text x='0.126'> a <!--b--></text> </svg>", '<svg><text x="0.13"> a </text></svg>'),
+        (
+            "<svg><path id='m' d='M 0 -0.001 L 1e-05 2'/><use href='#m'/></svg>",
+            '<svg><path id="m" d="M0 0L1e-05 2" /><use href="#m" /></svg>',
+        ),
+        ("<svg><text transform='rotate(-0 1 2)'>a</text></svg>", "<svg><text>a</text></svg>"),
+        (
+            "<svg><text transform='rotate(-90 1.2345 2)'>a</text></svg>",
+            '<svg><text transform="rotate(-90 1.23 2)">a</text></svg>',
+        ),
+    ],
+)
+def test_compacting_leaves_what_is_seen(given: str, said: str) -> None:
+    root = ElementTree.fromstring(given)
+    compact(root, {"k"})
+    assert ElementTree.tostring(root, encoding="unicode") == said

@@ -103,6 +103,12 @@ def test_long_texts_keep_both_ends(length: int) -> None:
     assert "…" in shown
 
 
+def test_wide_letters_take_more_room() -> None:
+    assert len(shown_text("W" * 60, 22)) < len(shown_text("a" * 60, 22)) == 22
+    assert shown_text("日本語の方針", 10) == "日本語…針"
+    assert shown_text("日本語の方針", 11) == "日本語の方針"[:6]
+
+
 def test_shares_in_words() -> None:
     assert [percent_text(s) for s in (1.0, 0.9999, 0.5, 0.0049)] == [
         "100%", "99.99%", "50%", "0.49%",

@@ -71,8 +71,8 @@ def test_bins_hold_every_row_and_draw_once() -> None:
     ell[:50], target[:8] = -np.inf, np.inf
     ax = plots.overlap_plot(ell, target, ax=plots.new_axes())
     logged, edges = bins(ax, "logged")
-    assert logged.sum() == pytest.approx(0.9)  # a tenth has no place on the axis, and is named
-    assert "not drawn, rows the target never writes: 10%" in ax.get_title("left")
+    assert logged.sum() == pytest.approx(1.0)  # of the rows that have a place on the axis
+    assert "not drawn: 10% of the rows, never written by the target" in ax.get_title("left")
     drawn, _ = bins(ax, "target")
     assert drawn.sum() == pytest.approx(1.0)
     beyond, _ = bins(ax, "beyond")

@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 
 from causal_lm_opt._run.output import OutputError
-from causal_lm_opt._run.simulate import check_study_folder, list_studies, simulate
-from causal_lm_opt.simulation import STUDIES
+from causal_lm_opt._run.simulate import check_study_folder, list_studies, simulate, write_plots
+from causal_lm_opt.simulation import STUDIES, GaussianDesign, SimulatedLog, Study
 
 TOML = """
 about = "A tiny study."
@@ -59,6 +59,43 @@ def test_a_folder_of_something_else_is_left_alone(file: Path, tmp_path: Path) ->
         simulate(str(file), tmp_path / "mine", progress=False)
     with pytest.raises(OutputError, match="not a folder"):
         check_study_folder(file)
+
+
+SEVERAL = """
+sizes = [40, 50, 60]
+replications = 2
+[designs.near]
+world = "gaussian"
+[designs.far]
+world = "gaussian"
+shift = 0.8
+[estimators.H]
+kind = "hajek"
+"""
+
+
+@pytest.mark.parametrize("toml", [TOML, SEVERAL], ids=["one cell", "designs and sizes"])
+def test_plots_are_written_beside_the_table(tmp_path: Path, toml: str) -> None:
+    file = tmp_path / "study.toml"
+    file.write_text(toml)
+    text = simulate(str(file), tmp_path / "out", progress=False)
+    assert text.endswith("summary.csv  bias.svg  coverage.svg\n")
+    for name in ("bias", "coverage"):
+        svg = (tmp_path / "out" / f"{name}.svg").read_text()
+        assert svg.startswith("<svg ")
+        assert "Rows: 60. Figures: summary.csv." in svg
+    simulate(str(file), tmp_path / "out", progress=False)  # a folder with plots is a study's
+
+
+def test_a_study_without_intervals_has_no_plot_of_coverage(tmp_path: Path) -> None:
+    study = Study({"d": GaussianDesign()}, {"mean": plain_mean}, [40], 3)
+    (tmp_path / "coverage.svg").write_text("of an earlier run")
+    assert write_plots(study.run(tmp_path, progress=False), tmp_path) == ["bias.svg"]
+    assert not (tmp_path / "coverage.svg").exists()
+
+
+def plain_mean(log: SimulatedLog) -> dict[str, float]:
+    return {"value": float(log.y.mean())}
 
 
 def test_every_shipped_study_is_listed() -> None:
