@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import math
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -28,7 +27,8 @@ from scipy import optimize, stats
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.linear_model import LinearRegression
 
-from benchmarks.validate import RESULTS, SEED, begin, repeat, write_table
+import causal_lm_opt
+from benchmarks.validate import RESULTS, SEED, begin, write_table
 from causal_lm_opt import IPW, DoublyRobust
 from causal_lm_opt.diagnostics.sensitivity import (
     hidden_confounder_bounds,
@@ -37,6 +37,7 @@ from causal_lm_opt.diagnostics.sensitivity import (
 )
 from causal_lm_opt.estimators import sensitivity
 from causal_lm_opt.simulation import TabularDesign, drifted_logging, hidden_confounder
+from causal_lm_opt.simulation._blocks import Cell, run_cells
 
 HIDDEN, SCORED = "hidden_confounder", "logging_probabilities"
 VIOLATIONS = (HIDDEN, SCORED)
@@ -222,18 +223,28 @@ def summarise(name: str, world: World, n: int, frame: pd.DataFrame) -> list[dict
     return rows
 
 
+def cell(name: str, world: World, n: int, replications: int) -> Cell:
+    """One world; the quantiles of its outcome are found once."""
+    levels = quantile_levels([1.0, world.strength])
+    low, high = (
+        np.column_stack([oracle_quantiles(world.design, float(t)) for t in side]) for side in levels
+    )
+    identity = f"{name}|{n}|{SEED}|{RESAMPLES}|{DRAWS_PER_ROW}|{causal_lm_opt.__version__}"
+    one = partial(replicate, name, n, (low, high))
+    return Cell(f"sensitivity {name}", one, replications, identity)
+
+
 def run(replications: int, jobs: int, path: Path, n: int = N) -> None:
-    """All worlds; writes and prints the table."""
+    """All worlds; writes and prints the table. Finished blocks are kept, so a stop costs little."""
     begun = begin(SEED)
-    rows: list[dict[str, Any]] = []
-    for name, world in worlds().items():
-        levels = quantile_levels([1.0, world.strength])
-        oracle = tuple(
-            np.column_stack([oracle_quantiles(world.design, float(t)) for t in side])
-            for side in levels
-        )
-        one: Callable[[int], Any] = partial(replicate, name, n, oracle)
-        rows += summarise(name, world, n, repeat(one, replications, jobs))
+    chosen = worlds()
+    cells = [cell(name, world, n, replications) for name, world in chosen.items()]
+    frames = run_cells(cells, out=RESULTS / ".cells", jobs=jobs)
+    rows = [
+        row
+        for (name, world), frame in zip(chosen.items(), frames, strict=True)
+        for row in summarise(name, world, n, frame)
+    ]
     write_table(path, begun, rows)
     shown = ["world", "estimator", "allowed for", "strength", "lower", "upper", "interval width",
              "coverage", "should cover"]  # fmt: skip

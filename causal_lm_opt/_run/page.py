@@ -67,7 +67,7 @@ white-space:pre-wrap;font-size:.95rem}
 .texts{padding:0;list-style:none}.texts p{margin:.1rem 0 .1rem .95rem}
 details{margin:.8rem 0;border:1px solid var(--line);border-radius:8px;padding:.5rem .9rem}
 summary{cursor:pointer;font-weight:600}
-code{font-size:.86rem}
+code{font-size:.86rem;overflow-wrap:anywhere}
 pre{white-space:pre-wrap;background:var(--band);border-radius:8px;padding:.6rem .8rem}
 pre .w{white-space:nowrap}
 @media (max-width:40rem){figure{padding:.8rem .5rem}main{padding:1rem .9rem 3rem}
@@ -76,7 +76,8 @@ tbody th,thead th:first-child{position:sticky;left:0;background:var(--paper);max
 min-width:5rem;padding-right:.6rem}}
 @media print{body{font-size:11pt}main{max-width:none;padding:0}
 .scroll{overflow:visible;background:none}table{font-size:8pt}th,td{padding-right:.5rem}
-tbody th{min-width:4rem}figure{break-inside:avoid;background:none;border:1px solid var(--line)}
+tbody th{min-width:4rem}td.n,td.w,td.k{white-space:normal}
+figure{break-inside:avoid;background:none;border:1px solid var(--line)}
 tr{break-inside:avoid}h2,h3,h4{break-after:avoid}}
 """
 #: Marks that turn the reading order of what follows them: a name may not turn its sentence.

@@ -288,7 +288,12 @@ def _trust(
             ess_target = reached.ess
             if t < 1.0 and draws.prediction is not None:
                 findings = sampling_findings(reached.ess, reached.n, reached.sd_log_ratio)
-    judged = verdict(found, coverage=coverage, findings=findings)
+    # As the estimators do: with the whole support known and nothing of it beyond the log, a small
+    # share of rows is no sign of rows that are lacking.
+    listed = draws is not None and draws.units is None
+    if coverage is not None:
+        found = replace(found, unseen_mass=coverage.unseen_variance)
+    judged = verdict(found, coverage=coverage, enumerated=listed, findings=findings)
     trusted = not [r for r in judged.reasons if r != UNSEEN_UNKNOWN]
     shown = {"ess": found.ess, "pareto_k": found.pareto_k, "zero_share": found.zero_share}
     return shown | {"ess_target": ess_target}, trusted
