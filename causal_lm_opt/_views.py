@@ -15,6 +15,7 @@ from causal_lm_opt.diagnostics.tilt import tilt_path
 from causal_lm_opt.diagnostics.trust import TrustDetail
 from causal_lm_opt.estimators import DoublyRobust
 from causal_lm_opt.estimators._doubly_robust import target_predictions
+from causal_lm_opt.estimators._progress import track
 from causal_lm_opt.exceptions import OverlapError
 
 __all__ = ["PolicyView", "TextShare", "heaviest_texts", "policy_views"]
@@ -168,7 +169,8 @@ def policy_views(
         shown = np.asarray(texts, dtype=object)
         shown = shown if log.taken is None else shown[log.taken]
     views = []
-    for name, k, detail in zip(policies, positions, details, strict=True):
+    shown_policies = zip(policies, positions, details, strict=True)
+    for name, k, detail in track(shown_policies, len(policies), "policies"):
         ell, second = given.ell.column(k), given.rows_of(k)
         phi = np.asarray(fitted.result_.select([k], scalar=True).influence)
         heavy: tuple[tuple[TextShare, ...], tuple[TextShare, ...]] = ((), ())

@@ -531,7 +531,9 @@ def _run(
     evaluation = with_provenance(evaluation, facts, messages)
     for message in messages:
         say(f"warning: {one_line(message)}\n", error=True)
-    write_folder(out, report_files(evaluation), overwrite=overwrite)
+    with progress_shown(visible):
+        files = report_files(evaluation)
+    write_folder(out, files, overwrite=overwrite)
     if not arguments["quiet"]:
         say(summary(evaluation, out))
 

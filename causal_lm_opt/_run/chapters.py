@@ -21,6 +21,7 @@ from causal_lm_opt._run.numbers import (
 from causal_lm_opt._run.page import bullets, folded, paragraph, table
 from causal_lm_opt._run.text import reasons_of
 from causal_lm_opt.diagnostics.verdict import LEVELS
+from causal_lm_opt.estimators._progress import track
 
 __all__ = ["part_chapter"]
 
@@ -258,9 +259,10 @@ def _behind(part: Part) -> str:
     told = ""
     if len(policies) > len(part.views):
         told = paragraph(f"Of the {len(part.views)} policies with the largest values:", "soft")
+    ordered = sorted(part.views, key=lambda v: list(policies).index(v.policy))
     return told + "".join(
         policy_details(view, part.unit, f"{part.key}-{k}")
-        for k, view in enumerate(sorted(part.views, key=lambda v: list(policies).index(v.policy)))
+        for k, view in enumerate(track(ordered, len(ordered), "figures"))
     )
 
 

@@ -18,6 +18,7 @@ from scipy import stats
 
 from causal_lm_opt.datasets import Persuasion
 from causal_lm_opt.estimators._named_models import named_outcome_model
+from causal_lm_opt.estimators._progress import track
 
 __all__ = [
     "LENGTH",
@@ -97,7 +98,7 @@ def author_transport(data: Persuasion) -> Transport:
     features = message_features(data)
     for name, predict in predictors.items():
         values = []
-        for author in authors:
+        for author in track(authors, len(authors), "authors"):
             weight = issue_weight * data.policy(author).to_numpy()
             out = (data.messages["author"] == author).to_numpy()
             values.append(float(weight[out] @ predict(data.messages, features, y, out)))

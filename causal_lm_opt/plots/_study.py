@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -116,12 +116,13 @@ def plot_study(
         )
     axis = _axis(table, along)
     ax, palette = open_axes(ax, 3.8, theme)
-    names = [e for e in dict.fromkeys(table["estimator"]) if _finite(table, e, y)]
+    every = list(dict.fromkeys(table["estimator"]))  # an estimator looks the same for every y
+    names = {k: name for k, name in enumerate(every) if _finite(table, name, y)}
     if not names:
         raise ValueError(f"The table has no finite {y!r} to draw.")
     _lines(ax, table, axis, (along, other, y), names, parts, palette)
     _dress(ax, axis, y, level, palette)
-    left = [str(e) for e in dict.fromkeys(table["estimator"]) if e not in names]
+    left = [str(name) for k, name in enumerate(every) if k not in names]
     _words(ax, left, y, palette)
     legend_below(ax, _legend(names, other, parts, palette), palette)
     return ax
@@ -177,7 +178,7 @@ def _lines(
     table: pd.DataFrame,
     axis: _Axis,
     columns: tuple[str, str, str],
-    names: Sequence[Any],
+    names: Mapping[int, Any],
     parts: Sequence[Any],
     palette: Theme,
 ) -> None:
@@ -185,7 +186,7 @@ def _lines(
     along, other, y = columns
     floor = FLOOR if y == "coverage" else -math.inf
     total = len(names) * len(parts)
-    for k, name in enumerate(names):
+    for slot, (k, name) in enumerate(names.items()):
         colour, shape = _style(k, palette)
         for j, part in enumerate(parts):
             rows = table[(table["estimator"] == name) & (table[other] == part)]
@@ -193,7 +194,7 @@ def _lines(
             order = np.argsort(place, kind="stable")
             value = rows[y].to_numpy(dtype=np.float64)[order]
             error = rows[f"{y}_mc_se"].to_numpy(dtype=np.float64)[order]
-            at = _shifted(place[order], axis, (k * len(parts) + j + 0.5) / total - 0.5)
+            at = _shifted(place[order], axis, (slot * len(parts) + j + 0.5) / total - 0.5)
             gid = f"series-{k}" if len(parts) == 1 else f"series-{k}-{j}"
             full = j == len(parts) - 1
             joined = axis.words is None
@@ -306,10 +307,10 @@ def _words(ax: Axes, left: Sequence[str], y: str, palette: Theme) -> None:
 
 
 def _legend(
-    names: Sequence[Any], other: str, parts: Sequence[Any], palette: Theme
+    names: Mapping[int, Any], other: str, parts: Sequence[Any], palette: Theme
 ) -> list[tuple[Any, str]]:
     entries: list[tuple[Any, str]] = []
-    for k, name in enumerate(names):
+    for k, name in names.items():
         colour, shape = _style(k, palette)
         mark = Line2D([], [], color=colour, marker=shape, markersize=5.5, linewidth=1.6)
         entries.append((mark, shown_text(name, 28)))

@@ -108,6 +108,16 @@ def test_an_estimator_without_interval_is_named() -> None:
         drawn(frame[frame["estimator"] == "B"])
 
 
+def test_an_estimator_looks_the_same_whatever_is_drawn() -> None:
+    frame = table(("a", "b"), (500,))
+    frame.loc[frame["estimator"] == "A", "coverage"] = np.nan
+    looks = []
+    for y in ("bias", "coverage"):
+        (found,) = [x for x in drawn(frame, y=y).lines if x.get_gid() == "series-1"]
+        looks.append((found.get_color(), found.get_marker()))
+    assert looks[0] == looks[1]
+
+
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("y", FIGURES)
 def test_every_figure_of_a_study_draws(theme: Any, y: Any) -> None:
