@@ -299,5 +299,7 @@ def test_every_public_name_resolves(module: str) -> None:
     public = loaded.__all__
     assert len(public) == len(set(public)), f"{module}.__all__ names something twice"
     for name in public:
-        assert getattr(loaded, name, None) is not None, f"{module}.{name} does not resolve"
         assert name in dir(loaded), f"dir({module}) leaves out {name}"
+        if name == "LanguageModelPolicy" and importlib.util.find_spec("torch") is None:
+            continue  # the one name of the core that needs the extra lm
+        assert getattr(loaded, name, None) is not None, f"{module}.{name} does not resolve"
