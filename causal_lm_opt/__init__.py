@@ -38,7 +38,7 @@ if TYPE_CHECKING:
         OverlapError,
         OverlapWarning,
     )
-    from causal_lm_opt.lm import LanguageModelPolicy
+    from causal_lm_opt.lm import LanguageModelPolicy as LanguageModelPolicy
     from causal_lm_opt.logged import LoggedData
 
 _HOME = {
@@ -61,6 +61,7 @@ _HOME = {
     ),
 }
 
+# LanguageModelPolicy is left out: a star import must not need the extra lm.
 __all__ = [
     "IPW",
     "Clip",
@@ -70,7 +71,6 @@ __all__ = [
     "EstimationWarning",
     "Hajek",
     "HorvitzThompson",
-    "LanguageModelPolicy",
     "LoggedData",
     "NotIdentifiedError",
     "OutcomeRegression",
@@ -96,4 +96,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return sorted([*_HOME, "__version__"])

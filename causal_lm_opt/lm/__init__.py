@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from causal_lm_opt.lm.training import from_texts
 
 _HOME = {"LanguageModelPolicy": "policy", "from_texts": "training"}
+_EXTRA = ("torch", "transformers", "tokenizers", "safetensors")
 
 __all__ = ["Draws", "EnumerablePolicy", "LanguageModelPolicy", "Policy", "from_texts"]
 
@@ -25,6 +26,19 @@ __all__ = ["Draws", "EnumerablePolicy", "LanguageModelPolicy", "Policy", "from_t
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    try:
+        value = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    except ModuleNotFoundError as error:
+        if error.name not in _EXTRA:
+            raise
+        raise ModuleNotFoundError(
+            f"{name} needs {error.name}, which is not installed: "
+            "pip install 'causal_lm_opt[lm]' brings what language models need",
+            name=error.name,
+        ) from error
     globals()[name] = value
     return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

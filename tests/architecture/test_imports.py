@@ -300,6 +300,19 @@ def test_every_public_name_resolves(module: str) -> None:
     assert len(public) == len(set(public)), f"{module}.__all__ names something twice"
     for name in public:
         assert name in dir(loaded), f"dir({module}) leaves out {name}"
-        if name == "LanguageModelPolicy" and importlib.util.find_spec("torch") is None:
-            continue  # the one name of the core that needs the extra lm
         assert getattr(loaded, name, None) is not None, f"{module}.{name} does not resolve"
+
+
+def test_a_star_import_needs_no_torch() -> None:
+    code = "import sys; from causal_lm_opt import *; print('torch' in sys.modules, IPW.__name__)"
+    assert run_python(code) == "False IPW"
+
+
+def test_the_language_model_policy_is_public_though_no_star_import_brings_it() -> None:
+    package = importlib.import_module("causal_lm_opt")
+    assert "LanguageModelPolicy" in dir(package)
+    if importlib.util.find_spec("torch") is None:
+        with pytest.raises(ModuleNotFoundError, match=r"LanguageModelPolicy needs .*\[lm\]"):
+            _ = package.LanguageModelPolicy
+    else:
+        assert package.LanguageModelPolicy.__module__ == "causal_lm_opt.lm.policy"
