@@ -103,7 +103,9 @@ def to_strings(cells: Iterable[Any], place: Place, column: str, *, allow_empty: 
     for index, cell in enumerate(cells):
         if not isinstance(cell, str):
             if _is_missing(cell):
-                raise DataError(f"{place.at(index, column)}: is missing; drop the row or fill it")
+                raise DataError(
+                    f"{place.at(index, column)}: is missing; drop the row or give the true value"
+                )
             kind = type(cell).__name__
             raise DataError(
                 f"{place.at(index, column)}: {shown(cell)} is not a string but {kind}; "
@@ -181,7 +183,13 @@ def fail_at(bad: NDArray[np.bool_], values: Float, place: Place, column: str, wh
 
 def check_finite(values: Float, place: Place, column: str) -> None:
     """``DataError`` at the first NaN or infinite value."""
-    fail_at(np.isnan(values), values, place, column, "(NaN or missing); drop the row or fill it")
+    fail_at(
+        np.isnan(values),
+        values,
+        place,
+        column,
+        "(NaN or missing); drop the row or give the true value",
+    )
     fail_at(np.isinf(values), values, place, column, "is not finite")
 
 

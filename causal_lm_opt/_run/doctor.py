@@ -183,7 +183,7 @@ def as_text(found: Mapping[str, Any]) -> str:
     lines += _pairs([(name, value or "not installed") for name, value in found["versions"].items()])
     lines += ["", "Threads and devices"]
     lines += _pairs(
-        [(pool["library"], f"{pool['threads']} threads ({pool['api']})") for pool in found["blas"]]
+        [(pool["library"], f"{_plural(pool['threads'])} ({pool['api']})") for pool in found["blas"]]
     )
     lines += _pairs([("torch", _devices(found["torch"]))])
     lines += ["", "Extras"]
@@ -205,7 +205,7 @@ def _devices(torch: Mapping[str, Any] | None) -> str:
     if "problem" in torch:
         return f"does not start: {torch['problem']}"
     devices = [*torch["cuda"], *(["mps"] if torch["mps"] else [])]
-    return ", ".join([*devices, f"CPU with {torch['threads']} threads"])
+    return ", ".join([*devices, f"CPU with {_plural(torch['threads'])}"])
 
 
 def _data_lines(data: Mapping[str, Any]) -> list[str]:
@@ -218,3 +218,7 @@ def _data_lines(data: Mapping[str, Any]) -> list[str]:
         size = "" if file["bytes"] is None else f", {file['bytes'] / 1e6:.1f} MB"
         lines.append(f"    {file['name']:<32}{file['state']}{size}")
     return lines
+
+
+def _plural(threads: int) -> str:
+    return f"{threads} thread{'' if threads == 1 else 's'}"

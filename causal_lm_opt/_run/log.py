@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
@@ -14,6 +15,15 @@ from causal_lm_opt._files import check_file, format_of
 from causal_lm_opt._parts import object_array
 from causal_lm_opt._readers import column_names
 from causal_lm_opt._run.draws import DrawsFile, read_draws
+from causal_lm_opt._run.models import (
+    Models,
+    Scored,
+    check_folder,
+    cluster_label,
+    score_log,
+    split_policies,
+)
+from causal_lm_opt.estimators import TargetSample
 from causal_lm_opt.estimators._named_models import named_outcome_model, uses_text
 from causal_lm_opt.exceptions import DataError
 from causal_lm_opt.logged import LoggedData
@@ -23,7 +33,11 @@ __all__ = ["Request", "evaluate_file", "parse_policies"]
 
 @dataclass(frozen=True)
 class Request:
-    """What ``evaluate`` was asked; the names are those of its options."""
+    """What ``evaluate`` was asked; the names are those of its options.
+
+    ``policies`` are columns or folders of models; ``draws`` is a file, or a number of texts to draw
+    from each model.
+    """
 
     log: str
     text: str = "text"
@@ -35,21 +49,40 @@ class Request:
     weight: str | None = None
     by: str | None = None
     logp_logging: str | None = None
+    logging_policy: str | None = None
     policies: Mapping[str, str] | None = None
     draws: str | None = None
     support: bool = False
     features: tuple[str, ...] = ()
     outcome_model: str | None = None
     delimiter: str | None = None
+    cache: str | None = None
+    progress: bool | None = None
 
     @property
     def unit(self) -> str:
         """Name of the outcome."""
         return self.outcome or f"{self.clicks} per {self.impressions}"
 
+    @property
+    def draws_count(self) -> int | None:
+        """Texts to draw from each model; ``None`` where the draws are a file, or not asked for."""
+        count = self.draws is not None and self.draws.isascii() and self.draws.isdigit()
+        return int(self.draws or 0) if count else None
+
+    @property
+    def draws_file(self) -> str | None:
+        """File of draws (one named like a number needs its folder: ``./200``)."""
+        return None if self.draws_count is not None else self.draws
+
+    @property
+    def inputs(self) -> list[tuple[str, str]]:
+        """Role and path of the files read."""
+        return [("log", self.log), *([("draws", self.draws_file)] if self.draws_file else [])]
+
 
 def parse_policies(given: Sequence[str]) -> dict[str, str]:
-    """Columns of log-probabilities by policy, from ``NAME=COLUMN`` (or ``COLUMN`` alone).
+    """Columns or folders by policy, from ``NAME=COLUMN``, ``COLUMN`` alone or ``NAME=FOLDER``.
 
     >>> parse_policies(["new=lp_new", "lp_old"])
     {'new': 'lp_new', 'lp_old': 'lp_old'}
@@ -67,12 +100,39 @@ def parse_policies(given: Sequence[str]) -> dict[str, str]:
 
 
 def evaluate_file(request: Request, settings: Settings) -> Evaluation:
-    """Read the log and the draws, and value the policies."""
+    """Read the log and the draws, score the log under its models, and value the policies.
+
+    The evaluation's provenance tells which models were used, if any.
+    """
     _check(request)
-    log, notes = _clustered_by_prompt(_read(request), request)
-    if request.draws is None:
-        found = evaluate_log(log, settings=settings, unit=request.unit)
+    columns, folders = _split(request)
+    _check_draws_count(request, folders)
+    log, notes = _clustered_by_prompt(_read(request, columns), request)
+    models = Models(
+        folders, request.logging_policy, request.draws_count, settings.seed, request.cache,
+        request.progress,
+    )  # fmt: skip
+    scored = score_log(log, models) if models else Scored(log, None, ())
+    found = _evaluated(_in_order(scored.log, request), scored.draws, request, settings)
+    if not scored.facts:
         return replace(found, notes=(*found.notes, *notes))
+    return replace(
+        found,
+        notes=(*scored.notes, *found.notes, *notes),
+        tables=(*found.tables, scored.table),
+        provenance={"models": list(scored.facts)},
+    )
+
+
+def _evaluated(
+    log: LoggedData,
+    drawn: Mapping[str, TargetSample] | None,
+    request: Request,
+    settings: Settings,
+) -> Evaluation:
+    """The policies' values, with the draws of a file or of the models where there are any."""
+    if request.draws is None:
+        return evaluate_log(log, settings=settings, unit=request.unit)
     name = request.outcome_model or "tfidf-ridge"
     texts = uses_text(name, request.features)
     _check_features(log, request.features)
@@ -81,6 +141,14 @@ def evaluate_file(request: Request, settings: Settings) -> Evaluation:
         name, features=request.features, weighted=log.sample_weight is not None,
         seed=settings.seed,
     )  # fmt: skip
+    if drawn is None:
+        drawn = _draws_of_file(request, texts=texts)
+    read = "features" if not texts else "both" if request.features else "text"
+    return evaluate_log(log, drawn, settings=settings, model=model, read=read, unit=request.unit)
+
+
+def _draws_of_file(request: Request, *, texts: bool) -> dict[str, TargetSample]:
+    assert request.draws_file is not None
     spec = DrawsFile(
         text=request.text if texts else None,
         features=request.features,
@@ -90,34 +158,77 @@ def evaluate_file(request: Request, settings: Settings) -> Evaluation:
         exact=request.support,
         delimiter=_draws_delimiter(request),
     )
-    draws = read_draws(request.draws, spec)
-    read = "features" if not texts else "both" if request.features else "text"
-    found = evaluate_log(log, draws, settings=settings, model=model, read=read, unit=request.unit)
-    return replace(found, notes=(*found.notes, *notes))
+    return read_draws(request.draws_file, spec)
+
+
+def _split(request: Request) -> tuple[dict[str, str], dict[str, str]]:
+    """The policies that are columns, and those that are models."""
+    if not request.policies:
+        return {}, {}
+    _check_bare_policies(request)
+    header = column_names(check_file(request.log), request.delimiter)
+    return split_policies(request.policies, header, request.log)
+
+
+def _in_order(log: LoggedData, request: Request) -> LoggedData:
+    """The log with its policies in the order in which they were named."""
+    if log.logp_target is None or not request.policies:
+        return log
+    return replace(log, logp_target=log.logp_target[list(request.policies)])
 
 
 def _check(request: Request) -> None:
     """Options that need each other."""
     if request.outcome is None and request.clicks is None and request.impressions is None:
         raise ValueError("name the outcome's column: --outcome COL, or --clicks and --impressions")
-    if request.support and request.draws is None:
+    if request.support and request.draws_file is None:
         raise ValueError("--support says what the draws file lists: give --draws FILE")
     if request.delimiter is not None and len(request.delimiter) != 1:
         raise ValueError(f"--delimiter must be one character, or tab; got {request.delimiter!r}")
-    for option, given in (
-        ("--outcome-model", request.outcome_model is not None),
-        ("--feature", bool(request.features)),
-    ):
-        if given and request.draws is None:
+    if request.outcome_model is not None and request.draws is None:
+        raise ValueError(
+            "--outcome-model is for estimators with an outcome model, which need --draws FILE"
+        )
+    if request.features and request.draws_file is None:
+        raise ValueError(
+            "--feature is for estimators with an outcome model, which need --draws FILE (texts "
+            "drawn from a model have no features)"
+            if request.draws
+            else "--feature is for estimators with an outcome model, which need --draws FILE"
+        )
+    if request.logging_policy is not None:
+        if request.logp_logging is not None:
             raise ValueError(
-                f"{option} is for estimators with an outcome model, which need --draws FILE"
+                "--logp-logging and --logging-policy both say who wrote the texts: known "
+                "probabilities are better than a model's, so leave out --logging-policy"
             )
+        check_folder("--logging-policy", request.logging_policy)
+
+
+def _check_draws_count(request: Request, folders: Mapping[str, str]) -> None:
+    """A number of draws needs models to draw from, and prompts that are the clusters."""
+    count = request.draws_count
+    if count is None:
+        return
+    if count < 2:
+        raise ValueError(f"--draws {count}: draw at least 2 texts from each model")
+    if not folders:
+        beside = f" (the file is named ./{count})" if Path(str(count)).exists() else ""
+        raise ValueError(
+            f"--draws {count} draws texts from policies that are models, and no --policy "
+            f"NAME=FOLDER names one{beside}"
+        )
+    if request.prompt is not None and request.group is not None:
+        raise ValueError(
+            f"--draws {count} draws texts for each prompt, which are then the clusters: leave out "
+            "--group, or give --draws FILE"
+        )
 
 
 def _draws_delimiter(request: Request) -> str | None:
     """The log's delimiter, if the draws are delimited text too."""
-    assert request.draws is not None
-    return request.delimiter if format_of(request.draws) == "csv" else None
+    assert request.draws_file is not None
+    return request.delimiter if format_of(request.draws_file) == "csv" else None
 
 
 def _clustered_by_prompt(log: LoggedData, request: Request) -> tuple[LoggedData, tuple[str, ...]]:
@@ -128,7 +239,7 @@ def _clustered_by_prompt(log: LoggedData, request: Request) -> tuple[LoggedData,
     """
     if log.prompt is None or request.group is not None:
         return log, ()
-    labels = [prompt or "(no prompt)" for prompt in log.prompt]
+    labels = [cluster_label(prompt) for prompt in log.prompt]
     distinct = len(set(labels))
     if distinct < 2:
         return log, ("All rows have the same prompt, so that prompts are no clusters.",)
@@ -145,8 +256,8 @@ def _check_bare_policies(request: Request) -> None:
     for name in bare:
         if name not in header:
             raise ValueError(
-                f"--policy {name!r}: give NAME=COL, as in --policy new=logp_new; {request.log} has "
-                f"no column {name!r}{did_you_mean(name, header)}"
+                f"--policy {name!r}: give NAME=COL, as in --policy new=logp_new, or NAME=FOLDER of "
+                f"a model; {request.log} has no column {name!r}{did_you_mean(name, header)}"
             )
 
 
@@ -162,15 +273,15 @@ def _check_text(request: Request) -> None:
         )
 
 
-def _read(request: Request) -> LoggedData:
+def _read(request: Request, columns: Mapping[str, str]) -> LoggedData:
+    """The log; ``columns`` are those of the policies."""
     _check_text(request)
-    _check_bare_policies(request)
     return LoggedData.read(
         request.log, delimiter=request.delimiter, text=request.text,
         outcome=request.outcome, clicks=request.clicks,
         impressions=request.impressions, prompt=request.prompt, group=request.group,
         weight=request.weight, by=request.by, logp_logging=request.logp_logging,
-        logp_target=request.policies or None, covariates=request.features,
+        logp_target=columns or None, covariates=request.features,
     )  # fmt: skip
 
 
@@ -185,5 +296,5 @@ def _check_features(log: LoggedData, features: Sequence[str]) -> None:
         if missing.size:
             raise DataError(
                 f"{log.source}, row {missing[0] + 1}, column {name!r}: is missing or not finite; "
-                "drop the row or fill it"
+                "drop the row or give the true value"
             )

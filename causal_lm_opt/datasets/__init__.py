@@ -20,6 +20,7 @@ from causal_lm_opt.datasets.text_experiment import (
     make_text_experiment,
     true_mean,
 )
+from causal_lm_opt.datasets.upworthy import Upworthy, load_upworthy
 
 __all__ = [
     "PiecePolicy",
@@ -36,4 +37,6 @@ __all__ = [
     "load_text_experiment",
     "shipped_data_dir",
     "write_shipped_data",
+    "Upworthy",
+    "load_upworthy",
 ]

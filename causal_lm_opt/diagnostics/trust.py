@@ -56,6 +56,8 @@ def figure_cells(figures: Mapping[str, Any]) -> list[str] | None:
         value = figures.get(name)
         if value is None:
             return "-"
+        if 1e4 <= abs(value) < 1e15:
+            return f"{value:,.0f}"
         return f"{0.0 if abs(value) < 1e-6 else value:.4g}"
 
     names = ("ess", "largest_share", "pareto_k", "mean_weight", "sd_log_ratio")
