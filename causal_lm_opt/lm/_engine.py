@@ -19,7 +19,7 @@ from causal_lm_opt.lm._forward import NAN, Head, checked_head, evaluating, token
 from causal_lm_opt.lm._sampling import DrawnTokens, draw_tokens
 from causal_lm_opt.lm.sequence import PaddingSide, pad_batch, spread
 
-__all__ = ["Engine"]
+__all__ = ["Engine", "progress_bar"]
 
 Float = NDArray[np.float64]
 #: Tokens of a batch, padding included, unless the caller says otherwise.
@@ -137,5 +137,10 @@ class Engine:
         return [found[i] for i in range(len(contexts))]
 
     def _bar(self, total: int, unit: str) -> tqdm[Any]:
-        shown = sys.stderr.isatty() if self.progress is None else self.progress
-        return tqdm(total=total, unit=f" {unit}", disable=not shown, desc=self.label, leave=False)
+        return progress_bar(total, unit, self.progress, self.label)
+
+
+def progress_bar(total: int, unit: str, progress: bool | None, label: str) -> tqdm[Any]:
+    """A bar on stderr; ``progress=None`` shows it on a terminal only."""
+    shown = sys.stderr.isatty() if progress is None else progress
+    return tqdm(total=total, unit=f" {unit}", disable=not shown, desc=label, leave=False)

@@ -35,6 +35,7 @@ __all__ = [
     "evaluating",
     "find_head",
     "model_inputs",
+    "plain_model",
     "token_log_prob",
 ]
 
@@ -65,14 +66,14 @@ class Head:
     rule: LogitRule = field(default_factory=LogitRule)
 
 
-def _plain(model: Any) -> Any:
+def plain_model(model: Any) -> Any:
     """The transformers model inside a PEFT wrapper (its adapters are part of its layers)."""
     return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
 def find_head(model: Any) -> Head:
     """What the model's configuration says of its head; to be checked, not trusted."""
-    plain = _plain(model)
+    plain = plain_model(model)
     linear = plain.get_output_embeddings() if hasattr(plain, "get_output_embeddings") else None
     body = getattr(plain, "base_model", plain)
     if type(linear) is not nn.Linear or body is plain:
@@ -97,7 +98,7 @@ def model_inputs(model: Any, batch: PaddedBatch) -> dict[str, Any]:
         "attention_mask": attention,
         "use_cache": False,
     }
-    known = inspect.signature(_plain(model).forward).parameters
+    known = inspect.signature(plain_model(model).forward).parameters
     if "position_ids" in known:
         given["position_ids"] = position_ids(attention)
     return given
@@ -122,7 +123,7 @@ def token_log_prob(
         return torch.zeros(0, device=batch.input_ids.device)
     if head.kind == "logits":
         return _from_logits(model, batch, targets, decoding)
-    plain = _plain(model)
+    plain = plain_model(model)
     out = plain.base_model(**model_inputs(model, batch))
     hidden = gather_predictors(out.last_hidden_state, batch.target_mask)
     linear = plain.get_output_embeddings()
@@ -161,7 +162,7 @@ def _row_chunks(
 def _from_logits(model: Any, batch: PaddedBatch, targets: Tensor, decoding: Decoding) -> Tensor:
     """The model's own logits, a few rows of the batch at a time."""
     n, width = batch.input_ids.shape
-    vocabulary = int(_plain(model).config.get_text_config().vocab_size)
+    vocabulary = int(plain_model(model).config.get_text_config().vocab_size)
     rows = max(1, 4 * _most_elements(batch.input_ids.device) // (width * vocabulary))
     parts = []
     for start in range(0, n, rows):
@@ -201,7 +202,7 @@ def checked_head(model: Any, batch: PaddedBatch) -> Head:
         own = token_log_prob_from_logits(
             gather_predictors(logits, part.target_mask), target_ids(part)
         )
-        linear = _plain(model).get_output_embeddings()
+        linear = plain_model(model).get_output_embeddings()
         try:
             fast = token_log_prob(model, part, head)
         except (AttributeError, RuntimeError, TypeError) as error:

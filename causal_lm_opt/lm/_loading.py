@@ -23,8 +23,10 @@ __all__ = [
     "context_length",
     "end_token",
     "load_adapter",
+    "load_encoder",
     "load_model",
     "load_tokenizer",
+    "locate",
     "open_model",
     "save_folder",
 ]
@@ -57,7 +59,7 @@ def as_dtype(dtype: str | torch.dtype | None) -> torch.dtype | str:
     return found
 
 
-def _where(name: str | os.PathLike[str], what: str) -> tuple[str, bool]:
+def locate(name: str | os.PathLike[str], what: str) -> tuple[str, bool]:
     """The name as a string, and whether it is a folder on this machine."""
     text = os.fspath(name)
     folder = Path(text).expanduser()
@@ -119,11 +121,11 @@ def open_model(
     return model, tokenizer
 
 
-def check_object(model: Any, loading: Loading) -> None:
-    """Refuse what is no causal language model, and settings that come too late for it."""
+def check_object(model: Any, loading: Loading, what: str = "a causal language model") -> None:
+    """Refuse what is no model of transformers, and settings that come too late for it."""
     if not hasattr(model, "config") or not hasattr(model, "forward"):
         raise TypeError(
-            "model must be a folder, a hub name or a causal language model of transformers, got "
+            f"model must be a folder, a hub name or {what} of transformers, got "
             f"{type(model).__name__}."
         )
     if loading.concerns_weights:
@@ -132,15 +134,43 @@ def check_object(model: Any, loading: Loading) -> None:
             "convert the model object yourself."
         )
     if getattr(model.config, "is_encoder_decoder", False):
-        raise TypeError("encoder-decoder models are not causal language models.")
+        raise TypeError(f"an encoder-decoder model is not {what}.")
 
 
 def load_model(name: str | os.PathLike[str], loading: Loading) -> Any:
     """A causal language model in evaluation mode."""
-    where, local = _where(name, "model")
+    return _load("AutoModelForCausalLM", name, loading)
+
+
+def load_encoder(name: str | os.PathLike[str], loading: Loading) -> Any:
+    """A model without its head, in evaluation mode.
+
+    Raises
+    ------
+    ValueError
+        If weights that the hidden states depend on are not in the files.
+    """
+    model, report = _load("AutoModel", name, loading, output_loading_info=True)
+    missing = set(report["missing_keys"]) | {str(key) for key in report["mismatched_keys"]}
+    if missing and all(key.startswith("pooler.") for key in missing):
+        # The files come from a model with a head: a random pooler, which nothing reads, would make
+        # every loading another model.
+        model.pooler = None
+    elif missing:
+        raise ValueError(
+            f"model {os.fspath(name)!r} lacks {len(missing)} of the weights of "
+            f"{type(model).__name__} ({min(missing)}, ...), which would be random numbers; is it a "
+            "folder of another kind of model?"
+        )
+    return model
+
+
+def _load(auto: str, name: str | os.PathLike[str], loading: Loading, **more: Any) -> Any:
+    where, local = locate(name, "model")
     if local:
         _refuse_pickles(where, loading.allow_pickle)
     given: dict[str, Any] = {
+        **more,
         "dtype": as_dtype(loading.dtype),
         "trust_remote_code": loading.trust_remote_code,
         "local_files_only": local or loading.local_files_only,
@@ -154,21 +184,22 @@ def load_model(name: str | os.PathLike[str], loading: Loading) -> Any:
         given["quantization_config"] = loading.quantization_config
         if loading.device is not None:
             given["device_map"] = {"": loading.device}
-    model = transformers().AutoModelForCausalLM.from_pretrained(where, **given)
+    found = getattr(transformers(), auto).from_pretrained(where, **given)
+    model = found[0] if more else found
     if loading.gguf_file is not None:
         # Its weights are ordinary numbers by now, yet it would refuse to be saved as if packed.
         model.hf_quantizer = None
         del model.config.quantization_config
     if loading.device is not None and not quantised:
         model = model.to(loading.device)
-    return model.eval()
+    return (model.eval(), *found[1:]) if more else model.eval()
 
 
 def load_tokenizer(
     name: str | os.PathLike[str], loading: Loading, *, gguf_file: str | None = None
 ) -> Any:
     """The tokenizer that lies beside a model."""
-    where, local = _where(name, "tokenizer")
+    where, local = locate(name, "tokenizer")
     given = {} if gguf_file is None else {"gguf_file": gguf_file}
     return transformers().AutoTokenizer.from_pretrained(
         where,
@@ -182,7 +213,7 @@ def load_adapter(model: Any, adapter: str | os.PathLike[str], loading: Loading) 
     """The model with a PEFT adapter on it."""
     if find_spec("peft") is None:
         raise ImportError("adapters need peft: pip install 'causal_lm_opt[lm]'", name="peft")
-    where, local = _where(adapter, "adapter")
+    where, local = locate(adapter, "adapter")
     if local:
         _refuse_pickles(where, loading.allow_pickle)
     given: dict[str, Any] = {} if local else {"local_files_only": loading.local_files_only}
@@ -215,6 +246,12 @@ def save_folder(model: Any, tokenizer: Any, folder: str | os.PathLike[str]) -> P
 
 def context_length(model: Any) -> int | None:
     """Longest sequence the model was made for, in tokens; None where it does not say."""
+    table: Any = next(
+        (m for n, m in model.named_modules() if n.endswith("position_embeddings")), None
+    )
+    if getattr(table, "padding_idx", None) is not None:
+        # RoBERTa's kind: places are counted from the padding's index on.
+        return int(table.num_embeddings) - int(table.padding_idx) - 1
     config = model.config.get_text_config()
     for name in ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len"):
         value = getattr(config, name, None)

@@ -106,7 +106,8 @@ def draw_tokens(
         step += 1
         alive = alive & (token != end_id) & (limit > step)
         ids = token[:, None].to(device)
-        mask = torch.cat([mask, mask.new_ones(n, 1)], dim=1)
+        # A row that is done reads no more: its positions would run past the model's context.
+        mask = torch.cat([mask, alive[:, None].to(mask)], dim=1)
     found = zip(drawn.tolist(), log_prob.tolist(), strict=True)
     return [_drawn(row, lp, end_id) for row, lp in found]
 

@@ -171,3 +171,13 @@ def test_bad_requests(tiny: Any) -> None:
         policy.sample(1, max_new_tokens=0)
     with pytest.raises(TypeError, match="not one string"):
         policy.sample(1, prompts="ab")
+
+
+def test_rows_that_are_done_read_nothing_beyond_the_context(tiny: Any) -> None:
+    """A long prompt is full sooner than a short one; both are drawn as if alone."""
+    policy = tiny.policy(tiny.model("gpt2", positions=12))
+    prompts = ["ababababab", "a"]
+    both = policy.sample(3, random_state=0, prompts=prompts, max_new_tokens=30)
+    assert max(len(ids) for ids in both.token_ids[3:]) > max(len(ids) for ids in both.token_ids[:3])
+    scored = policy.log_prob_ids(both.token_ids, [prompts[i] for i in both.prompt_index])
+    np.testing.assert_allclose(scored, both.log_prob, rtol=1e-5)

@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from causal_lm_opt._run.models import Models, is_model_folder, score_log
 from causal_lm_opt._run.output import OutputError
-from causal_lm_opt._run.score import ScoreRequest, is_model_folder, score_file, with_model_scores
+from causal_lm_opt._run.score import ScoreRequest, score_file
 from causal_lm_opt.exceptions import DataError
 from causal_lm_opt.lm import LanguageModelPolicy
 from causal_lm_opt.logged import LoggedData
@@ -93,10 +94,11 @@ def test_what_is_refused(folder: str, tmp_path: Path) -> None:
 
 def test_models_as_target_policies(folder: str) -> None:
     log = LoggedData(text=["ab", "b"], outcome=[1.0, 2.0], logp_logging=[-1.0, -2.0])
-    scored = with_model_scores(log, {"new": folder})
+    scored = score_log(log, Models({"new": folder})).log
+    assert scored.logp_target is not None
     expected = LanguageModelPolicy(folder).log_prob(["ab", "b"])
     np.testing.assert_array_equal(scored.logp_target["new"], expected)
     assert is_model_folder(folder)
     assert not is_model_folder("logp_new")
     with pytest.raises(ValueError, match="names 'new' twice"):
-        with_model_scores(scored, {"new": folder})
+        score_log(scored, Models({"new": folder}))
