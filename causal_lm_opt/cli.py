@@ -173,16 +173,28 @@ def evaluate(
     logp_logging: Annotated[
         str | None, _column("logp-logging", "Natural log-probability under the logging policy.")
     ] = None,
+    logging_policy: Annotated[
+        str | None,
+        _option("logging-policy", "FOLDER", "A causal LM that stands in for --logp-logging: an "
+                "estimate, and the report says so.", POLICIES, "none"),
+    ] = None,
     policy: Annotated[
         list[str] | None,
-        _option("policy", "NAME=COL", "A target policy and its column of log-probabilities "
-                "(repeat for more).", POLICIES, "the policies of --draws"),
+        _option("policy", "NAME=COL|FOLDER", "A target policy and its column of log-probabilities, "
+                "or the folder of a causal LM that scores the texts here (repeat for more).",
+                POLICIES, "the policies of --draws"),
     ] = None,
     draws: Annotated[
         str | None,
-        _option("draws", "FILE", "Texts of the target policies: columns policy, text (and "
-                "features); optional group, weight, logp_target, logp_sampling, logp_logging.",
+        _option("draws", "FILE|N", "Texts of the target policies: columns policy, text (and "
+                "features); optional group, weight, logp_target, logp_sampling, logp_logging. A "
+                "number: draw N texts from each policy that is a model (of each prompt).",
                 POLICIES, "none"),
+    ] = None,
+    cache: Annotated[
+        str | None,
+        _option("cache", "DIR", "Keep the scores of models here.", POLICIES,
+                "beside --out until the run is done"),
     ] = None,
     support: Annotated[
         bool,
@@ -230,19 +242,22 @@ def evaluate(
 ) -> None:  # fmt: skip
     """Value target policies on a log of texts and outcomes."""
     from causal_lm_opt._run.log import Request, evaluate_file, parse_policies
+    from causal_lm_opt._run.models import forget_scores, kept_scores
 
     request = Request(
         log=log, text=text, outcome=outcome, clicks=clicks, impressions=impressions,
         prompt=prompt, group=group, weight=weight, by=by, logp_logging=logp_logging,
-        policies=parse_policies(policy or ()), draws=draws, support=support,
-        features=tuple(feature or ()), outcome_model=outcome_model,
+        logging_policy=logging_policy, policies=parse_policies(policy or ()), draws=draws,
+        support=support, features=tuple(feature or ()), outcome_model=outcome_model,
         delimiter="\t" if delimiter == "tab" else delimiter,
+        cache=cache or str(kept_scores(out)), progress=False if quiet else None,
     )  # fmt: skip
     settings = _settings(
         level, seed, cv, estimator, reference, figures=figures, sensitivity=sensitivity
     )
-    inputs = [("log", log)] + ([("draws", draws)] if draws else [])
-    _run(context, lambda: evaluate_file(request, settings), lambda: inputs)
+    _run(context, lambda: evaluate_file(request, settings), lambda: request.inputs)
+    if cache is None:
+        forget_scores(out)
 
 
 @app.command(
@@ -527,7 +542,10 @@ def _run(
     with collected_warnings() as messages, progress_shown(visible):
         evaluation = make()
     check_unchanged(stamps)
-    facts = provenance(str(context.info_name), arguments, given, command_line(context))
+    models = evaluation.provenance.get("models", ())
+    facts = provenance(
+        str(context.info_name), arguments, given, command_line(context), models=models
+    )
     evaluation = with_provenance(evaluation, facts, messages)
     for message in messages:
         say(f"warning: {one_line(message)}\n", error=True)

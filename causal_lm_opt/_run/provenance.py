@@ -15,6 +15,7 @@ from causal_lm_opt._run.output import file_facts
 __all__ = ["command_line", "provenance"]
 
 SOFTWARE = ("numpy", "scipy", "scikit-learn", "pandas", "statsmodels")
+MODEL_SOFTWARE = ("torch", "transformers", "tokenizers", "safetensors")
 
 
 def command_line(context: Any) -> str:
@@ -41,8 +42,13 @@ def provenance(
     arguments: Mapping[str, Any],
     inputs: Sequence[tuple[str, str | Path]],
     reproduce: str = "",
+    models: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
-    """JSON-safe facts; ``inputs`` are roles and paths of the files read."""
+    """JSON-safe facts; ``inputs`` are roles and paths of the files read.
+
+    ``models`` are those that scored texts (see :class:`causal_lm_opt._run.models.Scored`).
+    """
+    software = SOFTWARE + (MODEL_SOFTWARE if models else ())
     return {
         "version": __version__,
         "command": command,
@@ -50,7 +56,8 @@ def provenance(
         "arguments": {name: _plain(value) for name, value in arguments.items()},
         "seed": arguments.get("seed"),
         "inputs": [file_facts(path, role) for role, path in inputs],
-        "software": {"python": platform.python_version()} | _versions(),
+        **({"models": [dict(model) for model in models]} if models else {}),
+        "software": {"python": platform.python_version()} | _versions(software),
     }
 
 
@@ -60,9 +67,9 @@ def _plain(value: Any) -> Any:
     return value if value is None or isinstance(value, bool | int | float) else str(value)
 
 
-def _versions() -> dict[str, str]:
+def _versions(names: Sequence[str]) -> dict[str, str]:
     found = {}
-    for name in SOFTWARE:
+    for name in names:
         try:
             found[name] = version(name)
         except PackageNotFoundError:  # a source tree on the path, not an installed package

@@ -1,7 +1,4 @@
-"""``score``: a log's texts scored by a language model, into a copy of the log with a column more.
-
-Also what ``evaluate --policy NAME=FOLDER`` needs: log-probabilities of a log under models.
-"""
+"""``score``: a log's texts scored by a language model, into a copy of it with a column more."""
 
 from __future__ import annotations
 
@@ -10,7 +7,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -33,9 +30,8 @@ from causal_lm_opt.exceptions import DataError
 
 if TYPE_CHECKING:
     from causal_lm_opt.lm import LanguageModelPolicy
-    from causal_lm_opt.logged import LoggedData
 
-__all__ = ["ScoreRequest", "Scored", "is_model_folder", "score_file", "with_model_scores"]
+__all__ = ["ScoreRequest", "Scored", "score_file"]
 
 Float = NDArray[np.float64]
 
@@ -92,12 +88,6 @@ class _All:
 
     def names(self) -> list[str]:
         return list(self.header)
-
-
-def is_model_folder(value: str) -> bool:
-    """Whether ``--policy NAME=VALUE`` names a folder with a model (or an adapter) in it."""
-    folder = Path(value).expanduser()
-    return any((folder / name).is_file() for name in ("config.json", "adapter_config.json"))
 
 
 def score_file(request: ScoreRequest) -> Scored:
@@ -211,27 +201,3 @@ def _cell(value: Any) -> Any:
     if value is None or value is pd.NA or (isinstance(value, float) and value != value):
         return ""
     return repr(float(value)) if isinstance(value, float) else value
-
-
-def with_model_scores(
-    log: LoggedData, folders: Mapping[str, str], *, cache: str | None = None
-) -> LoggedData:
-    """The log with a column of ``logp_target`` more for each policy that is a model.
-
-    Parameters
-    ----------
-    log : LoggedData
-    folders : mapping of policy name to folder or hub name
-    cache : folder, optional
-        Where scores are kept.
-    """
-    from causal_lm_opt.lm import LanguageModelPolicy
-
-    known = log.logp_target
-    frame = pd.DataFrame(index=range(len(log))) if known is None else known.copy()
-    for name, folder in folders.items():
-        if name in frame:
-            raise ValueError(f"--policy names {name!r} twice")
-        policy = LanguageModelPolicy(folder, cache=cache, name=name)
-        frame[name] = policy.log_prob(log.text, log.prompt)
-    return replace(log, logp_target=frame)
