@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
+from pandas.api.types import is_numeric_dtype
 
 from causal_lm_opt._evaluation import LOGGING, Contrast, Doubt, Row, Sensitivity, Settings, Study
+from causal_lm_opt.diagnostics.sensitivity import (
+    ConfounderStrength,
+    OmittedVariableBound,
+    covariate_strengths,
+    omitted_variable_bound,
+)
 from causal_lm_opt.estimators import Claim, DoublyRobust, SensitivityResult, sensitivity
 from causal_lm_opt.estimators._progress import track
+from causal_lm_opt.estimators._sensitivity import omitted_pieces
 
-__all__ = ["MOST_POLICIES", "STRENGTHS", "part_sensitivity"]
+__all__ = ["MOST_POLICIES", "OMITTED", "STRENGTHS", "TIMES", "Omitted", "part_sensitivity"]
 
 STRENGTHS = (1.0, 1.05, 1.1, 1.25, 1.5, 2.0, 3.0)
 MOST_POLICIES = 8
@@ -20,6 +29,38 @@ VIOLATIONS = ("hidden_confounder", "logging_probabilities")
 #: Estimators that the bounds are for: the first that values a policy speaks for it.
 BOUNDED = ("dr", "hajek")
 COLUMNS = ["lambda", "value", "lower", "upper", "ci_lower", "ci_upper"]
+OMITTED = "omitted_variable"
+#: Recorded features that a hidden confounder is held against, and how strong beside them.
+MOST_FEATURES = 3
+TIMES = {1.0: "as strong as {}", 2.0: "twice as strong as {}"}
+
+
+@dataclass(frozen=True, eq=False)
+class Omitted(Doubt):
+    """A hidden confounder held against recorded features.
+
+    Attributes
+    ----------
+    table : DataFrame
+        ``confounder`` (words), ``outcome``, ``weight`` (shares it explains), ``value``, ``lower``,
+        ``upper``, ``ci_lower``, ``ci_upper``; first the row of no confounder, then the features
+        from the strongest.
+    strength, strength_ci : float
+        Share of both explained at which the difference may have the other sign, and at which its
+        interval may; 0: without any violation, 1: at none.
+    bound : OmittedVariableBound
+    n_features : int
+        Features that there are; the table has the strongest few.
+    """
+
+    bound: OmittedVariableBound
+    n_features: int
+
+    @property
+    def benchmarks(self) -> dict[str, ConfounderStrength]:
+        """Strengths by their words."""
+        rows = self.table.iloc[1:].to_dict("records")
+        return {r["confounder"]: ConfounderStrength(r["outcome"], r["weight"]) for r in rows}
 
 
 def part_sensitivity(
@@ -78,6 +119,11 @@ def part_sensitivity(
         for key, violation in track(jobs, len(jobs), "sensitivity")
         for doubt in _doubts(results[key], key, violation, chosen, study, settings)
     ]
+    modelled = [c for c in chosen.values() if c.estimator == "dr"]
+    if modelled:
+        found, why = _all_omitted(results["dr"], modelled, study, settings)
+        doubts += found
+        left_out += [why] if why else []
     return Sensitivity(reference, RESAMPLES, tuple(doubts), tuple(left_out))
 
 
@@ -145,3 +191,78 @@ def _doubt(
         violation=violation, table=table, strength=broken.strength,
         strength_ci=broken.strength_ci,
     )  # fmt: skip
+
+
+# ------------------------------------------------------------------------------ benchmarks
+def _all_omitted(
+    estimator: DoublyRobust, contrasts: Sequence[Contrast], study: Study, settings: Settings
+) -> tuple[list[Omitted], str]:
+    """Each difference's bounds for confounders like the features; or why there are none."""
+    features = _features(study.X, estimator.log_.taken)
+    if features is None:
+        why = "comparison with recorded features: the outcome model reads no numbers (--feature)."
+        return [], why
+    found = [_omitted(estimator, features, c, settings) for c in contrasts]
+    missing = [c.policy for c, o in zip(contrasts, found, strict=True) if o is None]
+    why = ""
+    if missing:
+        why = f"{', '.join(missing)}: nothing is left for a hidden factor to explain."
+    return [o for o in found if o is not None], why
+
+
+def _features(X: Any, taken: Any) -> pd.DataFrame | None:
+    """Columns of numbers that are not the same in all rows that an estimator took."""
+    if not isinstance(X, pd.DataFrame):
+        return None
+    X = X if taken is None else X.iloc[taken]
+    kept = [c for c in X.columns if is_numeric_dtype(X[c]) and X[c].nunique() > 1]
+    return X[kept].astype("float64") if kept else None
+
+
+def _omitted(
+    estimator: DoublyRobust, features: pd.DataFrame, contrast: Contrast, settings: Settings
+) -> Omitted | None:
+    """One difference; ``None`` where outcome or weights leave nothing to explain."""
+    log, pieces = estimator.log_, omitted_pieces(estimator, contrast.policy, contrast.reference)
+    weights = {"reference_weight": pieces.reference_weight, "sample_weight": log.sample_weight}
+
+    def at(strength: ConfounderStrength, draws_variance: float = 0.0) -> OmittedVariableBound:
+        return omitted_variable_bound(
+            pieces.residual, pieces.weight, strength, value=contrast.value,
+            influence=pieces.influence, draws_variance=draws_variance, codes=log.codes, **weights,
+        )  # fmt: skip
+
+    none = at(ConfounderStrength(0.0, 0.0))
+    if not none.scale > 0.0:
+        return None
+    draws = max(contrast.se**2 - none.se**2, 0.0)
+    strengths: dict[str, ConfounderStrength] = {}
+    found = {
+        times: covariate_strengths(
+            features.to_numpy(), log.y, pieces.residual, pieces.weight, fold=pieces.fold,
+            times=times, **weights,
+        )
+        for times in TIMES
+    }  # fmt: skip
+    order = sorted(range(features.shape[1]), key=lambda j: -found[1.0][j].factor)
+    for j in order[:MOST_FEATURES]:
+        for times, words in TIMES.items():
+            strengths[words.format(features.columns[j])] = found[times][j]
+    bound = at(ConfounderStrength(0.0, 0.0), draws)
+    rows = [_row("none", bound, settings.level)]
+    rows += [_row(words, at(s, draws), settings.level) for words, s in strengths.items()]
+    return Omitted(
+        policy=contrast.policy, reference=contrast.reference, estimator=contrast.estimator,
+        violation=OMITTED, table=pd.DataFrame(rows), strength=bound.robustness_value(0.0),
+        strength_ci=bound.robustness_value(0.0, settings.level), bound=bound,
+        n_features=features.shape[1],
+    )  # fmt: skip
+
+
+def _row(words: str, bound: OmittedVariableBound, level: float) -> dict[str, Any]:
+    low, high = bound.interval(level)
+    return {
+        "confounder": words, "outcome": bound.strength.outcome, "weight": bound.strength.weight,
+        "value": bound.value, "lower": bound.lower, "upper": bound.upper, "ci_lower": low,
+        "ci_upper": high,
+    }  # fmt: skip

@@ -15,6 +15,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 from scipy import stats
 
 from causal_lm_opt.estimate import ValueEstimate
@@ -22,6 +23,7 @@ from causal_lm_opt.influence import InfluenceSample, covariance_parts
 
 __all__ = ["SamplePlan", "SamplingMoments", "plan_sample_size"]
 
+FloatArray = npt.NDArray[np.float64]
 LARGEST = 10**12
 
 
@@ -297,9 +299,23 @@ def _shared(sample: InfluenceSample, logged: list[InfluenceSample]) -> bool:
 
 def _relative_error(logged: list[InfluenceSample]) -> float:
     """Standard error of the variance from the fourth moment of the units, relative to it."""
-    square = np.concatenate([s.unit_contributions()[:, 0] for s in logged]) ** 2
-    total = float(square.sum())
+    square, count = (np.concatenate(x) for x in zip(*map(_unit_squares, logged), strict=True))
+    total = float(count @ square)
     if total == 0.0:
         return 0.0
+    units = float(count.sum())
+    spread = float(count @ (square - total / units) ** 2) / units
     # se of a sum of G squares, over the sum
-    return float(math.sqrt(square.size) * square.std() / total)
+    return math.sqrt(units * spread) / total
+
+
+def _unit_squares(sample: InfluenceSample) -> tuple[FloatArray, FloatArray]:
+    """Squared contribution of each independent unit, and how many units there are like it.
+
+    A row of frequency ``s`` is ``s`` units, not one unit ``s`` times as large.
+    """
+    weight = sample.sample_weight
+    if sample.codes is not None or weight is None:
+        square = sample.unit_contributions()[:, 0] ** 2
+        return square, np.ones(square.size)
+    return (sample.influence[:, 0] / weight.sum()) ** 2, weight

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -13,6 +13,7 @@ import pandas as pd
 
 from causal_lm_opt.comparison import simultaneous_critical_value
 from causal_lm_opt.core.inference import bias_aware_half_width
+from causal_lm_opt.diagnostics.verdict import LEVELS, Verdict, worst
 from causal_lm_opt.estimate import ValueEstimate
 from causal_lm_opt.joint import join_estimates
 
@@ -30,7 +31,8 @@ class StrengthChoice:
     label : str
         The chosen candidate.
     estimate : ValueEstimate
-        Its estimate; its own intervals ignore that it was chosen.
+        Its estimate with its own diagnostics, `verdict`, and a note of the choice; its own
+        intervals ignore that it was chosen.
     interval : array, shape (2,)
         Interval of the value, valid after the choice: simultaneous over the candidates, widened by
         the bound on the chosen transform's bias.
@@ -39,7 +41,7 @@ class StrengthChoice:
     level : float
     table : DataFrame
         One row per candidate: ``label, value, se, bias_bound``, ``agrees`` (it contradicts none
-        of the weaker ones), ``chosen``.
+        of the weaker ones), ``chosen``, ``verdict`` (its level, as it was given).
     """
 
     label: str
@@ -48,6 +50,11 @@ class StrengthChoice:
     critical_value: float
     level: float
     table: pd.DataFrame
+
+    @property
+    def verdict(self) -> Verdict:
+        """Of the chosen candidate; caution at least where it had to agree with a "do not use"."""
+        return self.estimate.verdicts[0]
 
     @property
     def cost(self) -> float:
@@ -61,7 +68,7 @@ class StrengthChoice:
         return (
             f"<StrengthChoice {self.label!r} of {len(self.table)}: {self.estimate.value:.4g}, "
             f"{self.level:.0%} interval after the choice {low:.4g} to {high:.4g} "
-            f"({self.cost:.2f} times as wide as without)>"
+            f"({self.cost:.2f} times as wide as without), verdict {self.verdict.level}>"
         )
 
 
@@ -114,7 +121,8 @@ def choose_strength(
     The choice shortens no honest interval below the allowance for bias: without knowledge of the
     outcome's smoothness none can (Low 1997). ``interval`` therefore adds the bound on the bias of
     the chosen transform. A candidate whose weights miss part of the target's texts misleads this
-    rule as any other: read the verdicts.
+    rule as any other: agreement with a weaker one that is not to be used is no evidence, and the
+    verdict says so.
 
     Examples
     --------
@@ -159,12 +167,31 @@ def choose_strength(
             "bias_bound": joint.bias_bound,
             "agrees": agrees,
             "chosen": np.arange(len(labels)) == chosen,
+            "verdict": [estimate.verdicts[0].level for estimate in estimates.values()],
         }
     )
     allowance = critical * se[chosen] + joint.bias_bound[chosen]
     interval = joint.values[chosen] + np.array([-allowance, allowance])
-    label = labels[chosen]
-    return StrengthChoice(label, estimates[label], interval, critical, level, table)
+    estimate = _carried(estimates, chosen)
+    return StrengthChoice(labels[chosen], estimate, interval, critical, level, table)
+
+
+def _carried(estimates: Mapping[str, ValueEstimate], chosen: int) -> ValueEstimate:
+    """The chosen estimate, with what the choice does to its verdict and its notes."""
+    labels = list(estimates)
+    own = estimates[labels[chosen]]
+    lost = [label for label in labels[:chosen] if estimates[label].verdicts[0].level == LEVELS[-1]]
+    verdict = own.verdicts[0]
+    if lost:
+        who = ", ".join(map(repr, lost))
+        are = "is" if len(lost) == 1 else "are"
+        reason = f"Its strength was chosen for agreeing with {who}, which {are} not to be used."
+        verdict = worst([verdict, Verdict(LEVELS[1], (reason,))])
+    note = (
+        f"Strength {labels[chosen]!r} was chosen from the data among {len(labels)}: the interval "
+        "valid after the choice is StrengthChoice.interval."
+    )
+    return replace(own, verdicts=(verdict,), notes=(*own.notes, note))
 
 
 def _intervals_meet(values: FloatArray, half: FloatArray) -> npt.NDArray[np.bool_]:

@@ -12,9 +12,10 @@ import pandas as pd
 from causal_lm_opt._evaluation import LABELS, Doubt, Evaluation, Part
 from causal_lm_opt._run.numbers import decimals_for, interval, named, number, percent
 from causal_lm_opt._run.page import Chapter, bullets, folded, paragraph, table
+from causal_lm_opt._sensitivity import OMITTED, TIMES, Omitted
 
-__all__ = ["TITLE", "doubt_sentence", "sensitivity_chapters", "sensitivity_facts",
-           "sensitivity_markdown"]  # fmt: skip
+__all__ = ["TITLE", "doubt_sentence", "omitted_sentence", "sensitivity_chapters",
+           "sensitivity_facts", "sensitivity_markdown"]  # fmt: skip
 
 TITLE = "What if readers and texts were matched by something hidden?"
 LEAD = (
@@ -27,6 +28,7 @@ LEAD = (
 HEADINGS = {
     "hidden_confounder": "(A) Something hidden decided who got what",
     "logging_probabilities": "(B) The stated probabilities are wrong",
+    OMITTED: "(A) once more: how strong is that, beside what was recorded?",
 }
 EXPLAINED = {
     "hidden_confounder": (
@@ -44,6 +46,16 @@ EXPLAINED = {
         "from one factor common to all texts. The bounds hold for the worst pattern of such "
         "errors, however odd."
     ),
+    OMITTED: (
+        "A strength Λ is hard to picture. Here the hidden factor is measured by what it would "
+        "explain: a share of the variation of outcomes that the outcome model leaves, and a share "
+        "of the variation of the right weights, in which the two policies differ. The features "
+        "that were recorded serve as a yardstick: a factor as strong as a feature moves outcomes "
+        "and weights by as much as that feature does beyond the other features, one twice as "
+        "strong by twice as much variance. Whether anything hidden may be that strong is for you "
+        "to judge. Where chance dealt the texts, nothing hidden moves the weights, and the second "
+        "share is 0."
+    ),
 }
 #: Subject and verb of the sentence on where a claim falls, with the strength in words.
 CULPRITS = {
@@ -58,6 +70,12 @@ CAPTION = (
     "{} interval, which allows for chance too. At the cross the difference may be zero."
 )
 COLUMNS = ("Λ", "Difference lies within")
+OMITTED_CAPTION = (
+    "Along a curve the bias is at most the size at its end. Letters are hidden factors as strong "
+    "as a recorded feature, or twice. Where it is hatched the difference (in the plot: the value) "
+    "may be zero, chance left aside."
+)
+OMITTED_COLUMNS = ("Hidden factor", "Explains of outcomes", "Of weights", "Difference lies within")
 
 
 # ------------------------------------------------------------------------------ words
@@ -93,6 +111,40 @@ def doubt_sentence(doubt: Doubt, decimals: int) -> str:
     return (
         f"{claim}: {said}; allowing for chance as well, a strength of {times(doubt.strength_ci)}."
     )
+
+
+def omitted_sentence(doubt: Omitted, decimals: int) -> str:
+    """Where the difference's sign stops being sure, by explained shares, in words."""
+    side = "above" if doubt.value >= 0 else "below"
+    size = number(abs(doubt.value), decimals)
+    claim = f"{doubt.policy}, {size} {side} {named(doubt.reference)} ({LABELS[doubt.estimator]})"
+    if doubt.strength <= 0.0:
+        return f"{claim}: there is no difference to undo."
+    factor = f"a hidden factor that explained {explained(doubt.strength)} of both"
+    if doubt.strength_ci <= 0.0:
+        return f"{claim}: chance alone could undo it, and so could {factor}."
+    said = (
+        f"{claim}: {factor} would be enough to undo it; allowing for chance as well, one that "
+        f"explained {explained(doubt.strength_ci)} of both."
+    )
+    last = doubt.table.iloc[min(2, len(doubt.table) - 1)]  # twice the strongest feature
+    if last["ci_lower"] <= 0.0 <= last["ci_upper"]:
+        able = "would" if last["lower"] <= 0.0 <= last["upper"] else "would, with chance,"
+        return f"{said} One {last['confounder']} {able} be enough."
+    return f"{said} One {last['confounder']} would not, chance allowed for."
+
+
+def explained(share: float) -> str:
+    """A share in words.
+
+    >>> explained(0.1234), explained(0.004), explained(0.0), explained(0.00002)
+    ('12%', '0.40%', '0%', 'below 0.01%')
+    """
+    if share == 0.0:
+        return "0%"
+    if share < 1e-4:
+        return "below 0.01%"
+    return f"{share:.2%}" if share < 0.01 else f"{share:.0%}"
 
 
 def _title(part: Part, *, several: bool) -> str:
@@ -148,10 +200,11 @@ def _chapter(part: Part, level: float) -> str:
     for violation, doubts in found.items():
         decimals = _decimals(doubts)
         body += f"<h3>{escape(HEADINGS[violation])}</h3>" + paragraph(EXPLAINED[violation])
-        body += bullets([doubt_sentence(d, decimals) for d in doubts])
+        body += bullets([_sentence(d, decimals) for d in doubts])
         first = _first(doubts, part)
         for k, doubt in enumerate(doubts):
-            shown = _shown(doubt, part, level, decimals, f"{part.key}-{violation}-{k}")
+            show = _shown_omitted if isinstance(doubt, Omitted) else _shown
+            shown = show(doubt, part, level, decimals, f"{part.key}-{violation}-{k}")
             head = f"{doubt.policy} against {named(doubt.reference)}"
             opened = doubt.policy == first
             body += f"<h4>{escape(head)}</h4>{shown}" if opened else folded(head, shown)
@@ -180,6 +233,49 @@ def _shown(doubt: Doubt, part: Part, level: float, decimals: int, key: str) -> s
     )  # fmt: skip
     caption = f"<figcaption><p>{escape(said)}</p></figcaption>"
     return f'<figure class="main">{svg}{caption}</figure>' + lines
+
+
+def _sentence(doubt: Doubt, decimals: int) -> str:
+    if isinstance(doubt, Omitted):
+        return omitted_sentence(doubt, decimals)
+    return doubt_sentence(doubt, decimals)
+
+
+def _shown_omitted(doubt: Any, part: Part, level: float, decimals: int, key: str) -> str:
+    """Plot and table of one difference beside recorded features."""
+    columns = [*OMITTED_COLUMNS, f"{percent(level)} interval"]
+    caption = f"{doubt.policy} minus {doubt.reference}: difference of the mean of {part.unit}"
+    shown = len(doubt.benchmarks) // len(TIMES)
+    if doubt.n_features > shown:
+        caption += f" (the strongest {shown} of {doubt.n_features} features)"
+    rows = [[escape(cell) for cell in row] for row in _omitted_cells(doubt, decimals)]
+    lines = table(caption, columns, rows, ["", "n", "n", "n", "n"])
+    if not part.figures:
+        return lines
+    from causal_lm_opt import plots  # loads matplotlib
+
+    height = 4.2 + 0.18 * len(doubt.benchmarks)
+    ax: Any = plots.confounder_plot(
+        doubt.bound, benchmarks=doubt.benchmarks, null=0.0, unit=part.unit,
+        ax=plots.new_axes(height),
+    )  # fmt: skip
+    svg = plots.to_svg(
+        ax.figure, key=key.replace("_", "-"), title=f"{HEADINGS[OMITTED]}: {doubt.policy}",
+        description=f"{OMITTED_CAPTION} The table has the figures.",
+    )  # fmt: skip
+    told = f"<figcaption><p>{escape(OMITTED_CAPTION)}</p></figcaption>"
+    return f'<figure class="main">{svg}{told}</figure>' + lines
+
+
+def _omitted_cells(doubt: Omitted, decimals: int) -> list[list[str]]:
+    return [
+        [
+            r["confounder"], explained(r["outcome"]), explained(r["weight"]),
+            interval(r["lower"], r["upper"], decimals),
+            interval(r["ci_lower"], r["ci_upper"], decimals),
+        ]
+        for r in doubt.table.to_dict("records")
+    ]  # fmt: skip
 
 
 def near_breakdown(doubt: Doubt) -> pd.DataFrame:
@@ -214,16 +310,24 @@ def sensitivity_markdown(evaluation: Evaluation) -> list[str]:
         for violation, doubts in _by_violation(part).items():
             decimals = _decimals(doubts)
             out += [f"### {escaped(HEADINGS[violation])}", escaped(EXPLAINED[violation])]
-            out.append(_bullets([doubt_sentence(d, decimals) for d in doubts]))
-            head = ["policy", "minus", *COLUMNS, f"{percent(evaluation.level)} interval"]
+            out.append(_bullets([_sentence(d, decimals) for d in doubts]))
+            columns = OMITTED_COLUMNS if violation == OMITTED else COLUMNS
+            head = ["policy", "minus", *columns, f"{percent(evaluation.level)} interval"]
             rows = [
-                [escaped(d.policy), escaped(d.reference), *cells]
+                [escaped(d.policy), escaped(d.reference), *map(escaped, cells)]
                 for d in doubts
-                for cells in _cells(d, decimals)
+                for cells in (
+                    _omitted_cells(d, decimals) if isinstance(d, Omitted) else _cells(d, decimals)
+                )
             ]
-            out.append(_table(head, rows, {2, 3, 4}))
+            out.append(_table(head, rows, set(range(len(head))) - {0, 1} - _words(violation)))
         out.append(_bullets([f"Left out: {why}" for why in part.sensitivity.left_out]))
     return out
+
+
+def _words(violation: str) -> set[int]:
+    """Columns of a Markdown table that hold words."""
+    return {2} if violation == OMITTED else set()
 
 
 def sensitivity_facts(part: Part) -> Mapping[str, Any]:
@@ -238,10 +342,21 @@ def sensitivity_facts(part: Part) -> Mapping[str, Any]:
             "bounds": d.table.to_dict("records"),
         }
         for d in part.sensitivity.doubts
+        if not isinstance(d, Omitted)
+    ]  # fmt: skip
+    omitted = [
+        {
+            "policy": d.policy, "reference": d.reference, "estimator": LABELS[d.estimator],
+            "explained_to_undo": d.strength, "explained_to_undo_ci": d.strength_ci,
+            "scale": d.bound.scale, "scale_se": d.bound.scale_se,
+            "confounders": d.table.to_dict("records"),
+        }
+        for d in part.sensitivity.doubts
+        if isinstance(d, Omitted)
     ]  # fmt: skip
     return {
         "sensitivity": {
-            "n_bootstrap": part.sensitivity.n_bootstrap, "doubts": doubts,
+            "n_bootstrap": part.sensitivity.n_bootstrap, "doubts": doubts, OMITTED: omitted,
             "left_out": part.sensitivity.left_out,
         }
     }  # fmt: skip

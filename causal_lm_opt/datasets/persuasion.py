@@ -14,7 +14,11 @@ from causal_lm_opt._cells import did_you_mean
 from causal_lm_opt.datasets import _persuasion_files as file
 from causal_lm_opt.datasets._design_checks import as_table
 from causal_lm_opt.datasets._persuasion_checks import persuasion_steps
-from causal_lm_opt.datasets._persuasion_means import between_messages, message_means
+from causal_lm_opt.datasets._persuasion_means import (
+    between_messages,
+    error_over_messages,
+    message_means,
+)
 from causal_lm_opt.exceptions import NotIdentifiedError
 
 __all__ = ["DirectMean", "Persuasion", "load_persuasion"]
@@ -33,7 +37,8 @@ class DirectMean:
         Of the value of *these* texts: the readers' variance only.
     se_model : float
         Of the value of texts *to come* from the same author on these issues: messages are the
-        sample. ``nan`` where an issue has one message only, since nothing then tells its variance.
+        sample. ``nan`` where an issue has one message only, since nothing then tells its variance;
+        never below ``se_texts``.
     df_model : float
         Degrees of freedom of ``se_model`` (Welch-Satterthwaite over issues); ``nan`` likewise.
     message_share : float
@@ -212,7 +217,9 @@ class Persuasion:
         DirectMean
             ``se_texts`` adds :math:`(W_c/M_c)^2 s_m^2/n_m`; ``se_model`` adds
             :math:`W_c^2 S_c^2/M_c` with :math:`S_c^2` the variance of the message means within
-            the issue, whose expectation holds the readers' variance too.
+            the issue, whose expectation holds the readers' variance too. Where that sum comes out
+            below the readers' own, messages seem to differ by less than nothing: the readers'
+            variance is then the answer, so that ``se_model`` is never below ``se_texts``.
 
         Raises
         ------
@@ -223,16 +230,15 @@ class Persuasion:
         mine = message_means(self.messages, self.readers)[self._rows_of(author).to_numpy() > 0]
         issue_weight = self.issue_weights(issue_weights)
         by_issue = mine.groupby("issue", sort=False)["mean"].agg(["mean", "var", "size"])
-        weight = issue_weight[by_issue.index].to_numpy()
+        weight = np.asarray(issue_weight[by_issue.index], dtype=np.float64)
         each = mine["issue"].map(issue_weight / by_issue["size"]).to_numpy(dtype=np.float64)
-        part = weight**2 * (by_issue["var"] / by_issue["size"]).to_numpy()
-        df = float(part.sum() ** 2 / np.sum(part**2 / (by_issue["size"].to_numpy() - 1.0))) \
-            if (by_issue["size"] > 1).all() and part.sum() > 0 else math.nan  # fmt: skip
+        texts_variance = float(each**2 @ (mine["var"] / mine["n_readers"]).to_numpy())
+        se_model, df_model = error_over_messages(weight, by_issue, texts_variance)
         return DirectMean(
             value=float(weight @ by_issue["mean"].to_numpy()),
-            se_texts=math.sqrt(float(each**2 @ (mine["var"] / mine["n_readers"]).to_numpy())),
-            se_model=math.sqrt(float(part.sum())),
-            df_model=df,
+            se_texts=math.sqrt(texts_variance),
+            se_model=se_model,
+            df_model=df_model,
             message_share=float(np.sum(weight**2 / by_issue["size"].to_numpy())),
             n_readers=int(mine["n_readers"].sum()),
             n_messages=len(mine),
@@ -348,7 +354,7 @@ def load_persuasion(messages: str | Path, outcomes: str | Path | None = None) ->
     *these texts* (`DirectMean.se_texts`: readers are the sample). Read as the value of texts the
     same author would write on these issues, messages are the sample and readers are nested in
     them (`DirectMean.se_model`, issues held fixed; ``groups`` given to an estimator would take the
-    issues as drawn too, and is wider). From few messages it may fall below ``se_texts``: noise.
+    issues as drawn too, and is wider). It is never below ``se_texts``: see `Persuasion.direct`.
     One sample of three messages an issue says little about the second, and nothing about other
     issues, prompts or sampling settings.
 

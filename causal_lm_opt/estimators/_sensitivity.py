@@ -27,7 +27,7 @@ from causal_lm_opt.estimators._sensitivity_models import ConditionalModels
 from causal_lm_opt.estimators._target import TargetRows
 from causal_lm_opt.estimators.doubly_robust import DoublyRobust
 
-__all__ = ["Pieces", "PolicyPieces", "Workspace"]
+__all__ = ["OmittedPieces", "Pieces", "PolicyPieces", "Workspace", "omitted_pieces"]
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -277,3 +277,59 @@ def _logging_policy(
     table = np.column_stack([ones, prediction])
     sums, totals = rows.frequency @ table, rows.totals(table)
     return PolicyPieces(ones, sums[1:] / sums[0], totals[:, 1:] / totals[:, :1], False)
+
+
+# ------------------------------------------------------------------------------ omitted variables
+@dataclass(frozen=True, eq=False)
+class OmittedPieces:
+    """What an omitted-variable bound of a difference takes from a fit.
+
+    Attributes
+    ----------
+    residual : array, shape (n,)
+        ``y - q``, predicted without the row.
+    weight, reference_weight : arrays, shape (n,)
+    influence : array, shape (n,)
+        Of the difference on the logged rows.
+    fold : integer array, shape (n,)
+        Folds of the cross-fit.
+    """
+
+    residual: FloatArray
+    weight: FloatArray
+    reference_weight: FloatArray
+    influence: FloatArray
+    fold: npt.NDArray[np.intp]
+
+
+def omitted_pieces(estimator: DoublyRobust, policy: str, reference: str) -> OmittedPieces:
+    """Pieces of a policy's difference from another one, or from the logging policy.
+
+    Parameters
+    ----------
+    estimator : DoublyRobust
+        Fitted, with an outcome model of its own.
+    policy, reference : str
+        ``reference`` may be "logging policy".
+    """
+    log, policies, result = estimator.log_, estimator.policies_, estimator.result_
+    weighting = Weighting.of(estimator.weights)
+    (logged,) = (s for s in result.samples if s.role == "logged")
+    split = estimator.splits_[0]
+    ratios = policies.ell
+    assert split.crossfit is not None
+    assert ratios is not None
+
+    def of(name: str) -> tuple[FloatArray, FloatArray]:
+        """Weights and influence of a policy's value."""
+        if name == LOGGING_POLICY:
+            mean = float(np.average(log.y, weights=log.sample_weight))
+            return np.ones(log.y.shape[0]), log.y - mean
+        k = policies.names.index(name)
+        weight = relative_weights(
+            weighting.transform(ratios.column(k), log.sample_weight), normalize=weighting.normalize
+        )
+        return weight, logged.influence[:, k]
+
+    (weight, one), (other, two) = of(policy), of(reference)
+    return OmittedPieces(log.y - split.logged, weight, other, one - two, split.crossfit.folds.fold)

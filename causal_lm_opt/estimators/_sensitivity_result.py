@@ -10,6 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from causal_lm_opt.diagnostics.sensitivity._bounds import stretch
+from causal_lm_opt.diagnostics.verdict import FEW_CLUSTERS
+
 __all__ = ["WORDS", "Breakdown", "Claim", "SensitivityResult", "Violation"]
 
 FloatArray = npt.NDArray[np.float64]
@@ -141,10 +144,13 @@ class SensitivityResult:
         The estimates, which the bounds at Lambda = 1 equal.
     lower, upper : arrays, shape (Q, L)
     ci_lower, ci_upper : arrays, shape (Q, L)
-        Percentile-bootstrap interval of the bounds.
+        Percentile-bootstrap interval of the bounds, wider where clusters are few (see
+        :meth:`Bounds.interval <causal_lm_opt.diagnostics.sensitivity.Bounds.interval>`).
     level : float
     n_bootstrap : int
     breakdowns : tuple of Breakdown
+    dof : float
+        ``G - 1`` for G clusters, else ``inf``.
     """
 
     violation: Violation
@@ -159,6 +165,7 @@ class SensitivityResult:
     level: float
     n_bootstrap: int
     breakdowns: tuple[Breakdown, ...] = ()
+    dof: float = math.inf
 
     def to_frame(self) -> pd.DataFrame:
         """One row per quantity and strength."""
@@ -227,7 +234,14 @@ class SensitivityResult:
     def sentences(self) -> tuple[str, ...]:
         """What the violation is, where each claim breaks down, and what is not covered."""
         claims = (b.sentence for b in self.breakdowns)
-        return (WORDS[self.violation], *claims, NOT_COVERED[self.violation])
+        few = []
+        if self.dof + 1 < FEW_CLUSTERS:
+            few = [
+                f"The intervals rest on {self.dof + 1:.0f} clusters and are stretched for that by "
+                f"{stretch(self.dof, self.level):.2f}: from fewer than {FEW_CLUSTERS} they are "
+                "rough all the same."
+            ]
+        return (WORDS[self.violation], *claims, *few, NOT_COVERED[self.violation])
 
     def summary(self) -> str:
         """The table and its reading, as text."""

@@ -71,7 +71,8 @@ def sensitivity(
         For ``"logging_probabilities"``: label of each row's text. Rows of one text then share one
         mis-scoring, which narrows the bounds.
     n_bootstrap : int
-        Resamples of rows (or whole clusters) and draws; fitted models are held fixed.
+        Resamples of rows (or whole clusters) and draws; fitted models are held fixed. With
+        clusters the intervals are stretched for their number.
     random_state : int
     level : float
 
@@ -254,7 +255,7 @@ def _result(
         lower=np.stack([b.lower for b in found]), upper=np.stack([b.upper for b in found]),
         ci_lower=np.stack([i[:, 0] for i in intervals]),
         ci_upper=np.stack([i[:, 1] for i in intervals]), level=level, n_bootstrap=n_bootstrap,
-        breakdowns=tuple(breakdowns),
+        breakdowns=tuple(breakdowns), dof=found[0].dof,
     )  # fmt: skip
 
 

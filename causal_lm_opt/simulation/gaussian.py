@@ -22,6 +22,8 @@ __all__ = ["GaussianDesign", "SimulatedLog"]
 
 FloatArray = npt.NDArray[np.float64]
 LOG_2PI = math.log(2 * math.pi)
+PER_PROMPT = 5
+"""Logged rows, and draws, of each prompt."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,7 +95,8 @@ class GaussianDesign:
         Standard deviation of the text's random effect among its readers.
     prompts : bool
         Five logged rows and five draws per prompt; the first feature belongs to the prompt, which
-        no policy changes. Log and draws share prompts.
+        no policy changes. Log and draws share prompts. Needs two features or more, and no
+        ``readers``.
     logging_error : float
         The stated logging policy is :math:`N(e, I)` with ``e`` this far along the shift: wrong
         importance weights.
@@ -117,6 +120,17 @@ class GaussianDesign:
     prompts: bool = False
     logging_error: float = 0.0
     sampling_shift: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.prompts and self.readers > 1:
+            raise ValueError(
+                f"prompts=True with readers={self.readers}: rows cluster by prompt or by text; "
+                "leave out one of the two."
+            )
+        if self.prompts and self.dim < 2:
+            raise ValueError(
+                f"prompts=True needs dim >= 2, got {self.dim}: the first feature is the prompt's."
+            )
 
     # ------------------------------------------------------------------ truth
     @property
@@ -157,7 +171,7 @@ class GaussianDesign:
         return float(1.0 + mu.sum() + curve)
 
     def value_variance(self) -> float:
-        """Variance of g(X) under the target, for the efficiency bound (not for prompts)."""
+        """Variance of g(X) under the target, for the efficiency bound; prompts vary too."""
         mu = self.mean_target
         if self.outcome == "binary":
             nodes, weights = np.polynomial.hermite_e.hermegauss(80)
@@ -173,18 +187,32 @@ class GaussianDesign:
         r"""Smallest asymptotic variance of a regular estimator with ``n`` rows.
 
         :math:`E_R[w^2 Var(Y|X)]/n + Var_f(g)/m` (P_f known); for several readers of a text
-        :math:`Var(Y|X)` is that of the text's mean, over the number of texts.
+        :math:`Var(Y|X)` is that of the text's mean, over the number of texts. With prompts, of
+        which there are :math:`n/5`, it is over their number
 
-        Raises
-        ------
-        ValueError
-            For prompts: :class:`~causal_lm_opt.simulation.PromptDesign` has that bound.
+        .. math:: \frac15 E_R[w^2 Var(Y|X)] + Var_c E_f[g|c] + \frac15 E_c Var_f(g|c),
+
+        as of :meth:`PromptDesign.efficiency_bound
+        <causal_lm_opt.simulation.PromptDesign.efficiency_bound>` without a shared effect.
         """
         if self.prompts:
-            raise ValueError("The bound with prompts is that of PromptDesign.efficiency_bound.")
+            between = self._between_prompts()
+            within = math.exp(self.shift**2) * self._residual_variance()
+            within += self.value_variance() - between
+            return (within / PER_PROMPT + between) / (n // PER_PROMPT)
         texts = n // self.readers
         logged = math.exp(self.shift**2) * self._residual_variance() / texts
         return logged + self.value_variance() / (n * self.draws_per_row)
+
+    def _between_prompts(self) -> float:
+        """Variance over prompts of the target's mean outcome there, :math:`Var_c E_f[g|c]`."""
+        if self.outcome != "binary":
+            return 1.0  # g is c plus what belongs to the text alone
+        nodes, weights = np.polynomial.hermite_e.hermegauss(80)
+        p = weights / weights.sum()
+        text = self.mean_target.sum() + math.sqrt(self.dim - 1) * nodes
+        mean = special.expit(-0.5 + 0.5 * (nodes[:, None] + text)) @ p
+        return float(p @ mean**2 - (p @ mean) ** 2)
 
     def _residual_variance(self) -> float:
         """Variance of a text's mean outcome given the text, under N(2 mu, I) (w^2 P_R, scaled)."""
@@ -204,8 +232,8 @@ class GaussianDesign:
         prompt = None
         X = rng.normal(size=(texts, self.dim))
         if self.prompts:
-            texts = n // 5
-            prompt = np.repeat(np.arange(texts), 5)
+            texts = n // PER_PROMPT
+            prompt = np.repeat(np.arange(texts), PER_PROMPT)
             X = rng.normal(size=(prompt.size, self.dim))
             X[:, 0] = rng.normal(size=texts)[prompt]
         groups = prompt

@@ -8,12 +8,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.linear_model import LinearRegression
 
 from causal_lm_opt import IPW, LoggedData, _sensitivity
-from causal_lm_opt._evaluate import evaluate_log
-from causal_lm_opt._evaluation import Doubt, Settings
-from causal_lm_opt._run.sensitivity import TITLE, doubt_sentence
-from causal_lm_opt.estimators import Claim, sensitivity
+from causal_lm_opt._evaluate import evaluate_log, evaluate_part
+from causal_lm_opt._evaluation import Doubt, Settings, Study
+from causal_lm_opt._run.sensitivity import TITLE, doubt_sentence, omitted_sentence
+from causal_lm_opt._sensitivity import Omitted
+from causal_lm_opt.diagnostics.sensitivity import ConfounderStrength, omitted_variable_bound
+from causal_lm_opt.estimators import Claim, TargetSample, sensitivity
 
 from .conftest import TEXTS, Files, Run, make_log
 
@@ -90,6 +93,111 @@ def test_doubly_robust_reads_a_frame_of_text_and_features(files: Files, run: Run
     page = (files.folder / "out/report.html").read_text(encoding="utf-8")
     assert page.count('id="log-hidden-confounder-0-title"') == 1
     assert page.count('id="log-logging-probabilities-0-title"') == 1
+    assert page.count('id="log-omitted-variable-0-title"') == 1
+
+
+def test_a_hidden_factor_is_held_against_the_recorded_features(files: Files, run: Run) -> None:
+    """The chapter's figures from the fit's own pieces: S^2 = E(y-q)^2 E(w-1)^2, times both shares.
+
+    A factor twice as strong as a feature explains twice as much of both.
+    """
+    options = ["--draws", str(files.draws), "--feature", "length", "--feature", "kind",
+               "--estimator", "dr", "--sensitivity"]  # fmt: skip
+    result = run([*files.evaluate, *options, *files.out()])
+    assert result.exit_code == 0, result.output
+    part = facts(files)
+    contrasts = {c["policy"]: c for c in part["contrasts"]}
+    found = {o["policy"]: o for o in part["sensitivity"]["omitted_variable"]}
+    assert found.keys() == {"warm", "brief"}
+    log = make_log()
+    for policy, o in found.items():
+        none, *others = o["confounders"]
+        assert none["confounder"] == "none"
+        assert none["lower"] == none["upper"] == pytest.approx(contrasts[policy]["difference"])
+        assert none["ci_lower"] == pytest.approx(contrasts[policy]["ci_lower"], abs=1e-6)
+        assert none["ci_upper"] == pytest.approx(contrasts[policy]["ci_upper"], abs=1e-6)
+        words = [c["confounder"] for c in others]
+        assert {w.split()[-1] for w in words} == {"length", "kind"}
+        assert [w.split()[0] for w in words] == ["as", "twice"] * 2
+        w = np.exp(log[f"lp_{policy}"] - log["lp"])
+        spread = float(np.mean((w / w.mean() - 1) ** 2))
+        for once, twice in (others[:2], others[2:]):
+            share = once["weight"]
+            bias = o["scale"] * np.sqrt(once["outcome"] * share / (1 - share))
+            assert once["upper"] - once["value"] == pytest.approx(bias)
+            assert twice["outcome"] == pytest.approx(min(2 * once["outcome"], 1))
+            assert twice["weight"] == pytest.approx(2 * share / (1 + share))
+            assert twice["ci_upper"] > once["ci_upper"] > none["ci_upper"]
+        # the noise has unit variance, and the residual variance is that and the model's error
+        assert 0.8 < o["scale"] ** 2 / spread < 1.3
+        v = o["explained_to_undo"]
+        assert o["scale"] * v / np.sqrt(1 - v) == pytest.approx(abs(none["value"]), rel=1e-6)
+        assert o["explained_to_undo_ci"] < v
+    page = (files.folder / "out/report.html").read_text(encoding="utf-8")
+    for text in (page, (files.folder / "out/report.md").read_text(encoding="utf-8")):
+        assert "beside what was recorded" in text
+        assert "twice as strong as length" in text
+        assert "Left out" not in text
+
+
+def test_features_of_all_rows_that_count() -> None:
+    """Numbers alone, rows of weight 0 among them; where nothing varies nothing is compared."""
+    rng = np.random.default_rng(3)
+    n = 240
+    X = pd.DataFrame({"a": rng.normal(size=n), "b": rng.normal(size=n), "same": np.ones(n)})
+    weight = np.r_[np.zeros(40), np.ones(n - 40)]
+    given = {
+        "logp_logging": -(X["a"].to_numpy() ** 2) / 2, "sample_weight": weight,
+        "logp_target": pd.DataFrame({"f": -((X["a"] - 0.5) ** 2) / 2}),
+    }  # fmt: skip
+    draws = {"f": TargetSample(X.assign(a=X["a"] + 0.5))}
+    for y in (X["a"].to_numpy() + rng.normal(size=n), np.ones(n)):
+        study = Study(X, y, given, draws, model=LinearRegression())
+        settings = Settings(estimators=("dr",), figures=False, sensitivity=True)
+        part = evaluate_part(study, settings, key="k", title="t")
+        assert part.sensitivity is not None
+        found = [d for d in part.sensitivity.doubts if isinstance(d, Omitted)]
+        if (y == 1).all():
+            assert not found
+            assert "nothing is left" in part.sensitivity.left_out[-1]
+            continue
+        assert [d.n_features for d in found] == [2]
+        assert next(iter(found[0].benchmarks)) == "as strong as a"
+
+
+def test_without_features_there_is_nothing_to_compare_with(files: Files, run: Run) -> None:
+    options = ["--draws", str(files.draws), "--estimator", "dr", "--sensitivity"]
+    result = run([*files.evaluate, *options, *files.out()])
+    assert result.exit_code == 0, result.output
+    assert facts(files)["sensitivity"]["omitted_variable"] == []
+    report = (files.folder / "out/report.md").read_text(encoding="utf-8")
+    assert "comparison with recorded features" in report
+
+
+@pytest.mark.parametrize(
+    ("share", "by_chance", "reach", "said"),
+    [
+        (0.0, 0.0, 0.0, "there is no difference to undo."),
+        (0.3, 0.0, 0.5, "chance alone could undo it, and so could a hidden factor that explained "
+         "30% of both."),
+        (0.3, 0.2, 0.5, "30% of both would be enough to undo it; allowing for chance as well, one "
+         "that explained 20% of both. One twice as strong as age would not, chance allowed for."),
+        (0.3, 0.2, 0.9, "One twice as strong as age would, with chance, be enough."),
+        (0.3, 0.2, 1.1, "One twice as strong as age would be enough."),
+    ],
+)  # fmt: skip
+def test_explained_shares_in_words(share: float, by_chance: float, reach: float, said: str) -> None:
+    words = ["none", "as strong as age", "twice as strong as age"]
+    table = pd.DataFrame({"confounder": words, "outcome": 0.1, "weight": 0.1, "value": 1.0})
+    bias = reach * np.array([0.0, 0.7, 1.0])
+    table = table.assign(lower=1 - bias, upper=1 + bias, ci_lower=0.8 - bias, ci_upper=1.2 + bias)
+    bound = omitted_variable_bound(
+        [-1.0, 1.0], [1.0, 1.0], ConfounderStrength(0.1, 0.1), value=1.0, influence=[-1.0, 1.0]
+    )
+    doubt = Omitted("warm", "brief", "dr", "omitted_variable", table, share, by_chance, bound, 1)
+    sentence = omitted_sentence(doubt, 1)
+    assert sentence.startswith("warm, 1.0 above policy 'brief' (doubly robust): ")
+    assert sentence.endswith(said)
 
 
 def test_of_many_policies_the_largest_are_bounded() -> None:

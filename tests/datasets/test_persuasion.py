@@ -280,7 +280,9 @@ def loop(data: Persuasion, author: str, kind: str) -> tuple[float, float, float,
         part = weight[issue] ** 2 * between / len(means)
         model += part
         lower += part**2 / (len(means) - 1)
-    return value, math.sqrt(texts), math.sqrt(model), model**2 / lower
+    # what messages differ by is never negative: at the least the readers' own noise is left
+    floored = model if math.isnan(model) else max(model, texts)
+    return value, math.sqrt(texts), math.sqrt(floored), model**2 / lower
 
 
 @pytest.mark.parametrize("kind", ["readers", "equal"])
@@ -341,6 +343,24 @@ def test_message_with_one_reader_takes_the_pooled_variance(tmp_path: Path) -> No
     weight = found.issue_weights()[found.messages.query("author == 'small'")["issue"]].to_numpy()
     expected = math.sqrt(float((weight / 2) ** 2 @ variances.to_numpy()))
     assert found.direct("small").se_texts == pytest.approx(expected, rel=1e-10)
+
+
+@pytest.mark.parametrize("gap", [0.0, 0.5, 20.0])
+def test_texts_to_come_are_never_surer_than_these_texts(tmp_path: Path, gap: float) -> None:
+    """Messages closer in mean than their readers' noise allows: the readers' error is the floor."""
+    folder = write_files(tmp_path)
+    frame = pd.read_csv(folder / OUTCOMES, keep_default_na=False)
+    outcome = pd.to_numeric(frame["dv_response_mean"])
+    cell = frame["message_id"].astype(int)
+    # every message has mean 50, apart from each other by `gap` alone
+    moved = 50 + (outcome - outcome.groupby(cell).transform("mean")) / 4 + gap * (cell % 2)
+    frame.assign(dv_response_mean=moved).to_csv(folder / OUTCOMES, index=False)
+    data = load_persuasion(folder)
+    found = data.direct("small")
+    assert (found.se_model > found.se_texts) == (gap > 5)
+    if gap < 5:
+        assert found.se_model == pytest.approx(found.se_texts, rel=1e-12)
+    assert 1.0 <= found.df_model <= 3.0  # 2 messages on each of 3 issues
 
 
 def test_direct_control(data: Persuasion) -> None:

@@ -13,13 +13,15 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import optimize
+from scipy import optimize, stats
 
 from causal_lm_opt.diagnostics.sensitivity import (
+    Bounds,
     ConfounderStrength,
     PlugIn,
     benchmark_strength,
     breakdown,
+    covariate_strengths,
     hidden_confounder_bounds,
     hidden_confounder_contrast,
     interpolate_columns,
@@ -433,32 +435,52 @@ def test_a_claim_below_every_outcome_never_breaks_down() -> None:
     assert breakdown(lambda lam: lowest(lam) - space.y.max()) == 1.0
 
 
+@pytest.mark.parametrize("kind", ["hidden", "scored", "hidden contrast", "scored contrast"])
+def test_intervals_from_clusters_are_stretched_about_the_bounds(kind: str) -> None:
+    """Each end's distance from its bound times t / z sqrt(G / (G - 1)); of rows as it was."""
+    rng = np.random.default_rng(14)
+    w, v, y, codes = rng.exponential(size=60), np.ones(60), rng.normal(size=60), np.arange(60) // 6
+    low, high = np.full((60, 1), -0.5), np.full((60, 1), 0.5)
+    for labels, groups in ((codes, 10), (None, 60)):
+        given = {
+            "codes": labels,
+            "resamples": resample_multipliers(60, 200, np.random.default_rng(15), codes=labels),
+        }
+        if kind.startswith("hidden"):
+            found = (
+                hidden_confounder_contrast(w, v, y, low, high, GRID, **given)
+                if kind.endswith("contrast")
+                else hidden_confounder_bounds(w, y, low, high, GRID, **given)
+            )
+        elif kind.endswith("contrast"):
+            found = logging_probability_contrast(w, v, y, GRID, **given)
+        else:
+            found = logging_probability_bounds(w, y, GRID, **given)
+        assert found.lower_replicates is not None
+        assert found.upper_replicates is not None
+        ends = np.stack(
+            [np.quantile(found.lower_replicates, 0.05, axis=0),
+             np.quantile(found.upper_replicates, 0.95, axis=0)], axis=1,
+        )  # fmt: skip
+        bounds = np.stack([found.lower, found.upper], axis=1)
+        factor = 1.0
+        if labels is not None:
+            factor = stats.t(groups - 1).ppf(0.95) / stats.norm.ppf(0.95)
+            factor *= math.sqrt(groups / (groups - 1))
+        np.testing.assert_allclose(found.interval(0.9), bounds + factor * (ends - bounds))
+    assert factor == 1.0
+
+
+def test_an_interval_never_shrinks_for_its_clusters() -> None:
+    """Resamples off centre: an end beyond its own bound stays where it is."""
+    off = np.linspace(1.0, 2.0, 101)[:, None]
+    found = Bounds(np.ones(1), 0.0, np.zeros(1), np.zeros(1), off, off, dof=4.0)
+    plain = Bounds(np.ones(1), 0.0, np.zeros(1), np.zeros(1), off, off)
+    assert found.interval()[0, 0] == plain.interval()[0, 0] == pytest.approx(1.025)
+    assert found.interval()[0, 1] > plain.interval()[0, 1]
+
+
 # ------------------------------------------------------------------ omitted variables
-def test_omitted_variable_bound_holds_and_is_attained() -> None:
-    """|E w (r - 1) (g(x, u) - q(x))| over random confounders; equality where they align."""
-    rng = np.random.default_rng(9)
-    for _ in range(50):
-        p_x, p_u = rng.dirichlet(np.ones(4)), rng.dirichlet(np.ones(3))
-        r = rng.uniform(0.3, 3.0, size=(4, 3))
-        r /= (r @ p_u)[:, None]  # E[r | x] = 1
-        g = rng.normal(size=(4, 3))
-        w = rng.dirichlet(np.ones(4)) / p_x
-        p = p_x[:, None] * p_u
-        q = (g @ p_u)[:, None]
-        noise = 0.5
-        bias = float((p * w[:, None] * r * g).sum() - (p_x * w) @ q[:, 0])
-        explained = float((p * (g - q) ** 2).sum())
-        scale = (explained + noise) * float(p_x @ w**2)
-        extra = float((p * (w[:, None] * (r - 1)) ** 2).sum()) / float(p_x @ w**2)
-        strength = ConfounderStrength(explained / (explained + noise), extra / (1 + extra))
-        assert abs(bias) <= math.sqrt(scale) * strength.factor + 1e-12
-        aligned = q + 0.7 * w[:, None] * (r - 1)
-        explained = float((p * (aligned - q) ** 2).sum())
-        bias = float((p * w[:, None] * r * aligned).sum() - (p_x * w) @ q[:, 0])
-        bound = math.sqrt(explained * float(p_x @ w**2)) * math.sqrt(extra)
-        assert bias == pytest.approx(bound)
-
-
 def test_omitted_variable_bound_contains_the_sharp_bound_of_the_same_lambda() -> None:
     for seed in range(5):
         space = Space(seed)
@@ -468,59 +490,6 @@ def test_omitted_variable_bound_contains_the_sharp_bound_of_the_same_lambda() ->
             scale = math.sqrt(space.p @ residual**2 * (space.p @ space.w**2))
             value = float(space.p @ (space.w * space.y))
             assert space.programme(space.w, lam) <= value + scale * strength.factor + 1e-9
-
-
-def test_omitted_variable_bounds_standard_error_is_that_of_simulations() -> None:
-    """Spread of the upper bound over 800 samples, known to 2.5 %: tolerance three times that."""
-    rng = np.random.default_rng(10)
-    strength = ConfounderStrength(0.3, 0.2)
-    found = []
-    for _ in range(800):
-        x = rng.normal(size=400)
-        w, y = np.exp(0.5 * x - 0.125), x + rng.normal(size=400)
-        value = float(w @ y / w.sum())
-        bound = omitted_variable_bound(
-            y - x, w, strength, value=value, influence=w * (y - value) / w.mean()
-        )
-        found.append((bound.upper, bound.upper_se, bound.scale, bound.scale_se))
-    upper, upper_se, scale, scale_se = np.array(found).T
-    assert upper_se.mean() / upper.std() == pytest.approx(1, abs=0.075)
-    assert scale_se.mean() / scale.std() == pytest.approx(1, abs=0.075)
-    assert scale.mean() == pytest.approx(math.exp(0.125), abs=0.02)  # E w^2 = e^.25, variance 1
-
-
-def test_robustness_value_is_where_the_bound_reaches_the_null() -> None:
-    rng = np.random.default_rng(11)
-    w, y = rng.exponential(size=300) + 0.1, rng.normal(size=300) + 0.4
-    value = float(w @ y / w.sum())
-    phi = w * (y - value) / w.mean()
-
-    def at(share: float):  # type: ignore[no-untyped-def]
-        strength = ConfounderStrength(share, share)
-        return omitted_variable_bound(y - y.mean(), w, strength, value=value, influence=phi)
-
-    share = at(0.1).robustness_value()
-    assert at(share).lower == pytest.approx(0.0, abs=1e-8)
-    with_noise = at(0.1).robustness_value(level=0.95)
-    assert 0 <= with_noise < share
-    assert at(with_noise).interval(0.95)[0] == pytest.approx(0.0, abs=1e-8)
-    assert at(0.1).robustness_value(value) == 0.0
-    above = at(0.1).robustness_value(2 * value)  # symmetric, but for the covariance
-    assert above == pytest.approx(share)
-
-
-def test_a_benchmark_is_the_strength_of_the_covariate_left_out() -> None:
-    """y = x + z + e: leaving z out of q adds Var(z) to a residual variance of 1."""
-    rng = np.random.default_rng(12)
-    z, e = rng.normal(scale=0.5, size=200_000), rng.normal(size=200_000)
-    once = benchmark_strength(e, z + e)
-    assert once.outcome == pytest.approx(0.25, abs=0.01)
-    assert once.weight == 0.0
-    assert benchmark_strength(e, z + e, times=2).outcome == pytest.approx(2 * once.outcome)
-    w = np.exp(z - z.var() / 2)
-    both = benchmark_strength(e, z + e, w, np.ones_like(w))
-    assert both.weight == pytest.approx(1 - math.exp(-0.25), abs=0.01)
-    assert both.c_weight**2 == pytest.approx(math.exp(0.25) - 1, abs=0.02)
 
 
 # ------------------------------------------------------------------ bad input
@@ -540,10 +509,17 @@ def test_a_benchmark_is_the_strength_of_the_covariate_left_out() -> None:
         (lambda w, y, q: ConfounderStrength(0.2, 1.0), r"\[0, 1\)"),
         (lambda w, y, q: benchmark_strength(y, y, w), "go together"),
         (lambda w, y, q: breakdown(lambda _: 1.0, step=1.0), "exceed 1"),
+        (lambda w, y, q: covariate_strengths(q, y, y, w, fold=np.zeros(5)), "two folds"),
+        (lambda w, y, q: omitted_variable_bound(
+            y, w, ConfounderStrength(0.1, 0.1), value=1.0, influence=y, draws_variance=-1.0
+        ), "draws_variance"),
+        (lambda w, y, q: covariate_strengths(y, y, y, w, fold=y), r"\(n, p\)"),
+        (lambda w, y, q: covariate_strengths(q, y, 0 * y, w, fold=y), "0 everywhere"),
     ],
     ids=[
         "lambda", "weight", "shape", "nan", "length", "plug_in", "resamples", "infinite",
-        "replicates", "knots", "share", "pair", "step",
+        "replicates", "knots", "share", "pair", "step", "one fold", "variance", "one column",
+        "no residual",
     ],
 )  # fmt: skip
 def test_bad_input_is_named(call, said: str) -> None:  # type: ignore[no-untyped-def]

@@ -169,3 +169,28 @@ def test_a_pilot_needs_its_influence_function() -> None:
     dropped = IPW(influence="drop").fit(log.X, log.y, **log.fit_arguments(target=False)).result_
     with pytest.raises(ValueError, match="keep"):
         plan_sample_size(0.1, dropped)
+
+
+@pytest.mark.parametrize("clustered", [False, True])
+def test_a_frequency_weight_is_repeated_rows(clustered: bool) -> None:
+    """The error of the pilot's variance too: se of a mean of squares over the mean, by hand."""
+    rng = np.random.default_rng(25)
+    log = DESIGN.draw(300, rng)
+    s = rng.integers(0, 5, size=300)
+    again = np.repeat(np.arange(300), s)
+    groups = np.arange(300) // 6
+    found = []
+    for rows, weight in ((np.arange(300), s.astype(float)), (again, None)):
+        probs = {name: values[rows] for name, values in log.log_probs.items()}
+        extra = {"groups": groups[rows]} if clustered else {}
+        result = IPW().fit(log.X[rows], log.y[rows], sample_weight=weight, **probs, **extra).result_
+        found.append(SamplingMoments.of_pilot(result))
+    weighted, repeated = (
+        (m.per_row, m.per_draw, m.rows_per_cluster, m.relative_error) for m in found
+    )
+    assert weighted == pytest.approx(repeated, rel=1e-12)
+    units = IPW().fit(log.X[again], log.y[again], **{k: v[again] for k, v in log.log_probs.items()},
+                      **({"groups": groups[again]} if clustered else {})).result_  # fmt: skip
+    square = units.samples[0].unit_contributions()[:, 0] ** 2
+    by_hand = square.std() / math.sqrt(square.size) / square.mean()
+    assert found[0].relative_error == pytest.approx(by_hand, rel=1e-12)

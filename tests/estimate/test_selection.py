@@ -374,6 +374,44 @@ def test_the_choice_is_near_the_best_strength(effect: float) -> None:
     assert covered / reps >= 0.95 - 3.3 * math.sqrt(0.95 * 0.05 / reps)
 
 
+def judged(values: list[float], levels: list[str]) -> dict[str, ValueEstimate]:
+    """Candidates s0, s1, ... with the given values and verdicts."""
+    joint = normal_estimate(values, np.diag([0.5, 0.2, 0.1][: len(values)]))
+    verdicts = tuple(
+        Verdict(level, () if level == "trustworthy" else (f"reason {i}",))
+        for i, level in enumerate(levels)
+    )
+    figures = tuple({"ess": float(i)} for i in range(len(values)))
+    joint = replace(joint, verdicts=verdicts, diagnostics=figures)
+    return {f"s{i}": joint[i] for i in range(len(values))}
+
+
+def test_a_choice_carries_the_verdict_of_what_was_chosen() -> None:
+    """Not that of the first candidate, nor of candidates that were not taken."""
+    fits = judged([0.0, 0.0, 9.0], ["trustworthy", "caution", "do not use"])
+    choice = choose_strength(fits)
+    assert choice.label == "s1"
+    assert choice.verdict == choice.estimate.verdicts[0] == Verdict("caution", ("reason 1",))
+    assert choice.estimate.diagnostics == ({"ess": 1.0},)
+    assert choice.estimate.value == fits["s1"].value
+    assert choice.table["verdict"].tolist() == ["trustworthy", "caution", "do not use"]
+    assert "caution" in repr(choice)
+    assert any("chosen from the data" in note for note in choice.estimate.notes)
+    assert not any("chosen" in note for note in fits["s1"].notes)
+
+
+@pytest.mark.parametrize("own", ["trustworthy", "caution", "do not use"])
+def test_agreement_with_a_candidate_not_to_be_used_is_no_evidence(own: str) -> None:
+    choice = choose_strength(judged([0.0, 0.0, 0.0], ["do not use", "trustworthy", own]))
+    assert choice.label == "s2"
+    assert choice.verdict.level == ("caution" if own == "trustworthy" else own)
+    assert "'s0'" in choice.verdict.reasons[-1]
+    assert "reason 0" not in choice.verdict.reasons
+    first = choose_strength(judged([0.0, 9.0], ["do not use", "trustworthy"]))
+    assert first.label == "s0"
+    assert first.verdict == Verdict("do not use", ("reason 0",))
+
+
 def test_strengths_of_one_policy_only() -> None:
     fits = two_policies(60, 17)
     with pytest.raises(ValueError, match="2 policies"):

@@ -78,6 +78,20 @@ def test_clusters_and_shared_prompts_are_resampled_whole() -> None:
     assert width / (2 * 1.96 * est.se_) == pytest.approx(1, abs=0.15)
 
 
+@pytest.mark.parametrize("violation", ["hidden_confounder", "logging_probabilities"])
+def test_few_clusters_widen_the_interval_and_are_told(violation: str) -> None:
+    log = log_of(2, 240, readers=20)
+    est = IPW().fit(log.X, log.y, **log.fit_arguments(target=False))
+    more = FAST if violation == "hidden_confounder" else {"n_bootstrap": 40}
+    found = sensitivity(est, (1, 1.5), violation=violation, **more)  # type: ignore[arg-type]
+    assert found.dof == 11.0
+    assert "12 clusters" in found.summary()
+    plain = IPW().fit(log.X, log.y, **log.log_probs)
+    rows = sensitivity(plain, (1,), violation=violation, **more)  # type: ignore[arg-type]
+    assert rows.dof == np.inf
+    assert "clusters" not in rows.summary()
+
+
 def test_plain_weights_and_repeated_splits() -> None:
     log = log_of(3)
     plain = IPW(weights="ht").fit(log.X, log.y, **log.fit_arguments())

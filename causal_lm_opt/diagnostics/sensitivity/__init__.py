@@ -11,7 +11,8 @@ the right weight of a row is :math:`w r` with :math:`1/\Lambda \le r \le \Lambda
   (:func:`logging_probability_bounds`).
 
 :func:`omitted_variable_bound` bounds the first violation by how much of the outcome and of the
-weights a confounder explains, and can be held against observed covariates.
+weights a confounder explains, and can be held against observed covariates
+(:func:`covariate_strengths`).
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from causal_lm_opt.diagnostics.sensitivity._bounds import (
     resample_multipliers,
 )
 from causal_lm_opt.diagnostics.sensitivity.breakdown import breakdown
+from causal_lm_opt.diagnostics.sensitivity.covariates import covariate_strengths
 from causal_lm_opt.diagnostics.sensitivity.hidden_confounder import (
     hidden_confounder_bounds,
     hidden_confounder_contrast,
@@ -47,6 +49,7 @@ __all__ = [
     "PlugIn",
     "benchmark_strength",
     "breakdown",
+    "covariate_strengths",
     "hidden_confounder_bounds",
     "hidden_confounder_contrast",
     "interpolate_columns",

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy import stats
 
 from causal_lm_opt._validation import check_groups, check_vector
 from causal_lm_opt.core.inference import cluster_sums
@@ -40,6 +42,8 @@ class Bounds:
         In outcome units.
     lower_replicates, upper_replicates : arrays, shape (B, L), optional
         The bounds of the resamples.
+    dof : float
+        ``G - 1`` for G clusters, else ``inf``.
     """
 
     lambdas: FloatArray
@@ -48,6 +52,7 @@ class Bounds:
     upper: FloatArray
     lower_replicates: FloatArray | None = None
     upper_replicates: FloatArray | None = None
+    dof: float = math.inf
 
     def interval(self, level: float = 0.95) -> FloatArray:
         r"""Percentile-bootstrap interval of the bounded set, shape (L, 2).
@@ -55,6 +60,11 @@ class Bounds:
         From the :math:`\alpha/2` quantile of the lower bound's replicates to the
         :math:`1 - \alpha/2` quantile of the upper bound's (Zhao, Small and Bhattacharya
         2019): it covers every value the violation allows with probability ``level``.
+
+        Resamples of G clusters vary too little, by :math:`(G-1)/G` in variance, and their
+        quantiles do not know that the spread is estimated. With clusters each end's distance from
+        its bound is therefore stretched by :math:`\sqrt{G/(G-1)}\, t_{G-1}/z`, the factors of
+        clustered standard errors: 1.13 for 15 clusters at 95 %, 1.04 for 50.
 
         Raises
         ------
@@ -68,13 +78,28 @@ class Bounds:
                 "An interval needs bootstrap replicates: pass resamples=resample_multipliers(...)."
             )
         tail = (1.0 - level) / 2
-        return np.stack(
-            [
-                np.quantile(self.lower_replicates, tail, axis=0),
-                np.quantile(self.upper_replicates, 1.0 - tail, axis=0),
-            ],
-            axis=1,
-        )
+        low = np.quantile(self.lower_replicates, tail, axis=0)
+        high = np.quantile(self.upper_replicates, 1.0 - tail, axis=0)
+        more = stretch(self.dof, level) - 1.0
+        # an end beyond its own bound (resamples that are off centre) is not drawn in
+        low = low - more * np.maximum(self.lower - low, 0.0)
+        high = high + more * np.maximum(high - self.upper, 0.0)
+        return np.stack([low, high], axis=1)
+
+
+def stretch(dof: float, level: float) -> float:
+    r"""Factor :math:`\sqrt{G/(G-1)}\, t_{G-1}/z` of a percentile interval from G clusters.
+
+    Examples
+    --------
+    >>> round(stretch(14, .95), 3), stretch(math.inf, .95)
+    (1.133, 1.0)
+    """
+    if math.isinf(dof):
+        return 1.0
+    tail = 0.5 + level / 2
+    quantile = float(stats.t(dof).ppf(tail)) / float(stats.norm.ppf(tail))
+    return quantile * math.sqrt((dof + 1.0) / dof)
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,6 +154,11 @@ class Rows:
     frequency: FloatArray
     codes: npt.NDArray[np.intp] | None
     resamples: npt.NDArray[Any] | None
+
+    @property
+    def dof(self) -> float:
+        """Clusters minus 1; ``inf`` for independent rows."""
+        return math.inf if self.codes is None else float(self.codes.max())
 
     @classmethod
     def of(cls, n: int, sample_weight: Any, codes: Any, resamples: Any) -> Rows:

@@ -180,7 +180,7 @@ def hidden_confounder_bounds(
         _, below, above = _solve(
             rows.totals(columns), draws.replicates(), draws.replicate_shifts(grid.size), grid.size
         )
-    out = Bounds(grid, float(value[0, 0]), low[0], high[0], below, above)
+    out = Bounds(grid, float(value[0, 0]), low[0], high[0], below, above, rows.dof)
     if not normalize:
         return out
     cap = logging_probability_bounds(
@@ -224,7 +224,7 @@ def _narrower(sharp: Bounds, wide: Bounds) -> Bounds:
     # rounding must not carry a bound past the estimate
     lower = np.minimum(np.maximum(sharp.lower, wide.lower), sharp.value)
     upper = np.maximum(np.minimum(sharp.upper, wide.upper), sharp.value)
-    return Bounds(sharp.lambdas, sharp.value, lower, upper, below, above)  # fmt: skip
+    return Bounds(sharp.lambdas, sharp.value, lower, upper, below, above, sharp.dof)
 
 
 def hidden_confounder_contrast(
@@ -303,7 +303,9 @@ resamples
             mid, less, more = at(counts)
             low_replicates[some] = mid[:, None] + shift[some] - less
             high_replicates[some] = mid[:, None] + shift[some] + more
-    out = Bounds(grid, value, value - below[0], value + above[0], low_replicates, high_replicates)
+    out = Bounds(
+        grid, value, value - below[0], value + above[0], low_replicates, high_replicates, rows.dof
+    )
     if not normalize:
         return out
     cap = logging_probability_contrast(

@@ -119,7 +119,7 @@ def logging_probability_bounds(
         low, high = low + draws.replicates(), high + draws.replicates()
     return Bounds(
         grid, float(value[0]) + draws.value, lower[0] + draws.value, upper[0] + draws.value,
-        low, high,
+        low, high, rows.dof,
     )  # fmt: skip
 
 
@@ -248,7 +248,7 @@ def logging_probability_contrast(
     shift = draws.replicates()
     return Bounds(
         grid, float(value) + draws.value, lower + draws.value, upper + draws.value,
-        low + shift if size else None, high + shift if size else None,
+        low + shift if size else None, high + shift if size else None, rows.dof,
     )  # fmt: skip
 
 

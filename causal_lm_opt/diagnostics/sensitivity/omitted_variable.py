@@ -183,6 +183,8 @@ def omitted_variable_bound(
     *,
     value: float,
     influence: Any,
+    reference_weight: Any = None,
+    draws_variance: float = 0.0,
     sample_weight: Any = None,
     codes: Any = None,
 ) -> OmittedVariableBound:
@@ -199,6 +201,12 @@ def omitted_variable_bound(
     influence : array, shape (n,)
         Influence function of ``value`` on the logged rows (``result_.influence``). Sampling error
         of draws is not in it.
+    reference_weight : array, shape (n,), optional
+        For ``value`` a difference of two policies' values: the other one's weights (ones: the
+        logging policy, had it assigned its texts at random). The difference of the two weights
+        then takes the place of ``w``, and the bias is that of the difference.
+    draws_variance : float
+        Variance that draws of the target add to that of ``value``.
     sample_weight, codes : arrays, shape (n,), optional
         Frequencies and clusters.
 
@@ -209,7 +217,7 @@ def omitted_variable_bound(
     Raises
     ------
     ValueError
-        For wrong shapes, negative weights, shares outside [0, 1].
+        For wrong shapes, negative weights or variances, shares outside [0, 1].
 
     Notes
     -----
@@ -230,17 +238,18 @@ def omitted_variable_bound(
     e, phi = check_vector(e, "residual", n), check_vector(influence, "influence", n)
     if not math.isfinite(value):
         raise ValueError(f"value must be finite, got {value!r}.")
+    if not (math.isfinite(draws_variance) and draws_variance >= 0.0):
+        raise ValueError(f"draws_variance must be finite, at least 0; got {draws_variance!r}.")
     units = Units.of(n, sample_weight, codes)
     frequency = np.ones(n) if sample_weight is None else np.asarray(sample_weight, dtype=float)
-    w = check_weight(weight, "weight", n, frequency)[units.kept]
+    alpha, drift = _representer(weight, reference_weight, frequency, units)
     e, phi = e[units.kept], phi[units.kept]
-    w = w / float(units.mean(w))
-    variance, moment = float(units.mean(e * e)), float(units.mean(w * w))
+    variance, moment = float(units.mean(e * e)), float(units.mean(alpha * alpha))
     scale = math.sqrt(variance * moment)
-    # the weights' mean is estimated too: d E[w^2]/E[w]^2
-    moved = moment * (e * e - variance) + variance * (w * w - moment - 2.0 * moment * (w - 1.0))
+    moved = moment * (e * e - variance) + variance * (alpha * alpha - moment - drift)
     root = moved / (2.0 * scale) if scale > 0 else np.zeros_like(moved)
-    cov = np.asarray(units.covariance(np.stack([phi, root], axis=1)))
+    cov = np.array(units.covariance(np.stack([phi, root], axis=1)))
+    cov[0, 0] += draws_variance
     factor = strength.factor
 
     def se(sign: float) -> float:
@@ -255,6 +264,26 @@ def omitted_variable_bound(
         upper_se=se(1.0), covariance=float(cov[0, 1]),
         dof=units.count - 1 if units.codes is not None else math.inf,
     )  # fmt: skip
+
+
+def _representer(
+    weight: Any, reference_weight: Any, frequency: FloatArray, units: Units
+) -> tuple[FloatArray, FloatArray]:
+    """Weights of mean 1, or their difference; and what estimating their means does to E[alpha^2].
+
+    That moment's influence is ``alpha^2 - E alpha^2 - drift``, since ``d E[w^2]/E[w]^2`` moves
+    with the mean of ``w`` too.
+    """
+    n = frequency.shape[0]
+    w = check_weight(weight, "weight", n, frequency)[units.kept]
+    w = w / float(units.mean(w))
+    if reference_weight is None:
+        return w, 2.0 * float(units.mean(w * w)) * (w - 1.0)
+    v = check_weight(reference_weight, "reference_weight", n, frequency)[units.kept]
+    v = v / float(units.mean(v))
+    alpha = w - v
+    drift = float(units.mean(alpha * w)) * (w - 1.0) - float(units.mean(alpha * v)) * (v - 1.0)
+    return alpha, 2.0 * drift
 
 
 def benchmark_strength(
