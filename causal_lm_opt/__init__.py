@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from causal_lm_opt.estimate import ValueEstimate
     from causal_lm_opt.estimators import (
         IPW,
+        BalancingRatio,
+        Deconfounder,
+        DensityRatio,
         DoublyRobust,
         OutcomeRegression,
         StatsmodelsGLM,
@@ -42,8 +45,11 @@ if TYPE_CHECKING:
     from causal_lm_opt.logged import LoggedData
 
 _HOME = {
+    "BalancingRatio": "estimators",
     "Comparison": "comparison",
     "DataError": "exceptions",
+    "Deconfounder": "estimators",
+    "DensityRatio": "estimators",
     "DoublyRobust": "estimators",
     "EstimationWarning": "exceptions",
     "IPW": "estimators",
@@ -64,9 +70,12 @@ _HOME = {
 # LanguageModelPolicy is left out: a star import must not need the extra lm.
 __all__ = [
     "IPW",
+    "BalancingRatio",
     "Clip",
     "Comparison",
     "DataError",
+    "Deconfounder",
+    "DensityRatio",
     "DoublyRobust",
     "EstimationWarning",
     "Hajek",

@@ -219,11 +219,14 @@ def _transport_tables(found: Transport | None, settings: Settings) -> tuple[Tabl
     each = Table(
         title="Off-policy test: each author from the other authors' readers",
         text="Predicted: from the other authors' messages and readers, and this author's texts "
-        "alone (ridge regression on words and length, within issue). Direct: its own readers. "
+        "alone (authors' averages of how close their texts keep to the issue, of marks of quality "
+        "and of words, in the mixture that does best for the other authors left out in turn). "
+        "Direct: its own readers. "
         "The standard error of the difference holds the readers' noise in the direct mean and "
-        "the model's usual error for other authors; it is right if authors are alike in how well "
-        "they can be predicted, which the extremes are not. Predictions shrink towards the "
-        "middle: where no other author writes so badly, none can be learnt from.",
+        "the model's usual error for other authors, larger the farther this author's texts lie "
+        "from theirs; beyond that it is right if authors are alike in how well they can be "
+        "predicted. Where no other author writes so badly, or like people, none can be learnt "
+        "from.",
         columns=("author", "predicted", "direct", "difference", "se", "verdict"),
         rows=tuple(rows),
     )

@@ -17,8 +17,14 @@ import pandas as pd
 from scipy import stats
 
 from causal_lm_opt.datasets import Persuasion
-from causal_lm_opt.estimators._named_models import named_outcome_model
 from causal_lm_opt.estimators._progress import track
+from causal_lm_opt.estimators.transport import (
+    AuthorPrediction,
+    ReadTexts,
+    predict_author,
+    predict_by_others,
+    read_texts,
+)
 
 __all__ = [
     "LENGTH",
@@ -26,6 +32,7 @@ __all__ = [
     "author_transport",
     "by_value",
     "message_features",
+    "read_messages",
     "reachable_rank",
     "said",
     "score",
@@ -49,7 +56,7 @@ class Transport:
         "text model" and "grand mean" (of the other authors' readers, issue by issue).
     se : mapping predictor -> (A,) array
         Of the difference: readers' noise of the direct mean, and the predictor's own error, told
-        by how far it was off for the *other* authors beyond their readers' noise.
+        by how far it is off for each of the *other* authors, left out in turn among themselves.
     """
 
     authors: tuple[str, ...]
@@ -60,7 +67,7 @@ class Transport:
 
 
 def message_features(data: Persuasion) -> pd.DataFrame:
-    """What the text model reads of each message: its text and the log of its length, (M, 2)."""
+    """What an outcome model reads of each message: its text and the log of its length, (M, 2)."""
     return pd.DataFrame(
         {"text": data.messages["text"], LENGTH: np.log(data.messages["words"].to_numpy())}
     )
@@ -76,10 +83,8 @@ def author_transport(data: Persuasion) -> Transport:
 
     Notes
     -----
-    The text model is a ridge regression on the words and the length of a message (the command
-    line's default outcome model, penalty untouched) of its mean outcome beyond the issue's, each
-    message counted by its readers. Issue means are those of the other authors' readers. A left-out
-    author's value weights issues and messages as its direct mean does.
+    The text model is `causal_lm_opt.estimators.transport.predict_author` at its defaults. A
+    left-out author's value weights issues and messages as its direct mean does.
     """
     authors = data.complete_authors
     if len(authors) < FEWEST_AUTHORS:
@@ -87,62 +92,43 @@ def author_transport(data: Persuasion) -> Transport:
             f"leaving one author out needs {FEWEST_AUTHORS} authors with messages on every issue; "
             f"there are {len(authors)}."
         )
-    means = data.readers.groupby("message_id")["outcome"].mean()
-    y = means.reindex(data.messages["message_id"]).to_numpy(dtype=np.float64)
-    issue_weight = data.messages["issue"].map(data.issue_weights()).to_numpy(dtype=np.float64)
+    texts = read_messages(data)
+    code = {author: k for k, author in enumerate(texts.authors)}
     direct = [data.direct(author) for author in authors]
-    predicted: dict[str, FloatArray] = {}
-    predictors: dict[str, Callable[..., FloatArray]] = {
-        "text model": _text_model, "grand mean": _grand_mean,
-    }  # fmt: skip
-    features = message_features(data)
-    for name, predict in predictors.items():
-        values = []
-        for author in track(authors, len(authors), "authors"):
-            weight = issue_weight * data.policy(author).to_numpy()
-            out = (data.messages["author"] == author).to_numpy()
-            values.append(float(weight[out] @ predict(data.messages, features, y, out)))
-        predicted[name] = np.array(values)
-    truth = np.array([d.value for d in direct])
     noise = np.array([d.se_texts for d in direct])
-    se = {name: _error(value - truth, noise) for name, value in predicted.items()}
-    return Transport(authors, truth, noise, predicted, se)
+    predictors: dict[str, Callable[[ReadTexts, int], AuthorPrediction]] = {
+        "text model": predict_author, "grand mean": predict_by_others,
+    }  # fmt: skip
+    found = {
+        name: [predict(texts, code[a]) for a in track(authors, len(authors), "authors")]
+        for name, predict in predictors.items()
+    }
+    return Transport(
+        authors,
+        np.array([d.value for d in direct]),
+        noise,
+        {name: np.array([p.value for p in each]) for name, each in found.items()},
+        {name: np.sqrt([p.tau2 + v for p, v in zip(each, noise**2, strict=True)])
+         for name, each in found.items()},
+    )  # fmt: skip
 
 
-def _issue_means(messages: pd.DataFrame, y: FloatArray, out: npt.NDArray[np.bool_]) -> FloatArray:
-    """Mean outcome of the issue's readers of the messages not in ``out``, shape (M,)."""
-    n = messages["n_readers"].where(~out, 0)
-    total = (n * y).groupby(messages["issue"]).transform("sum")
-    readers = n.groupby(messages["issue"]).transform("sum")
-    if (readers[out] == 0).any():
-        lone = messages.loc[out & (readers == 0).to_numpy(), "issue"].iloc[0]
-        raise ValueError(f"only one author wrote on {lone!r}: nothing predicts it without.")
-    return (total / readers.where(readers > 0, 1)).to_numpy(dtype=np.float64)
+def read_messages(data: Persuasion) -> ReadTexts:
+    """The messages, weighted as their authors' direct means weight them.
 
-
-def _grand_mean(
-    messages: pd.DataFrame, features: pd.DataFrame, y: FloatArray, out: npt.NDArray[np.bool_]
-) -> FloatArray:
-    """Every text is worth what the others' readers of its issue said, shape (M_out,)."""
-    return _issue_means(messages, y, out)[out]
-
-
-def _text_model(
-    messages: pd.DataFrame, features: pd.DataFrame, y: FloatArray, out: npt.NDArray[np.bool_]
-) -> FloatArray:
-    """The issue's mean and a ridge regression on words and length, shape (M_out,)."""
-    base = _issue_means(messages, y, out)
-    model = named_outcome_model("tfidf-ridge", features=[LENGTH], weighted=True)
-    weight = messages["n_readers"].to_numpy(dtype=np.float64)
-    model.fit(features[~out], (y - base)[~out], sample_weight=weight[~out])
-    return base[out] + np.asarray(model.predict(features[out]), dtype=np.float64)
-
-
-def _error(difference: FloatArray, noise: FloatArray) -> FloatArray:
-    """Standard error of each difference, the predictor's part told by the other authors', (A,)."""
-    beyond = difference**2 - noise**2
-    others = (beyond.sum() - beyond) / (beyond.shape[0] - 1)
-    return np.asarray(np.sqrt(np.maximum(others, 0.0) + noise**2))
+    Authors with no message on some issue have no direct mean over all issues; to learn from, and
+    to tell how far predictions are off, the issues that they have will do.
+    """
+    kept = data.messages
+    outcome = data.readers.groupby("message_id")["outcome"].agg(["mean", "var"])
+    at = outcome.reindex(kept["message_id"])
+    own = kept.groupby(["author", "issue"])["text"].transform("size")
+    return read_texts(
+        kept["text"].tolist(), at["mean"].to_numpy(), at["var"].to_numpy(),
+        kept["n_readers"].to_numpy(), author=kept["author"].tolist(),
+        issue=kept["issue"].tolist(),
+        weight=(kept["issue"].map(data.issue_weights()) / own).to_numpy(dtype=np.float64),
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from causal_lm_opt.diagnostics.overlap import (
     unseen_mass,
 )
 from causal_lm_opt.diagnostics.randomisation import RandomisationCheck, randomisation_check
+from causal_lm_opt.diagnostics.ratio import RatioDiagnostics, ratio_diagnostics
 from causal_lm_opt.diagnostics.sensitivity import (
     ConfounderStrength,
     OmittedVariableBound,
@@ -35,6 +36,7 @@ from causal_lm_opt.diagnostics.sensitivity import (
     logging_probability_contrast,
     omitted_variable_bound,
 )
+from causal_lm_opt.diagnostics.sufficiency import Sufficiency, latent_sufficiency
 from causal_lm_opt.diagnostics.support import (
     SupportFinding,
     probability_hint,
@@ -67,6 +69,8 @@ __all__ = [
     "PositionDrift",
     "PredictedCoverage",
     "RandomisationCheck",
+    "RatioDiagnostics",
+    "Sufficiency",
     "SupportFinding",
     "TrustDetail",
     "TrustReport",
@@ -88,6 +92,7 @@ __all__ = [
     "frequent_words",
     "hidden_confounder_bounds",
     "hidden_confounder_contrast",
+    "latent_sufficiency",
     "length_drift",
     "logging_probability_bounds",
     "logging_probability_contrast",
@@ -97,6 +102,7 @@ __all__ = [
     "predicted_coverage",
     "probability_hint",
     "randomisation_check",
+    "ratio_diagnostics",
     "temperature_check",
     "text_features",
     "tilt_path",

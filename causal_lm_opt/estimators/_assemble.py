@@ -360,10 +360,12 @@ def policy_overlap(
     if codes is not None:  # worth of the clusters as this policy weights them
         weight = relative_weights(ell, normalize=True) if raw_weight is None else raw_weight
         clusters = effective_clusters(codes, weight if s is None else s * weight)
-    return overlap(
+    found = overlap(
         ell, s, weight=raw_weight, moments=raw_moments, unseen=unseen, clusters=clusters,
         codes=codes, n_clusters=log.n_clusters,
     )  # fmt: skip
+    # What a mean weight off 1 says of stated log-probs it does not say of an estimated ratio.
+    return found if policies.estimated is None else replace(found, mean_weight_z=math.nan)
 
 
 def policy_coverage(
@@ -419,10 +421,10 @@ def policy_figures(
 def agreement_z(
     log: Log, policies: Policies, k: int, rows: IntArray | None, ell: FloatArray
 ) -> float:
-    """Z of the agreement of log, draws and log-probs; ``nan`` without scored draws."""
+    """Z of the agreement of log, draws and log-probs; ``nan`` without draws scored by these."""
     second = policies.rows_of(k)
     drawn = None if second is None else second.ratio_to_logging(k)
-    if drawn is None or second is None:
+    if drawn is None or second is None or policies.estimated is not None:
         return math.nan
     s = log.sample_weight
     target_codes = second.shared
@@ -483,6 +485,12 @@ def outcome_findings(
     if codes is not None:
         units = np.bincount(codes, weights=units)
     return rare + skewness_finding(sum_skewness(units))
+
+
+def second_is_exact(policies: Policies, k: int) -> bool:
+    """Whether policy ``k``'s second sample is its exact support, without sampling error."""
+    second = policies.rows_of(k)
+    return second is not None and second.exact
 
 
 def second_sample_findings(

@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from causal_lm_opt.diagnostics.trust import TrustDetail, TrustReport
 from causal_lm_opt.estimate import ValueEstimate
-from causal_lm_opt.estimators._trust import LoggedPredictions, trust_details
+from causal_lm_opt.estimators._trust import LoggedPredictions, trust_details, with_left_out
 from causal_lm_opt.estimators.outcome_models import numeric_outcome
 
 FloatArray = npt.NDArray[np.float64]
@@ -46,12 +46,15 @@ class BaseValueEstimator(BaseEstimator):
         Beyond :attr:`result_` it holds, computed when called: balance of readable features between
         the weighted log and the policy's texts, calibration of the outcome model under the policy,
         typicality, and drift of the log ratio with length. Features that do not balance make a
-        verdict at least ``caution`` here, which ``result_.verdicts`` do not know of.
+        verdict at least ``caution`` here, which ``result_.verdicts`` do not know of; under an
+        estimated ratio only those that outcomes respond to.
         """
         check_is_fitted(self, "result_")
         if not hasattr(self, "policies_"):
             return TrustReport.of(self.result_)
-        return TrustReport.of(self.result_, self._trust_details())
+        report = TrustReport.of(self.result_, self._trust_details())
+        columns = getattr(self, "feature_names_in_", ())
+        return with_left_out(report, self.log_, self.policies_, self._logged_predictions(), columns)
 
     def _trust_details(self, positions: Sequence[int] | None = None) -> tuple[TrustDetail, ...]:
         """Details of the policies at ``positions`` (all)."""

@@ -33,6 +33,7 @@ from causal_lm_opt.estimators._assemble import (
     weighted_term,
 )
 from causal_lm_opt.estimators._crossfit import CrossFit
+from causal_lm_opt.estimators._estimated import ratio_noise, ratio_report
 from causal_lm_opt.estimators._linear import (
     LinearOutcome,
     coefficient_influence,
@@ -74,8 +75,9 @@ def need_both(policies: Policies) -> None:
         return
     if policies.ell is None:
         raise NotIdentifiedError(
-            "DoublyRobust needs logp_target and logp_logging of the logged texts; with draws alone "
-            "use OutcomeRegression."
+            "DoublyRobust needs logp_target and logp_logging of the logged texts, or "
+            "ratio=DensityRatio() to estimate the weights from the texts; with draws alone use "
+            "OutcomeRegression."
         )
     if not policies.row_sets:
         raise NotIdentifiedError(
@@ -192,9 +194,13 @@ def dr_value(
     logged = spread(term.influence, rows, log.sample_weight, log.y.shape[0])
     if predictions.coefficients is not None:
         logged = logged + _stacked_term(log, policies, k, rows, part, predictions, weighting, fresh)
-    figures = policy_overlap(log, policies, k, rows, ell, term.raw_weight, term.raw_moments)
     codes = subgroup_codes(log, rows)
     centre = term.value if weighting.normalize else 0.0
+    noise = ratio_noise(policies.estimated, k, ell, residual(), weighting, centre, log, rows)
+    if noise is not None:
+        logged = logged + noise[0]
+        target = target if second.exact else target + noise[1]
+    figures = policy_overlap(log, policies, k, rows, ell, term.raw_weight, term.raw_moments)
     coverage = policy_coverage(
         log, policies, k, rows, ell, lambda: residual() - centre, logged, target
     )
@@ -202,6 +208,8 @@ def dr_value(
     findings = transform_finding(term, s, codes, log.n_clusters) + draws_findings(agreement)
     findings += second_sample_findings(policies, k, logged, target)
     findings += outcome_findings(log, rows, term.raw_weight, residual())
+    said, ratio_figures = ratio_report(policies.estimated, k)
+    findings += said
     residual_se = math.sqrt(float(influence_covariance(term.influence, s, codes, log.n_clusters)))
     return PolicyValue(
         value=term.value + plug_in,
@@ -222,7 +230,8 @@ def dr_value(
             "plug_in": plug_in,
             "bias_bound": term.bias_bound,
             "agreement_z": agreement,
-        },
+        }
+        | ratio_figures,
         units=subgroup_units(log, rows),
     )
 

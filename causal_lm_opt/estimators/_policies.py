@@ -15,6 +15,7 @@ from causal_lm_opt._validation import (
     policy_columns,
 )
 from causal_lm_opt.core.weights import log_ratio
+from causal_lm_opt.estimators._estimated import EstimatedRatios, fit_ratios, refuse_log_probs
 from causal_lm_opt.estimators._log import FEW_ROWS, Log, read_new_rows
 from causal_lm_opt.estimators._target import TargetRows, resolve_targets
 from causal_lm_opt.exceptions import NotIdentifiedError, OverlapError
@@ -76,11 +77,11 @@ class Policies:
     """Target policies: names, log ratios of the logged rows, and second samples.
 
     ``ell`` is ``None`` when only draws were given (outcome regression), and both are empty for
-    the logging policy itself.
+    the logging policy itself. With ``ratio=`` it holds log ratios estimated from the texts.
     """
 
     names: tuple[str, ...]
-    ell: LogRatios | None
+    ell: LogRatios | EstimatedRatios | None
     row_sets: tuple[TargetRows, ...]
     of_policy: tuple[int, ...]
     scalar: bool
@@ -90,6 +91,11 @@ class Policies:
     def count(self) -> int:
         """Number of policies."""
         return len(self.names)
+
+    @property
+    def estimated(self) -> EstimatedRatios | None:
+        """The estimated log ratios; ``None`` where log-probs state them."""
+        return self.ell if isinstance(self.ell, EstimatedRatios) else None
 
     def rows_of(self, k: int) -> TargetRows | None:
         """Second sample of policy ``k``."""
@@ -104,11 +110,15 @@ def read_policies(
     X_target: Any,
     *,
     stand_in: bool = False,
+    ratio: Any = None,
 ) -> Policies:
     """Check ``logp_target``, ``logp_logging`` and ``X_target`` together.
 
-    A ``stand_in`` second sample has predictions and no texts, so that its X is not read.
+    A ``stand_in`` second sample has predictions and no texts, so that its X is not read. A
+    ``ratio`` is cloned and fitted on the log and each policy's draws.
     """
+    if ratio is not None:
+        refuse_log_probs(logp_target, logp_logging, X_target)
     if (logp_target is None) != (logp_logging is None):
         given, lacking = (
             ("logp_target", "logp_logging") if logp_logging is None else
@@ -121,7 +131,8 @@ def read_policies(
     if logp_target is None and X_target is None:
         return Policies((LOGGING_POLICY,), None, (), (), scalar=True, logging=True)
     names: tuple[str, ...] | None = None
-    ell, scalar, k = None, isinstance(X_target, Mapping) is False, None
+    ell: LogRatios | EstimatedRatios | None = None
+    scalar, k = isinstance(X_target, Mapping) is False, None
     if logp_target is not None:
         ell, names, scalar = _read_ell(log, logp_target)
         k = ell.count
@@ -142,7 +153,15 @@ def read_policies(
     assert k is not None
     if names is None:
         names = ("target policy",) if k == 1 else tuple(f"policy {j}" for j in range(k))
-    return Policies(names, ell, tuple(row_sets), tuple(of_policy), scalar)
+    policies = Policies(names, ell, tuple(row_sets), tuple(of_policy), scalar)
+    return policies if ratio is None else with_ratio(ratio, log, policies)
+
+
+def with_ratio(ratio: Any, log: Log, policies: Policies, *, replicate: bool = False) -> Policies:
+    """The policies with log ratios of clones of ``ratio``, fitted on these rows and draws."""
+    ell, row_sets = fit_ratios(ratio, log, policies.row_sets, policies.of_policy)
+    ell = replace(ell, noisy=not replicate, replicate=replicate)
+    return replace(policies, ell=ell, row_sets=row_sets, of_policy=tuple(range(len(row_sets))))
 
 
 def _read_ell(log: Log, logp_target: Any) -> tuple[LogRatios, tuple[str, ...] | None, bool]:

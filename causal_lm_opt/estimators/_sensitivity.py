@@ -44,7 +44,7 @@ class PolicyPieces:
     replicates : array, shape (B, 1 + 2 T), optional
         The same for resampled draws.
     has_excess : bool
-        Whether the excess was modelled (not for the logging policy, nor for weighting alone).
+        Whether the excess was modelled (not for weighting alone).
     """
 
     weight: FloatArray
@@ -68,8 +68,9 @@ class Pieces:
     resamples : array (B, units)
     texts : array (n,) or None
         Text of each row, which shares one mis-scoring.
-    policies : tuple of PolicyPieces, the logging policy last
+    policies : tuple of PolicyPieces
     names : tuple of str
+        Of the policies, and the logging policy's last.
     """
 
     log: Log
@@ -89,7 +90,9 @@ class Pieces:
         }  # fmt: skip
 
     def bounds(self, k: int, lambdas: FloatArray) -> Bounds:
-        """Bounds of policy ``k``'s value."""
+        """Bounds of policy ``k``'s value; of the logging policy's its mean, which none moves."""
+        if k == self._logging:
+            return self._observed(lambdas)
         part, y = self.policies[k], self.log.y
         if self.models is None:
             return logging_probability_bounds(
@@ -106,8 +109,25 @@ class Pieces:
             plug_in=_plug_in(part, self.models, lambdas), normalize=self.normalize, **self._rows,
         )  # fmt: skip
 
+    @property
+    def _logging(self) -> int:
+        """Position of the logging policy."""
+        return len(self.policies)
+
+    def _observed(self, lambdas: FloatArray) -> Bounds:
+        """The mean outcome of the log: what its policy was worth, whatever decided who got what."""
+        log = self.log
+        rows = Rows.of(log.y.shape[0], log.sample_weight, log.codes, self.resamples)
+        table = np.column_stack([np.ones(log.y.shape[0]), log.y])
+        sums, totals = rows.frequency @ table, rows.totals(table)
+        mean = np.full(lambdas.size, sums[1] / sums[0])
+        means = np.repeat(totals[:, 1:] / totals[:, :1], lambdas.size, axis=1)
+        return Bounds(lambdas, float(sums[1] / sums[0]), mean, mean, means, means, rows.dof)
+
     def contrast(self, k: int, reference: int, lambdas: FloatArray) -> Bounds:
         """Bounds of the difference of two policies' values, one violation for both."""
+        if self._logging in (k, reference):
+            return _minus(self.bounds(k, lambdas), self.bounds(reference, lambdas))
         one, two, y = self.policies[k], self.policies[reference], self.log.y
         draws = _difference(one, two)
         if self.models is None:
@@ -148,6 +168,19 @@ def _plug_in(
     )
 
 
+def _minus(one: Bounds, two: Bounds) -> Bounds:
+    """Bounds of a difference of which one side no violation moves: the sides are sharp together."""
+    below = above = None
+    if one.lower_replicates is not None and two.upper_replicates is not None:
+        below = one.lower_replicates - two.upper_replicates
+    if one.upper_replicates is not None and two.lower_replicates is not None:
+        above = one.upper_replicates - two.lower_replicates
+    return Bounds(
+        one.lambdas, one.value - two.value, one.lower - two.upper, one.upper - two.lower, below,
+        above, one.dof,
+    )  # fmt: skip
+
+
 def _difference(one: PolicyPieces, two: PolicyPieces) -> PlugIn | None:
     if one.means is None or two.means is None:
         return None
@@ -170,7 +203,7 @@ class Workspace:
     seed: int
 
     def pieces(self, models: ConditionalModels | None, texts: npt.NDArray[Any] | None) -> Pieces:
-        """Weights and second-sample means of all policies and of the logging policy."""
+        """Weights and second-sample means of all policies."""
         log, policies = self.estimator.log_, self.policies
         weighting = Weighting.of(self.estimator.weights)
         resamples = resample_multipliers(
@@ -196,7 +229,6 @@ class Workspace:
                 part = self._with_draws(part, k, draws[index], tables[index], models)
                 part = self._at_median(part, k, weighting)
             parts.append(part)
-        parts.append(_logging_policy(log, prediction, resamples))
         names = (*policies.names, LOGGING_POLICY)
         return Pieces(
             log, prediction, weighting.normalize, models, resamples, texts, tuple(parts), names
@@ -266,19 +298,6 @@ class Workspace:
         return replace(part, means=part.means + shift, replicates=moved)
 
 
-def _logging_policy(
-    log: Log, prediction: FloatArray | None, resamples: npt.NDArray[Any]
-) -> PolicyPieces:
-    """The logging policy, had it assigned its texts at random with the stated log-probs."""
-    ones = np.ones(log.y.shape[0])
-    if prediction is None:
-        return PolicyPieces(ones, None, None, False)
-    rows = Rows.of(ones.shape[0], log.sample_weight, log.codes, resamples)
-    table = np.column_stack([ones, prediction])
-    sums, totals = rows.frequency @ table, rows.totals(table)
-    return PolicyPieces(ones, sums[1:] / sums[0], totals[:, 1:] / totals[:, :1], False)
-
-
 # ------------------------------------------------------------------------------ omitted variables
 @dataclass(frozen=True, eq=False)
 class OmittedPieces:
@@ -288,7 +307,9 @@ class OmittedPieces:
     ----------
     residual : array, shape (n,)
         ``y - q``, predicted without the row.
-    weight, reference_weight : arrays, shape (n,)
+    weight : array, shape (n,)
+    reference_weight : array, shape (n,), or None
+        ``None``: the reference is the logging policy, whose mean no confounder biases.
     influence : array, shape (n,)
         Of the difference on the logged rows.
     fold : integer array, shape (n,)
@@ -297,7 +318,7 @@ class OmittedPieces:
 
     residual: FloatArray
     weight: FloatArray
-    reference_weight: FloatArray
+    reference_weight: FloatArray | None
     influence: FloatArray
     fold: npt.NDArray[np.intp]
 
@@ -322,14 +343,15 @@ def omitted_pieces(estimator: DoublyRobust, policy: str, reference: str) -> Omit
 
     def of(name: str) -> tuple[FloatArray, FloatArray]:
         """Weights and influence of a policy's value."""
-        if name == LOGGING_POLICY:
-            mean = float(np.average(log.y, weights=log.sample_weight))
-            return np.ones(log.y.shape[0]), log.y - mean
         k = policies.names.index(name)
         weight = relative_weights(
             weighting.transform(ratios.column(k), log.sample_weight), normalize=weighting.normalize
         )
         return weight, logged.influence[:, k]
 
-    (weight, one), (other, two) = of(policy), of(reference)
+    weight, one = of(policy)
+    other: FloatArray | None = None
+    two: FloatArray = log.y - float(np.average(log.y, weights=log.sample_weight))
+    if reference != LOGGING_POLICY:
+        other, two = of(reference)
     return OmittedPieces(log.y - split.logged, weight, other, one - two, split.crossfit.folds.fold)

@@ -54,8 +54,9 @@ class Claim:
     above, below : float, optional
         "The value exceeds (lies under) this number."
     better_than : str or int, optional
-        "The value exceeds that policy's", one violation for both; ``"logging policy"`` is the
-        stated logging policy, had it assigned its texts at random.
+        "The value exceeds that policy's", one violation for both; ``"logging policy"`` is the mean
+        outcome of the log, which it had whatever decided who got which text: the violation moves
+        the other value alone.
 
     Examples
     --------

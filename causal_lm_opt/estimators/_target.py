@@ -82,7 +82,8 @@ class TargetRows:
     """A checked second sample; a stand-in has predictions and no texts.
 
     ``columns`` maps a policy's position to its log-prob column; ``shared`` holds the log's cluster
-    codes of the draws where prompts are shared.
+    codes of the draws where prompts are shared; ``estimated`` the log ratio to the logger that was
+    estimated from the texts (``ratio=``).
     """
 
     X: Any
@@ -97,6 +98,7 @@ class TargetRows:
     columns: Mapping[int, int]
     shared: npt.NDArray[np.intp] | None = None
     stand_in: bool = False
+    estimated: FloatArray | None = None
 
     @cached_property
     def keys(self) -> npt.NDArray[np.uint64]:
@@ -152,6 +154,9 @@ class TargetRows:
 
         ``None`` without the log-probs of both; ``+inf`` where the logger never writes the text.
         """
+        if self.estimated is not None:
+            weight, _ = self.policy_weight(k, Weighting.of("hajek"))
+            return self.estimated, weight * self.frequency
         if self.logp_target is None or self.logp_logging is None:
             return None
         with np.errstate(invalid="ignore"):
@@ -177,6 +182,7 @@ class TargetRows:
             by=pick(self.by),
             probability=pick(self.probability),
             shared=pick(self.shared),
+            estimated=pick(self.estimated),
         )
 
 

@@ -38,7 +38,7 @@ from causal_lm_opt.estimators._doubly_robust import (
     with_split_noise,
 )
 from causal_lm_opt.estimators._log import Log, read_log, read_new_rows
-from causal_lm_opt.estimators._policies import Policies, read_policies
+from causal_lm_opt.estimators._policies import Policies, read_policies, with_ratio
 from causal_lm_opt.estimators._trust import LoggedPredictions
 from causal_lm_opt.estimators.outcome_models import check_outcome_model
 
@@ -64,7 +64,8 @@ class DoublyRobust(RegressorMixin, BaseValueEstimator):
               + \frac1m \sum_j \bar q(\tilde x_j), \qquad \tilde x_j \sim P_f
 
     with :math:`a_i = w_i` (Hajek) or 1, and :math:`q_{-k}` fitted without row i's fold. The
-    default choice when log-probs and draws are both to be had.
+    default choice when log-probs and draws are both to be had. Without log-probs, ``ratio=``
+    estimates the weights from the texts of log and target.
 
     Parameters
     ----------
@@ -72,6 +73,10 @@ class DoublyRobust(RegressorMixin, BaseValueEstimator):
         Cloned for every fold. Text pipelines take raw strings.
     weights : str or Weighting, default "hajek"
         As in :class:`IPW`.
+    ratio : DensityRatio, BalancingRatio or the like, optional
+        Estimates the weights from the logged texts and the draws ``X_target``, instead of
+        ``logp_target`` and ``logp_logging``; cloned and fitted for every policy. With
+        :class:`BalancingRatio` this is augmented balancing.
     cv : int, splitter or list of (train, test), default 5
         Folds never split a group; without groups equal texts share a fold.
     n_rep : int, default 1
@@ -85,7 +90,9 @@ class DoublyRobust(RegressorMixin, BaseValueEstimator):
         fast enough. ``"stacked"`` adds the first-order effect of a parametric outcome model's
         fit, which also covers a *wrong* logging policy with a right parametric model.
         ``"bootstrap"``: cluster bootstrap with refit. ``"auto"``: stacked for linear and
-        generalised linear models with at least 20 rows a parameter, else influence.
+        generalised linear models with at least 20 rows a parameter, else influence. The noise of
+        a parametric ``ratio`` is carried to first order unless ``"influence"``; a cross-fitted
+        one relies on the product of both nuisances' errors being small (see Notes).
     n_bootstrap : int, default 200
     random_state : int, default 0
         Seed of the folds' hash (and bootstrap).
@@ -96,6 +103,8 @@ class DoublyRobust(RegressorMixin, BaseValueEstimator):
     ----------
     value_, se_ : float, or array (K,) for K policies
     result_, result_by_ : ValueEstimate
+    ratio_ : tuple of fitted ratios, one a policy
+        Where ``ratio`` was given.
     inference_, fold_rule_ : str
     n_contents_ : int
         Distinct texts (groups) dealt to the folds; 0 for folds or predictions of the caller.
@@ -110,6 +119,10 @@ class DoublyRobust(RegressorMixin, BaseValueEstimator):
     Fresh draws use the fold-weighted average of the fold models (a refit on all rows would break
     unbiasedness); a draw that repeats a logged text is predicted by the model that has not seen
     that text. The influence function centres at the residual term R, not at V.
+
+    With a cross-fitted black-box ``ratio`` the interval rests on orthogonality: the errors of ratio
+    and outcome model multiply, and their product must vanish faster than the root of n; with a
+    poor ratio *and* a poor outcome model it is not claimed to cover.
 
     Source: Lin, Ben-Michael and Morency (2024), Prop. 4.3, Thm 4.4; Chernozhukov et al. (2018).
 
@@ -135,6 +148,7 @@ class DoublyRobust(RegressorMixin, BaseValueEstimator):
         outcome_model: Any = None,
         *,
         weights: str | Weighting = "hajek",
+        ratio: Any = None,
         cv: Any = 5,
         n_rep: int = 1,
         utility: Mapping[Any, float] | None = None,
@@ -147,6 +161,7 @@ class DoublyRobust(RegressorMixin, BaseValueEstimator):
     ) -> None:
         self.outcome_model = outcome_model
         self.weights = weights
+        self.ratio = ratio
         self.cv = cv
         self.n_rep = n_rep
         self.utility = utility
@@ -192,7 +207,8 @@ class DoublyRobust(RegressorMixin, BaseValueEstimator):
         Raises
         ------
         ValueError
-            Bad input; :class:`NotIdentifiedError` without log-probs or without a second sample;
+            Bad input, log-probs beside ``ratio``; :class:`NotIdentifiedError` without log-probs
+            (or ``ratio``) or without a second sample;
             :class:`OverlapError` without overlap.
         """
         check_same_order({
@@ -209,13 +225,16 @@ class DoublyRobust(RegressorMixin, BaseValueEstimator):
         if (q_logged is None) != (q_target is None):
             raise ValueError("q_logged and q_target go together: predictions for both samples.")
         stand_in = False
-        if q_target is not None and X_target is None:
+        if q_target is not None and X_target is None and self.ratio is None:
             X_target, stand_in = predictions_as_rows(q_target), True
         policies = read_policies(
-            self, self.log_, logp_target, logp_logging, X_target, stand_in=stand_in
-        )
+            self, self.log_, logp_target, logp_logging, X_target, stand_in=stand_in,
+            ratio=self.ratio,
+        )  # fmt: skip
         need_both(policies)
         self.policies_ = policies
+        if policies.estimated is not None:
+            self.ratio_ = policies.estimated.fits
         given = None
         if q_logged is not None:
             given = given_predictions(self.log_, policies, q_logged, q_target)
@@ -264,18 +283,21 @@ class DoublyRobust(RegressorMixin, BaseValueEstimator):
         """R squared of :meth:`predict` (an accuracy of the outcome model, not of the value)."""
         return r2_of_predictions(self.predict(X), y, sample_weight, self.utility)
 
-    def evaluate(self, logp_target: Any, X_target: Any) -> ValueEstimate:
-        """Value of other policies with the fitted nuisances, no refit.
+    def evaluate(self, logp_target: Any = None, X_target: Any = None) -> ValueEstimate:
+        """Value of other policies with the fitted outcome model, no refit.
 
         Parameters
         ----------
         logp_target : array (n,) or (n, K), DataFrame or mapping
+            Left out with ``ratio``, which is fitted anew for each policy.
         X_target : array, TargetSample or mapping
         """
         check_is_fitted(self, "splits_")
         if self.splits_[0].crossfit is None:
             raise ValueError("evaluate needs a fitted outcome model, but predictions were given.")
-        policies = read_policies(self, self.log_, logp_target, self.log_.logp_logging, X_target)
+        policies = read_policies(
+            self, self.log_, logp_target, self.log_.logp_logging, X_target, ratio=self.ratio
+        )
         need_both(policies)
         return self._estimate(policies, all_cells(policies), None)
 
@@ -300,6 +322,8 @@ class DoublyRobust(RegressorMixin, BaseValueEstimator):
                 term_moment=cells[0][1] is None,
             )  # fmt: skip
         splits = self._with_inference()
+        if self.inference == "influence" and policies.estimated is not None:
+            policies = replace(policies, ell=replace(policies.estimated, noisy=False))
         fresh = Weighting.of(self.weights_target)
         tables = [
             target_predictions(p, policies, log) if given is None else given[1] for p in splits
@@ -322,15 +346,18 @@ class DoublyRobust(RegressorMixin, BaseValueEstimator):
                 part = replace(part, logged=None, target=None, replicates=column)
             return part
 
+        name = weighting.label
+        if policies.estimated is not None:
+            name += f", {type(self.ratio).__name__}"
         result = assemble(
-            log, policies, cells, value_of, estimator=f"Doubly robust ({weighting.label})",
-            notes=self._notes(), influence=self.influence,
+            log, policies, cells, value_of, estimator=f"Doubly robust ({name})",
+            notes=self._notes(policies), influence=self.influence,
         )  # fmt: skip
         if len(splits) == 1 or replicates is not None:
             return result
         return with_split_noise(result, np.array(by_cell).T, log)
 
-    def _notes(self) -> list[str]:
+    def _notes(self, policies: Policies) -> list[str]:
         rule = f"Cross-fitting: {RULES[self.fold_rule_]}."
         s = self.log_.sample_weight
         rows = self.log_.y.shape[0] if s is None else float(s.sum())
@@ -343,7 +370,14 @@ class DoublyRobust(RegressorMixin, BaseValueEstimator):
                 "interval. A splitter such as cv=KFold(5, shuffle=True, random_state=0) lets it "
                 "learn from other rows of the same text."
             )
-        return [rule, f"Standard errors: {self.inference_}."]
+        errors, estimated = self.inference_, policies.estimated
+        if estimated is None:
+            return [rule, f"Standard errors: {errors}."]
+        if self.inference == "bootstrap":
+            errors += ", the ratio's too"
+        elif estimated.noisy and estimated.parametric:
+            errors += ", with the noise of the ratio's fit"
+        return [rule, f"Density ratio: {estimated.labels}.", f"Standard errors: {errors}."]
 
     def _with_inference(self) -> tuple[Predictions, ...]:
         """The splits, with the coefficients' influence where the stacked correction applies."""
@@ -382,6 +416,8 @@ class DoublyRobust(RegressorMixin, BaseValueEstimator):
             fold = folds.fold[picked]
             train = tuple(np.flatnonzero(fold != j) for j in range(folds.n_folds))
             predictions = self._predictions(log, Folds(fold, train, folds.rule), None)
+            if resampled.estimated is not None:
+                resampled = with_ratio(self.ratio, log, resampled, replicate=True)
             table = target_predictions(predictions, resampled, log)
             return np.array(
                 [

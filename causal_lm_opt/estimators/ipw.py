@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 from sklearn.utils.validation import check_is_fitted
 
 from causal_lm_opt._parts import check_same_order
@@ -12,6 +15,7 @@ from causal_lm_opt.core.weights import Weighting
 from causal_lm_opt.diagnostics.verdict import draws_findings, verdict
 from causal_lm_opt.estimate import ValueEstimate
 from causal_lm_opt.estimators._assemble import (
+    Cell,
     PolicyValue,
     agreement_z,
     all_cells,
@@ -22,6 +26,7 @@ from causal_lm_opt.estimators._assemble import (
     policy_figures,
     policy_overlap,
     sample_mean,
+    second_is_exact,
     second_sample_findings,
     spread,
     subgroup_cells,
@@ -32,10 +37,15 @@ from causal_lm_opt.estimators._assemble import (
     weighted_term,
 )
 from causal_lm_opt.estimators._base import SAME_TEXT_NOTE, BaseValueEstimator
+from causal_lm_opt.estimators._bootstrap import bootstrap_values, replicate_influence
+from causal_lm_opt.estimators._estimated import ratio_noise, ratio_report
 from causal_lm_opt.estimators._log import Log, read_log
-from causal_lm_opt.estimators._policies import Policies, read_policies
+from causal_lm_opt.estimators._policies import Policies, read_policies, with_ratio
 
 __all__ = ["IPW"]
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.intp]
 
 
 class IPW(BaseValueEstimator):
@@ -45,7 +55,8 @@ class IPW(BaseValueEstimator):
               w_i = \frac{P_f(x_i)}{P_R(x_i)}
 
     with :math:`a_i = w_i` (Hajek, the default) or :math:`a_i = 1` (Horvitz-Thompson). Use it when
-    the logging probabilities are known by design and no outcome model is wanted.
+    the logging probabilities are known by design and no outcome model is wanted. Without
+    log-probabilities, ``ratio=`` estimates the weights from the texts of log and target.
 
     Parameters
     ----------
@@ -53,8 +64,19 @@ class IPW(BaseValueEstimator):
         ``"hajek"``, ``"ht"``, ``"psis"``, or ``Clip(c)``, ``Shrink(lam)``, ``Temper(beta)``,
         ``ParetoSmooth()``, ``Switch(tau)`` from :mod:`causal_lm_opt.core`. Transforms other than
         Hajek and Horvitz-Thompson are biased; intervals are widened by a bound on the bias.
+    ratio : DensityRatio, BalancingRatio or the like, optional
+        Estimates the weights from the logged texts and the draws ``X_target``, instead of
+        ``logp_target`` and ``logp_logging``; cloned and fitted for every policy. The standard
+        error carries its noise: to first order where it is parametric (a logistic regression on
+        all rows, cells, balancing), else by a cluster bootstrap that fits it anew, which makes no
+        allowance for the classifier's smoothing bias.
     utility : mapping class -> float, optional
         Turns class outcomes into numbers.
+    n_bootstrap : int, default 200
+        Resamples, where a ratio needs them.
+    random_state : int, default 0
+        Seed of the bootstrap.
+    n_jobs : int, optional
     influence : {"keep", "drop"}, default "keep"
         ``"drop"`` keeps standard errors only, in memory constant in the number of policies.
 
@@ -64,6 +86,8 @@ class IPW(BaseValueEstimator):
     result_ : ValueEstimate
     result_by_ : ValueEstimate
         Values by subgroup, when ``by`` was given.
+    ratio_ : tuple of fitted ratios, one a policy
+        Where ``ratio`` was given.
 
     Notes
     -----
@@ -75,6 +99,9 @@ class IPW(BaseValueEstimator):
     Source: Lin, Ben-Michael and Morency (2024), Prop. 4.1 and Thm 4.2. The Hajek form is invariant
     to a shift of the outcome; the Horvitz-Thompson form is unbiased but not invariant.
 
+    With ``ratio`` the logged texts need no log-probabilities; what is assumed instead is said there
+    (:class:`DensityRatio`, :class:`BalancingRatio`).
+
     Examples
     --------
     >>> import numpy as np
@@ -84,17 +111,32 @@ class IPW(BaseValueEstimator):
     ...                 logp_target=np.log([.2, .2, .8, .8]))
     >>> round(est.value_, 6)
     3.9
+
+    Without log-probs, from texts alone:
+
+    >>> from causal_lm_opt import DensityRatio
+    >>> est = IPW(ratio=DensityRatio("cells")).fit(texts, y, X_target=["a", "b", "b", "b", "b"])
+    >>> round(est.value_, 6)
+    3.9
     """
 
     def __init__(
         self,
         weights: str | Weighting = "hajek",
         *,
+        ratio: Any = None,
         utility: Mapping[Any, float] | None = None,
+        n_bootstrap: int = 200,
+        random_state: int | None = 0,
+        n_jobs: int | None = None,
         influence: str = "keep",
     ) -> None:
         self.weights = weights
+        self.ratio = ratio
         self.utility = utility
+        self.n_bootstrap = n_bootstrap
+        self.random_state = random_state
+        self.n_jobs = n_jobs
         self.influence = influence
 
     def fit(
@@ -114,7 +156,7 @@ class IPW(BaseValueEstimator):
         Parameters
         ----------
         X : array (n, d), DataFrame, or sequence of n texts
-            Not used by the estimate; identifies the rows.
+            Identifies the rows; what ``ratio`` is estimated from.
         y : array, shape (n,)
             Outcomes (numbers, or classes with ``utility``).
         logp_target : array (n,) or (n, K), DataFrame or mapping, optional
@@ -123,8 +165,8 @@ class IPW(BaseValueEstimator):
         logp_logging : array, shape (n,), optional
             The same under the policy that wrote them, finite.
         X_target : array, TargetSample or mapping, optional
-            Draws of the targets, for the unseen-mass check only (with ``logp_target`` and
-            ``logp_logging`` of the draws).
+            Draws of the targets: what ``ratio`` is estimated from; without it for the unseen-mass
+            check only (with ``logp_target`` and ``logp_logging`` of the draws).
         groups : array, shape (n,), optional
             Clusters (prompts, readers, texts): standard errors add within them.
         sample_weight : array, shape (n,), optional
@@ -135,7 +177,8 @@ class IPW(BaseValueEstimator):
         Raises
         ------
         ValueError
-            Bad input, one log-prob without the other, or no overlap (:class:`OverlapError`).
+            Bad input, one log-prob without the other, log-probs beside ``ratio``, ``ratio`` without
+            draws (:class:`NotIdentifiedError`), or no overlap (:class:`OverlapError`).
         """
         check_same_order({
             "X": X, "y": y, "logp_target": logp_target, "logp_logging": logp_logging,
@@ -145,24 +188,31 @@ class IPW(BaseValueEstimator):
             self, X, y, sample_weight=sample_weight, groups=groups, logp_logging=logp_logging,
             by=by, utility=self.utility,
         )  # fmt: skip
-        policies = read_policies(self, self.log_, logp_target, logp_logging, X_target)
+        policies = read_policies(
+            self, self.log_, logp_target, logp_logging, X_target, ratio=self.ratio
+        )
         self.policies_ = policies
+        if policies.estimated is not None:
+            self.ratio_ = policies.estimated.fits
         self._publish(self._estimate(policies))
         if by is not None:
             self.result_by_ = self._estimate(policies, by=True)
         return self
 
-    def evaluate(self, logp_target: Any, *, X_target: Any = None) -> ValueEstimate:
-        """Value of other policies on the same log.
+    def evaluate(self, logp_target: Any = None, *, X_target: Any = None) -> ValueEstimate:
+        """Value of other policies on the same log; ``ratio`` is fitted anew for each.
 
         Parameters
         ----------
         logp_target : array (n,) or (n, K), DataFrame or mapping
+            Left out with ``ratio``.
         X_target : optional
             As in :meth:`fit`.
         """
         check_is_fitted(self, "result_")
-        policies = read_policies(self, self.log_, logp_target, self.log_.logp_logging, X_target)
+        policies = read_policies(
+            self, self.log_, logp_target, self.log_.logp_logging, X_target, ratio=self.ratio
+        )
         return self._estimate(policies)
 
     def _estimate(self, policies: Policies, *, by: bool = False) -> ValueEstimate:
@@ -170,23 +220,70 @@ class IPW(BaseValueEstimator):
         if policies.ell is None and not policies.logging:
             raise ValueError(
                 "X_target alone cannot be valued by weighting: give logp_target and logp_logging, "
-                "or use OutcomeRegression."
+                "or ratio=DensityRatio() to estimate the weights from the texts, or use "
+                "OutcomeRegression."
             )
+        cells = subgroup_cells(self.log_, policies) if by else all_cells(policies)
+        estimated, replicates = policies.estimated, None
+        if estimated is not None and not estimated.parametric:
+            replicates = replicate_influence(self._bootstrap(policies, cells, weighting))
+        order = {cell: c for c, cell in enumerate(cells)}
 
         def value_of(k: int, label: Any) -> PolicyValue:
             if policies.logging:
                 return sample_mean(self.log_, label)
-            return _ipw_value(self.log_, policies, k, label, weighting)
+            part = _ipw_value(self.log_, policies, k, label, weighting)
+            if replicates is None:
+                return part
+            column = replicates[:, order[k, label]]
+            return replace(part, logged=None, target=None, replicates=column)
 
-        cells = subgroup_cells(self.log_, policies) if by else all_cells(policies)
-        plain = weighting.unbiased and not weighting.normalize
+        plain = weighting.unbiased and not weighting.normalize and estimated is None
+        name = weighting.label
+        if estimated is not None:
+            name += f", {type(self.ratio).__name__}"
         return assemble(
             self.log_, policies, cells, value_of,
-            estimator="sample mean" if policies.logging else f"IPW ({weighting.label})",
-            notes=[SAME_TEXT_NOTE] if policies.logging else [],
+            estimator="sample mean" if policies.logging else f"IPW ({name})",
+            notes=self._notes(policies),
             influence=self.influence,
             term_moment=(plain or policies.logging) and not by,
         )  # fmt: skip
+
+    def _notes(self, policies: Policies) -> list[str]:
+        if policies.logging:
+            return [SAME_TEXT_NOTE]
+        if policies.estimated is None:
+            return []
+        how = "influence function, with the noise of the ratio's fit"
+        if not policies.estimated.parametric:
+            how = (
+                f"cluster bootstrap with refit of the ratio, {self.n_bootstrap} replicates (no "
+                "allowance for its smoothing bias)"
+            )
+        return [f"Density ratio: {policies.estimated.labels}.", f"Standard errors: {how}."]
+
+    def _bootstrap(self, policies: Policies, cells: list[Cell], weighting: Weighting) -> FloatArray:
+        """Values of resamples, the ratio fitted anew on each, shape (B, cells)."""
+
+        def statistic(log: Log, resampled: Policies, _: IntArray) -> FloatArray:
+            refitted = with_ratio(self.ratio, log, resampled, replicate=True)
+            return np.array([_point(log, refitted, k, label, weighting) for k, label in cells])
+
+        return bootstrap_values(
+            self.log_, policies, statistic, n_bootstrap=self.n_bootstrap, seed=self._seed(),
+            n_jobs=self.n_jobs,
+        )  # fmt: skip
+
+
+def _point(log: Log, policies: Policies, k: int, label: Any, weighting: Weighting) -> float:
+    """The value alone."""
+    assert policies.ell is not None
+    rows = subgroup_rows(log.by, label)
+    ell, y, s = policies.ell.column(k), log.y, log.sample_weight
+    if rows is not None:
+        ell, y, s = ell[rows], y[rows], None if s is None else s[rows]
+    return weighted_term(ell, y, weighting, s, policies.names[k]).value
 
 
 def _ipw_value(
@@ -202,17 +299,27 @@ def _ipw_value(
     logged = spread(term.influence, rows, log.sample_weight, log.y.shape[0])
     figures = policy_overlap(log, policies, k, rows, ell, term.raw_weight, term.raw_moments)
     centre = term.value if weighting.normalize else 0.0
-    coverage = policy_coverage(log, policies, k, rows, ell, lambda: y - centre, logged, None)
+    target = None
+    noise = ratio_noise(policies.estimated, k, ell, y, weighting, centre, log, rows)
+    if noise is not None:
+        logged = logged + noise[0]
+        target = None if second_is_exact(policies, k) else noise[1]
+    coverage = policy_coverage(log, policies, k, rows, ell, lambda: y - centre, logged, target)
     agreement = agreement_z(log, policies, k, rows, ell)
     findings = transform_finding(term, s, subgroup_codes(log, rows), log.n_clusters)
     findings += draws_findings(agreement) + outcome_findings(log, rows, term.raw_weight, y)
-    # The draws do not enter the value, only what is known of its trust.
-    drawn = second_sample_findings(policies, k, None, None)
-    findings += [(min(severity, 1), text) for severity, text in drawn]
+    if policies.estimated is None:
+        # The draws do not enter the value, only what is known of its trust.
+        drawn = second_sample_findings(policies, k, None, None)
+        findings += [(min(severity, 1), text) for severity, text in drawn]
+    else:
+        findings += second_sample_findings(policies, k, logged, target)
+    said, ratio_figures = ratio_report(policies.estimated, k)
+    findings += said
     return PolicyValue(
         value=term.value,
         logged=logged,
-        target=None,
+        target=target,
         bias_bound=term.bias_bound,
         verdict=verdict(
             figures,
@@ -222,6 +329,7 @@ def _ipw_value(
             findings=findings,
         ),
         diagnostics=policy_figures(figures, coverage)
-        | {"bias_bound": term.bias_bound, "agreement_z": agreement},
+        | {"bias_bound": term.bias_bound, "agreement_z": agreement}
+        | ratio_figures,
         units=subgroup_units(log, rows),
     )

@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 from causal_lm_opt._validation import check_groups
 from causal_lm_opt.core.weights import Weighting
 from causal_lm_opt.diagnostics.sensitivity import Bounds, breakdown
-from causal_lm_opt.diagnostics.sensitivity._bounds import check_lambdas
+from causal_lm_opt.diagnostics.sensitivity._bounds import LARGEST, check_lambdas
 from causal_lm_opt.estimators._crossfit import make_folds
 from causal_lm_opt.estimators._doubly_robust import need_both
 from causal_lm_opt.estimators._policies import LOGGING_POLICY, Policies, read_policies
@@ -55,7 +55,7 @@ def sensitivity(
     estimator : fitted IPW or DoublyRobust
         With ``weights="hajek"`` (or ``"ht"``, for a hidden confounder).
     lambdas : sequence of float
-        Strengths, 1 (no violation) or more.
+        Strengths, from 1 (no violation) to a million.
     logp_target, X_target : optional
         Other policies on the same log, as in ``estimator.evaluate``. Default: those of ``fit``.
     violation : {"hidden_confounder", "logging_probabilities"}
@@ -74,6 +74,7 @@ def sensitivity(
         Resamples of rows (or whole clusters) and draws; fitted models are held fixed. With
         clusters the intervals are stretched for their number.
     random_state : int
+        At least 0.
     level : float
 
     Returns
@@ -120,6 +121,8 @@ def sensitivity(
         raise ValueError(f"violation={violation!r} is not known; use one of {sorted(WORDS)}.")
     if not 0.0 < level < 1.0:
         raise ValueError(f"level must lie strictly between 0 and 1, got {level!r}.")
+    if not isinstance(random_state, int | np.integer) or random_state < 0:
+        raise ValueError(f"random_state must be a whole number, at least 0; got {random_state!r}.")
     grid = check_lambdas(lambdas)
     policies = _policies(estimator, logp_target, X_target)
     _check_weights(estimator, violation)
@@ -129,7 +132,8 @@ def sensitivity(
         if texts is not None:
             raise ValueError("texts is for violation='logging_probabilities'.")
         # a claim may break down beyond the grid, where unfitted quantiles would widen the bounds
-        beyond = [] if not claims else [2.0 * grid.max(), 5.0 * grid.max()]
+        further = 2.0 * grid.max(), 5.0 * grid.max()
+        beyond = [x for x in further if claims and x <= LARGEST]
         models = _models(estimator, policies, np.append(grid, beyond), quantile_model)
     elif quantile_model is not None:
         raise ValueError("quantile_model is for violation='hidden_confounder'.")

@@ -1,0 +1,181 @@
+"""The test of what an estimated density ratio leaves out (latent sufficiency)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import special
+
+from causal_lm_opt.core.weights import relative_weights
+
+__all__ = ["Sufficiency", "latent_sufficiency"]
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.intp]
+LEVEL, LEVEL_Z = 0.001, 3.29  # two-sided
+UNBALANCED = 0.05  # standard deviations
+
+
+@dataclass(frozen=True)
+class Sufficiency:
+    """Whether outcomes respond to what a ratio left out of balance.
+
+    Attributes
+    ----------
+    shift : float
+        How far the value would move if the features left out were balanced too and the outcome
+        were linear in them.
+    z : float
+        That shift over its standard error when outcomes do not respond to them.
+    worst : str
+        The unbalanced feature to which outcomes respond most surely; empty where all balance.
+    p_value : float
+        Of that response, times the number of unbalanced features (Bonferroni).
+    features : int
+        Number of features looked at.
+    """
+
+    shift: float
+    z: float
+    worst: str
+    p_value: float
+    features: int
+
+    @property
+    def findings(self) -> list[tuple[int, str]]:
+        """Caution where outcomes respond to features the ratio does not know of."""
+        if not (abs(self.z) > LEVEL_Z or self.p_value < LEVEL):
+            return []
+        named = f"most surely to {self.worst!r}, p {self.p_value:.2g}; " if self.worst else ""
+        return [
+            (1, "Beyond what the ratio is made of, outcomes respond to features of the text in "
+                f"which weighted log and draws still differ ({named}{self.features} looked at, z "
+                f"{self.z:+.1f}): balancing them too would move the value by {self.shift:+.3g}. "
+                "Latent sufficiency fails: widen the latent, or use DoublyRobust.")
+        ]  # fmt: skip
+
+    def to_dict(self) -> dict[str, float]:
+        """Figures for a table."""
+        return {
+            "left_out_shift": self.shift, "left_out_z": self.z, "left_out_p_value": self.p_value,
+        }  # fmt: skip
+
+
+def latent_sufficiency(
+    residual: FloatArray,
+    log_ratio: FloatArray,
+    features: FloatArray,
+    features_target: FloatArray,
+    *,
+    latent: FloatArray | None = None,
+    sample_weight: FloatArray | None = None,
+    target_weight: FloatArray | None = None,
+    codes: IntArray | None = None,
+    names: Sequence[str] | None = None,
+) -> Sufficiency | None:
+    r"""Test whether outcomes respond to features that an estimated ratio leaves out of balance.
+
+    .. math:: y = a + b^\top h(z) + \gamma^\top F + e, \qquad
+              \Delta = \hat\gamma^\top (\bar F_f - \bar F_w)
+
+    with z the latent and log ratio the regression knows already, F further features of the text.
+    Under latent sufficiency :math:`\gamma = 0`, and :math:`\Delta` over its (clustered, robust)
+    standard error is standard normal. It is the doubly robust correction of a linear outcome
+    model, and looks in the direction that matters to the value; each unbalanced feature's own
+    :math:`\gamma_k` is tested besides, as many irrelevant ones may drown one that matters.
+
+    Parameters
+    ----------
+    residual : array, shape (n,)
+        Outcomes, or residuals of an outcome model.
+    log_ratio : array, shape (n,)
+    features, features_target : arrays, shape (n, d), (m, d)
+    latent : array, shape (n, q), optional
+        What the ratio is made of; entered with its squares where q is at most 20.
+    sample_weight, target_weight, codes : arrays, optional
+        Frequencies and clusters.
+    names : sequence of str, length d, optional
+
+    Returns
+    -------
+    Sufficiency, or ``None`` where the features say nothing beyond the latent, or with fewer than
+    three rows (clusters) for each coefficient.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> x, z = rng.normal(size=(2000, 2)), rng.normal(.5, 1., (2000, 2))
+    >>> known = .5 * x[:, 0] - .125                      # a ratio that knows the first factor only
+    >>> y = x @ [1., 1.] + rng.normal(size=2000)
+    >>> found = latent_sufficiency(y, known, x, z, latent=x[:, :1])
+    >>> round(found.shift, 1), found.z > 10                       # what balancing the other adds
+    (0.5, True)
+    """
+    n, d = residual.shape[0], features.shape[1]
+    s = np.ones(n) if sample_weight is None else sample_weight
+    known = _basis(log_ratio, latent)
+    units = n if codes is None else int(np.unique(codes).size)
+    mean = np.average(features, axis=0, weights=s)
+    scale = np.sqrt(np.average((features - mean) ** 2, axis=0, weights=s))
+    root = np.sqrt(s)[:, None]
+    q, _ = np.linalg.qr(root * known)
+    clean = root * (features - mean) / np.where(scale > 0, scale, 1.0)
+    clean = clean - q @ (q.T @ clean)  # Frisch-Waugh: what the known basis explains is taken out
+    some = (clean**2).sum(axis=0) > 1e-6 * s.sum()
+    if not some.any() or 3 * (known.shape[1] + int(some.sum())) > units:
+        return None
+    clean, scale = clean[:, some], scale[some]
+    away = np.average(features_target[:, some], axis=0, weights=target_weight)
+    weight = s * relative_weights(log_ratio, normalize=True)
+    gap = (away - np.average(features[:, some], axis=0, weights=weight)) / scale
+    left = root[:, 0] * residual
+    left = left - q @ (q.T @ left)
+    gram = np.linalg.pinv(clean.T @ clean, rcond=1e-9, hermitian=True)
+    gamma = gram @ (clean.T @ left)
+    lever = np.einsum("ij,ij->i", clean @ gram, clean) + np.einsum("ij,ij->i", q, q)
+    noise = (left - clean @ gamma) / np.sqrt(np.maximum(1.0 - lever, 0.05))
+    moved = (clean @ gram) * noise[:, None]
+    if codes is not None:
+        moved = np.stack([np.bincount(codes, weights=x) for x in moved.T], axis=1)
+    covariance = moved.T @ moved
+    floor = 1e-9 * (float(np.abs(residual).max()) + 1e-300)
+    unbalanced = np.flatnonzero(np.abs(gap) > UNBALANCED)
+    z = np.array([_ratio(gamma[k], math.sqrt(covariance[k, k]), floor) for k in unbalanced])
+    worst, p_value = "", 1.0
+    if z.size:
+        k = int(np.argmax(np.abs(z)))
+        p_value = min(1.0, 2.0 * float(special.ndtr(-abs(z[k]))) * z.size)
+        position = int(np.flatnonzero(some)[unbalanced[k]])
+        worst = f"feature {position}" if names is None else str(names[position])
+    shift = float(gamma @ gap)
+    se = math.sqrt(max(float(gap @ covariance @ gap), 0.0))
+    return Sufficiency(shift, _ratio(shift, se, floor), worst, p_value, d)
+
+
+def _ratio(value: float, se: float, floor: float) -> float:
+    """``value / se``; of noise-free outcomes infinite, or 0 for nothing."""
+    if se > floor:
+        return float(value / se)
+    return 0.0 if abs(value) <= floor else math.copysign(math.inf, value)
+
+
+def _basis(log_ratio: FloatArray, latent: FloatArray | None) -> FloatArray:
+    """Constant, log ratio, latent and (of few) their squares, shape (n, q), standardised."""
+    finite = np.isfinite(log_ratio)
+    lowest = float(log_ratio[finite].min()) if finite.any() else 0.0
+    parts = [np.where(finite, log_ratio, lowest)[:, None]]
+    if latent is not None and latent.shape[1] <= log_ratio.shape[0] // 10:
+        parts.append(latent)
+    columns = np.hstack(parts)
+    scale = columns.std(axis=0)
+    some = scale > 1e-9
+    columns = (columns[:, some] - columns[:, some].mean(axis=0)) / scale[some]
+    if columns.shape[1] <= 21:
+        columns = np.hstack([columns, columns**2])
+    out: Any = np.column_stack([np.ones(columns.shape[0]), columns])
+    return np.asarray(out)
