@@ -14,9 +14,16 @@ from causal_lm_opt.estimators.outcome_models import StatsmodelsGLM
 from causal_lm_opt.estimators.outcome_regression import OutcomeRegression
 from causal_lm_opt.estimators.sensitivity import Claim, SensitivityResult, sensitivity
 from causal_lm_opt.estimators.text_pipelines import tfidf_features
+from causal_lm_opt.estimators.transport import (
+    AuthorPrediction,
+    ReadTexts,
+    predict_author,
+    read_texts,
+)
 
 __all__ = [
     "IPW",
+    "AuthorPrediction",
     "BalancingRatio",
     "Claim",
     "Deconfounder",
@@ -25,10 +32,13 @@ __all__ = [
     "GeneralisedPropensity",
     "OutcomeRegression",
     "ProductSample",
+    "ReadTexts",
     "SensitivityResult",
     "StatsmodelsGLM",
     "TargetSample",
+    "predict_author",
     "product_sample",
+    "read_texts",
     "sensitivity",
     "text_and_reader",
     "tfidf_features",
