@@ -158,16 +158,25 @@ def _doubts(
     ]
     found = sensitivity(
         estimator, STRENGTHS, violation=violation, claim=claims, n_bootstrap=RESAMPLES,  # type: ignore[arg-type]
-        random_state=settings.seed, level=settings.level,
+        random_state=settings.seed, level=settings.level, **_shared_texts(violation, study),
         **_policies(estimator, [*mine, *([] if reference == LOGGING else [reference])], study),
     )  # fmt: skip
     return [_doubt(found, k, p, c, violation) for k, (p, c) in enumerate(mine.items())]
 
 
+def _shared_texts(violation: str, study: Study) -> dict[str, Any]:
+    """Rows of one text share one mis-scoring; nothing to say where no text occurs twice."""
+    if violation != "logging_probabilities" or study.texts is None:
+        return {}
+    labels = pd.factorize(pd.Series(study.texts, dtype=object))[0]
+    repeated = (labels >= 0).all() and labels.max(initial=-1) + 1 < labels.size
+    return {"texts": labels} if repeated else {}
+
+
 def _policies(estimator: Any, names: Sequence[str], study: Study) -> dict[str, Any]:
     """Arguments that leave out policies nobody asks for; none where all are asked for."""
-    if set(names) == set(estimator.policies_.names):
-        return {}
+    if study.ratio is not None or set(names) == set(estimator.policies_.names):
+        return {}  # another set of policies would need its ratios fitted anew
     given = study.fit_params["logp_target"]
     out: dict[str, Any] = {"logp_target": pd.DataFrame({n: given[n] for n in names})}
     if isinstance(estimator, DoublyRobust):

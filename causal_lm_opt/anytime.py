@@ -279,6 +279,8 @@ class _Units:
 
 def _units(n: int, groups: Any, largest_group: int | None) -> _Units:
     if groups is None:
+        if largest_group is not None:
+            raise ValueError("largest_group is for clusters: give groups too, or leave it out.")
         return _Units(np.arange(1, n + 1), np.ones(n), None, 1)
     labels = check_groups(groups, "groups", n)
     _, codes = np.unique(labels, return_inverse=True)

@@ -23,7 +23,9 @@ LEAD = (
     "decided which reader got which text, and that these probabilities are right. Here is how far "
     "the differences between policies could be off if one of the two does not hold. They are two "
     "different doubts, and a small strength of one says nothing of the other. The bounds do not "
-    "say that anything is wrong; they say how wrong it would have to be."
+    "say that anything is wrong; they say how wrong it would have to be. The logging policy's own "
+    "value is the mean that was observed: neither doubt moves it, so in a difference from it only "
+    "the other policy's value is in doubt."
 )
 HEADINGS = {
     "hidden_confounder": "(A) Something hidden decided who got what",
@@ -43,13 +45,14 @@ EXPLAINED = {
         "off: scored with another version of the model, at another temperature or with another "
         "prompt, or read off a design that was not kept to. Lambda (Λ) is how wrong they are: at "
         "Λ = 1.25 no text's probability is off by more than a factor of 1.25 either way, apart "
-        "from one factor common to all texts. The bounds hold for the worst pattern of such "
-        "errors, however odd."
+        "from one factor common to all texts; rows of one text share its error. The bounds hold "
+        "for the worst pattern of such errors, however odd."
     ),
     OMITTED: (
         "A strength Λ is hard to picture. Here the hidden factor is measured by what it would "
         "explain: a share of the variation of outcomes that the outcome model leaves, and a share "
-        "of the variation of the right weights, in which the two policies differ. The features "
+        "of the variation of the right weights (of their difference, for two policies that are "
+        "both weighted). The features "
         "that were recorded serve as a yardstick: a factor as strong as a feature moves outcomes "
         "and weights by as much as that feature does beyond the other features, one twice as "
         "strong by twice as much variance. Whether anything hidden may be that strong is for you "
@@ -67,8 +70,9 @@ CULPRITS = {
 }
 CAPTION = (
     "Bounds of the difference against the strength Λ, darker; paler, with dashed ends, their "
-    "{} interval, which allows for chance too. At the cross the difference may be zero."
+    "{} interval, which allows for chance too."
 )
+CROSS = " At the cross the difference may be zero."
 COLUMNS = ("Λ", "Difference lies within")
 OMITTED_CAPTION = (
     "Along a curve the bias is at most the size at its end. Letters are hidden factors as strong "
@@ -105,7 +109,7 @@ def doubt_sentence(doubt: Doubt, decimals: int) -> str:
         return f"{claim}: chance alone could undo it, {also} {culprit}."
     if math.isinf(doubt.strength_ci):
         return f"{claim}: not even {culprit} would undo it, chance allowed for."
-    said = f"{culprit} would be enough to undo it"
+    said = f"{culprit} could be enough to undo it"
     if math.isinf(doubt.strength):
         said = f"not even {culprit} would undo it"
     return (
@@ -124,12 +128,12 @@ def omitted_sentence(doubt: Omitted, decimals: int) -> str:
     if doubt.strength_ci <= 0.0:
         return f"{claim}: chance alone could undo it, and so could {factor}."
     said = (
-        f"{claim}: {factor} would be enough to undo it; allowing for chance as well, one that "
+        f"{claim}: {factor} could be enough to undo it; allowing for chance as well, one that "
         f"explained {explained(doubt.strength_ci)} of both."
     )
     last = doubt.table.iloc[min(2, len(doubt.table) - 1)]  # twice the strongest feature
     if last["ci_lower"] <= 0.0 <= last["ci_upper"]:
-        able = "would" if last["lower"] <= 0.0 <= last["upper"] else "would, with chance,"
+        able = "could" if last["lower"] <= 0.0 <= last["upper"] else "could, with chance,"
         return f"{said} One {last['confounder']} {able} be enough."
     return f"{said} One {last['confounder']} would not, chance allowed for."
 
@@ -222,11 +226,14 @@ def _shown(doubt: Doubt, part: Part, level: float, decimals: int, key: str) -> s
         return lines
     from causal_lm_opt import plots  # loads matplotlib
 
+    drawn = near_breakdown(doubt)
     ax: Any = plots.sensitivity_plot(
-        near_breakdown(doubt), claim=0.0, breakdown=doubt.strength, level=level, unit=part.unit,
+        drawn, claim=0.0, breakdown=doubt.strength, level=level, unit=part.unit,
         difference=True, ax=plots.new_axes(3.8),
     )  # fmt: skip
     said = CAPTION.format(percent(level))
+    if doubt.strength <= drawn["lambda"].max():
+        said += CROSS
     svg = plots.to_svg(
         ax.figure, key=key.replace("_", "-"), title=f"{HEADINGS[doubt.violation]}: {doubt.policy}",
         description=f"{said} The table has the figures.",

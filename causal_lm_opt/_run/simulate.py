@@ -11,7 +11,7 @@ import pandas as pd
 
 from causal_lm_opt._run.output import OutputError
 from causal_lm_opt._run.terminal import printable
-from causal_lm_opt.simulation._blocks import write_atomically
+from causal_lm_opt.simulation._blocks import clear_unfinished, unfinished_of, write_atomically
 from causal_lm_opt.simulation.studies import STUDIES, named_study
 from causal_lm_opt.simulation.study import StudyResult
 
@@ -72,6 +72,8 @@ def simulate(
     study = named_study(name, replications=replications, seed=seed, quick=quick)
     folder = check_study_folder(out)
     try:
+        if folder.is_dir():
+            clear_unfinished(folder)
         result = study.run(folder, jobs=jobs, progress=progress)
         drawn = write_plots(result, folder)
     except KeyboardInterrupt as error:
@@ -108,7 +110,7 @@ def write_plots(result: StudyResult, folder: Path) -> list[str]:
 
 
 def check_study_folder(out: str | Path) -> Path:
-    """The folder, if it is new, empty, or a study's.
+    """The folder, if it is new, empty, or a study's (a killed run's unfinished files too).
 
     Raises
     ------
@@ -118,7 +120,7 @@ def check_study_folder(out: str | Path) -> Path:
     if folder.exists() and not folder.is_dir():
         raise OutputError(f"{out} exists and is not a folder; give another --out")
     held = os.listdir(folder) if folder.is_dir() else []
-    strange = sorted(set(held) - set(FILES))
+    strange = sorted(name for name in held if (unfinished_of(name) or name) not in FILES)
     if strange:
         raise OutputError(f"{out} holds {strange[0]!r}, which no study wrote; give another --out")
     return folder

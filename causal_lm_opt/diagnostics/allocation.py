@@ -80,7 +80,8 @@ def allocation_check(
 
     Parameters
     ----------
-    assignment : array, shape (n,), of labels; or mapping arm -> count
+    assignment : array, shape (n,), of labels; or counts: mapping, or Series, arm -> count
+        Whole numbers are the same arm whether they are written 1, 1.0 or "1".
     probabilities : mapping arm -> float
         Stated probabilities of all arms; they must sum to 1.
     codes : array, shape (n,), optional
@@ -95,7 +96,8 @@ def allocation_check(
     Raises
     ------
     ValueError
-        Probabilities that do not sum to 1, arms without one, a cluster given two arms.
+        Probabilities that do not sum to 1, arms without one, a cluster given two arms, a Series
+        that could be labels or counts.
 
     Notes
     -----
@@ -145,7 +147,7 @@ def allocation_check(
 
 
 def _stated(probabilities: Mapping[Any, float]) -> tuple[list[str], FloatArray]:
-    arms = [str(arm) for arm in probabilities]
+    arms = [_label(arm) for arm in probabilities]
     p = np.array([float(v) for v in probabilities.values()])
     if len(arms) < 2 or len(set(arms)) < len(arms):
         raise ValueError(f"probabilities must name at least two distinct arms, got {arms}.")
@@ -157,24 +159,27 @@ def _stated(probabilities: Mapping[Any, float]) -> tuple[list[str], FloatArray]:
 
 
 def _arm_counts(assignment: Any, arms: list[str], codes: Any) -> IntArray:
-    if isinstance(assignment, Mapping):
+    counted = _counted(assignment, arms)
+    if counted is not None:
         if codes is not None:
             raise ValueError("codes needs the assignment of every row, not counts.")
-        given = {str(arm): count for arm, count in assignment.items()}
+        given = {_label(arm): count for arm, count in counted.items()}
+        if len(given) < len(counted):
+            raise ValueError(f"assignment counts an arm twice: {[*map(str, counted)]}.")
     else:
         labels = np.asarray(assignment)
-        labels = check_groups(labels, "assignment", int(np.size(labels))).astype(str)
+        labels = check_groups(labels, "assignment", int(np.size(labels)))
+        labels = np.array([_label(v) for v in labels.tolist()], dtype=object)
         if codes is not None:
             frame = pd.DataFrame(
                 {"arm": labels, "unit": check_groups(codes, "codes", labels.shape[0])}
             ).drop_duplicates()
             twice = frame["unit"].duplicated()
             if twice.any():
-                raise ValueError(
-                    f"codes: the cluster {frame['unit'][twice].iloc[0]!r} was given several arms."
-                )
-            labels = frame["arm"].to_numpy()
-        given = dict(zip(*np.unique(labels.astype(object), return_counts=True), strict=True))
+                unit = frame["unit"][twice].tolist()[0]
+                raise ValueError(f"codes: the cluster {unit!r} was given several arms.")
+            labels = frame["arm"].to_numpy(dtype=object)
+        given = dict(zip(*np.unique(labels, return_counts=True), strict=True))
     unknown = sorted(set(given) - set(arms))
     if unknown:
         raise ValueError(f"assignment holds the arms {unknown}, which have no probability.")
@@ -182,6 +187,37 @@ def _arm_counts(assignment: Any, arms: list[str], codes: Any) -> IntArray:
     if counts.dtype.kind not in "iu" or (counts < 0).any() or counts.sum() < 1:
         raise ValueError("assignment: counts must be non-negative whole numbers, at least one.")
     return counts.astype(np.intp)
+
+
+def _label(arm: Any) -> str:
+    """An arm's name: whole numbers alike, whatever their type.
+
+    >>> _label(1.0), _label(np.int64(1)), _label("1"), _label(1.5)
+    ('1', '1', '1', '1.5')
+    """
+    value = arm.item() if isinstance(arm, np.generic) else arm
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def _counted(assignment: Any, arms: list[str]) -> Mapping[Any, Any] | None:
+    """Counts by arm, ``None`` where the assignment is labels, one a row.
+
+    A Series counts where its index names arms, each once, and its values do not.
+    """
+    if isinstance(assignment, Mapping):
+        return assignment
+    if not isinstance(assignment, pd.Series) or isinstance(assignment.index, pd.RangeIndex):
+        return None
+    named = [_label(v) for v in assignment.index.tolist()]
+    values = [_label(v) for v in assignment.tolist()]
+    if not set(named) <= set(arms) or len(set(named)) < len(named):
+        return None
+    if set(values) <= set(arms) and assignment.name != "count":
+        raise ValueError(
+            "assignment: this Series could be labels or counts; pass labels as an array "
+            "(.to_numpy()) or counts as a mapping (.to_dict())."
+        )
+    return dict(zip(assignment.index.tolist(), assignment.tolist(), strict=True))
 
 
 def _exact_p(statistic: float, n: int, p: FloatArray) -> float:

@@ -22,6 +22,7 @@ __all__ = ["RandomisationCheck", "randomisation_check"]
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.intp]
 TIE = 1e-9
+ROUNDING = 1e-12  # of a column's largest entry: less than this is no variation
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +41,8 @@ class RandomisationCheck:
     n_units : int
         Units permuted: rows, or whole clusters.
     n_permutations : int
+    constant : tuple of str
+        Covariates and assignment columns that do not vary (within strata), and so were not tested.
     """
 
     statistic: float
@@ -47,6 +50,7 @@ class RandomisationCheck:
     table: pd.DataFrame
     n_units: int
     n_permutations: int
+    constant: tuple[str, ...] = ()
 
     @property
     def sentence(self) -> str:
@@ -58,6 +62,8 @@ class RandomisationCheck:
             f"t {top['t']:+.1f}); permutation p = {self.p_value:.3g} over {len(self.table)} "
             f"pairs and {self.n_units:,} units"
         )
+        if self.constant:
+            text += f" (not tested, as constant: {', '.join(self.constant)})"
         if self.p_value < 0.01:
             return text + ": the assignment does not look random; ask how it was made."
         return text + ": nothing speaks against random assignment."
@@ -120,11 +126,13 @@ def randomisation_check(
         raise ValueError(f"n_permutations must be at least 19, got {n_permutations!r}.")
     a, a_names = _numeric_columns(assignment, "assignment", None)
     z, z_names = _numeric_columns(covariates, "covariates", a.shape[0])
-    a, z, blocks = _permuted_units(a, z, codes, strata)
+    a_size, z_size = np.abs(a).max(axis=0), np.abs(z).max(axis=0)
+    # Less its first entry a column loses no digits to a far origin, and a constant one is 0.
+    a, z, blocks = _permuted_units(a - a[:1], z - z[:1], codes, strata)
     by_block = np.argsort(blocks, kind="stable")
     a, z, blocks = a[by_block], z[by_block], blocks[by_block]
-    a, a_names = _informative(_centred(a, blocks), a_names, "assignment")
-    z, z_names = _informative(_centred(z, blocks), z_names, "covariates")
+    a, a_names, a_constant = _informative(_centred(a, blocks), a_names, a_size, "assignment")
+    z, z_names, z_constant = _informative(_centred(z, blocks), z_names, z_size, "covariates")
     observed = _studentised(a, z, a * a, z * z)
     largest = np.empty(n_permutations)
     a2, z2 = a * a, z * z
@@ -148,8 +156,9 @@ def randomisation_check(
     )
     table = table.iloc[np.argsort(-flat, kind="stable")].reset_index(drop=True)
     return RandomisationCheck(
-        top, float(table["p_adjusted"].iloc[0]), table, int(a.shape[0]), int(n_permutations)
-    )
+        top, float(table["p_adjusted"].iloc[0]), table, int(a.shape[0]), int(n_permutations),
+        (*z_constant, *a_constant),
+    )  # fmt: skip
 
 
 def _numeric_columns(values: Any, name: str, n: int | None) -> tuple[FloatArray, list[str]]:
@@ -247,13 +256,20 @@ def _centred(x: FloatArray, blocks: IntArray) -> FloatArray:
     return np.asarray(x - (cluster_sums(x, blocks, count) / size)[blocks])
 
 
-def _informative(x: FloatArray, names: list[str], name: str) -> tuple[FloatArray, list[str]]:
-    """Columns that vary (within strata)."""
+def _informative(
+    x: FloatArray, names: list[str], size: FloatArray, name: str
+) -> tuple[FloatArray, list[str], list[str]]:
+    """Columns that vary (within strata), in units of their largest entry; names; the others' names.
+
+    Centred columns ``x`` are judged each by its own largest entry before centring, ``size``: units
+    of measurement differ.
+    """
     scale = np.abs(x).max(axis=0)
-    keep = scale > 1e-12 * max(float(scale.max()), 1.0)
+    keep = scale > ROUNDING * size
     if not keep.any():
         raise ValueError(f"{name} does not vary (within strata): nothing can be tested.")
-    return x[:, keep], [n for n, k in zip(names, keep, strict=True) if k]
+    kept = [n for n, k in zip(names, keep, strict=True) if k]
+    return x[:, keep] / scale[keep], kept, [n for n, k in zip(names, keep, strict=True) if not k]
 
 
 def _studentised(a: FloatArray, z: FloatArray, a2: FloatArray, z2: FloatArray) -> FloatArray:

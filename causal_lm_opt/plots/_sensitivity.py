@@ -30,7 +30,7 @@ __all__ = ["sensitivity_plot"]
 
 FloatArray = npt.NDArray[np.float64]
 DASHED: Any = (0, (4, 3))
-MOST_TICKS = 7
+LABEL = 0.08  # of the axis, from one label's middle to the next
 
 
 # ------------------------------------------------------------------------------ bounds
@@ -163,12 +163,24 @@ def _bands(ax: Axes, columns: dict[str, FloatArray], palette: Theme) -> None:
 def _strength_axis(ax: Axes, strength: FloatArray) -> None:
     ax.set_xscale("log")
     ax.set_xlim(strength[0], strength[-1])
-    step = math.ceil(strength.size / MOST_TICKS)
-    ticks = np.unique(np.append(strength[::step], strength[-1]))
-    ax.xaxis.set_major_locator(mticker.FixedLocator([float(t) for t in ticks]))
+    ax.xaxis.set_major_locator(mticker.FixedLocator(_ticks(strength)))
     ax.xaxis.set_major_formatter(mticker.FuncFormatter(lambda x, _: f"{x:.3g}"))
     ax.xaxis.set_minor_locator(mticker.NullLocator())
     ax.set_xlabel("strength of the violation, Λ (1: none)")
+
+
+def _ticks(strength: FloatArray) -> list[float]:
+    """First and last strength, and those between whose labels have room on the logarithmic axis.
+
+    >>> _ticks(np.array([1.0, 1.05, 1.1, 1.25, 1.5, 2.0, 3.0]))
+    [1.0, 1.1, 1.25, 1.5, 2.0, 3.0]
+    """
+    at = np.log(strength / strength[0]) / math.log(strength[-1] / strength[0])
+    kept = [0]
+    for k in range(1, strength.size - 1):
+        if min(at[k] - at[kept[-1]], 1.0 - at[k]) >= LABEL:
+            kept.append(k)
+    return [float(strength[k]) for k in (*kept, strength.size - 1)]
 
 
 def _value_axis(

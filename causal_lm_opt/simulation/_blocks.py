@@ -25,7 +25,16 @@ from joblib.parallel import get_active_backend
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from tqdm import tqdm
 
-__all__ = ["BLOCK", "Cell", "Replicate", "repeat", "run_cells", "write_atomically"]
+__all__ = [
+    "BLOCK",
+    "Cell",
+    "Replicate",
+    "clear_unfinished",
+    "repeat",
+    "run_cells",
+    "unfinished_of",
+    "write_atomically",
+]
 
 Row = Mapping[str, Any]
 Replicate = Callable[[int], Iterable[Row]]
@@ -100,6 +109,7 @@ def run_cells(
     found: dict[tuple[int, int], Columns] = {}
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
+        clear_unfinished(out)
         for i, b in tasks:
             kept = _read(cells[i].file(out, b))
             if kept is not None:
@@ -225,3 +235,39 @@ def write_atomically(file: Path, content: bytes) -> None:
         unfinished.replace(file)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+UNFINISHED = re.compile(r"\.(?P<name>.+)\.(?P<pid>[0-9]+)\.tmp")
+
+
+def unfinished_of(name: str) -> str | None:
+    """The file that a killed :func:`write_atomically` was about to write, ``None`` for others.
+
+    >>> unfinished_of(".summary.csv.123.tmp"), unfinished_of("summary.csv")
+    ('summary.csv', None)
+    """
+    found = UNFINISHED.fullmatch(name)
+    return None if found is None else found["name"]
+
+
+def clear_unfinished(folder: Path) -> None:
+    """Remove what killed runs left of files they were writing, unless their process still runs."""
+    for name in os.listdir(folder):
+        found = UNFINISHED.fullmatch(name)
+        if found is not None and not _runs(int(found["pid"])):
+            (folder / name).unlink(missing_ok=True)
+
+
+def _runs(pid: int) -> bool:
+    """Whether another process of this number runs (on Windows, where asking ends it: perhaps)."""
+    if os.name == "nt":
+        return True
+    if pid == os.getpid():
+        return False
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -12,7 +12,7 @@ from scipy import stats
 
 from causal_lm_opt.diagnostics.verdict import LEVELS
 
-__all__ = ["summarise"]
+__all__ = ["summarise", "with_failures"]
 
 Column = npt.NDArray[np.float64]
 
@@ -34,7 +34,8 @@ def summarise(frame: pd.DataFrame, truth: float, *, level: float = 0.95) -> list
     Returns
     -------
     list of dict
-        ``estimator, replications, failures`` (refusals, left out of all else), ``truth, bias, sd,
+        ``estimator, replications, failures`` (refusals, and what :func:`with_failures` names;
+        left out of all else), ``truth, bias, sd,
         rmse, se`` (mean), ``se_over_sd, coverage, width, width_over_oracle`` (over that of the true
         spread), with ``bias_mc_se, sd_mc_se, rmse_mc_se, se_over_sd_mc_se, coverage_mc_se,
         width_mc_se``; ``share`` and ``coverage`` of each verdict.
@@ -49,6 +50,7 @@ def summarise(frame: pd.DataFrame, truth: float, *, level: float = 0.95) -> list
     (0.0, 0.707, 0.75)
     """
     rows = []
+    frame = with_failures(frame)
     for name, part in frame.groupby("estimator", sort=False):
         failed = part["error"].notna() if "error" in part else pd.Series(False, index=part.index)
         good = part[~failed]
@@ -68,6 +70,38 @@ def summarise(frame: pd.DataFrame, truth: float, *, level: float = 0.95) -> list
             row[f"coverage {verdict}"] = _mean(covered[chosen])
         rows.append(row)
     return rows
+
+
+def with_failures(frame: pd.DataFrame) -> pd.DataFrame:
+    """Replications, with ``error`` filled in where a figure that others have is not a number.
+
+    A value must be finite. An interval, or standard error, may be missing throughout (the
+    estimator has none), not here and there.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> frame = pd.DataFrame({"estimator": "a", "value": [0., float("nan")]})
+    >>> with_failures(frame)["error"].tolist()
+    [None, 'value is not a finite number']
+    """
+    failed = np.zeros(len(frame), dtype=bool)
+    error = np.full(len(frame), None, dtype=object)
+    if "error" in frame:
+        failed = frame["error"].notna().to_numpy()
+        error[failed] = frame["error"].to_numpy(dtype=object)[failed]
+    for at in frame.groupby("estimator", sort=False).indices.values():
+        part = frame.iloc[at]
+        wrong = {"value": ~np.isfinite(_column(part, "value"))}
+        for name in ("low", "high", "se"):
+            lacking = np.isnan(_column(part, name))
+            wrong[name] = lacking & (~lacking & ~failed[at]).any()
+        for name, here in wrong.items():
+            new = at[here & (error[at] == None)]  # noqa: E711 - elementwise
+            error[new] = f"{name} is not a {'finite ' if name == 'value' else ''}number"
+    if (error == None).all():  # noqa: E711 - elementwise
+        return frame
+    return frame.assign(error=pd.Series(error, index=frame.index, dtype=object))
 
 
 def _column(frame: pd.DataFrame, name: str) -> Column:

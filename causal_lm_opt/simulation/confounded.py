@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from causal_lm_opt.simulation._checks import check_choice, check_count, check_number
 from causal_lm_opt.simulation.tabular import TabularDesign
 
 __all__ = ["confounded_log", "drifted_logging", "hidden_confounder", "token_world"]
@@ -40,7 +41,7 @@ def hidden_confounder(
     strength : float
         :math:`\Lambda \ge 1`; 1 is a randomised log.
     effect : float
-        Of the trait on the outcome.
+        Of the trait on the outcome; above 0 with ``edge``.
     texts : int
         Number of texts, even.
     tilt : float
@@ -59,9 +60,11 @@ def hidden_confounder(
     >>> round(world.strength, 12), round(world.weighting_limit() - world.value(), 3)
     (2.0, 0.333)
     """
-    if not strength >= 1.0:
-        raise ValueError(f"strength is a bound on a ratio and its inverse, at least 1: {strength}.")
-    if texts < 2 or texts % 2:
+    check_number(strength, "strength", least=1.0)  # of a ratio and its inverse
+    check_number(effect, "effect", above=0.0 if edge else None)
+    check_number(tilt, "tilt")
+    check_count(texts, "texts", 2)
+    if texts % 2:
         raise ValueError(f"texts must be an even number, at least 2; got {texts!r}.")
     position = np.linspace(-0.5, 0.5, texts)
     base = 0.5 + position
@@ -98,7 +101,7 @@ def _at_the_edge(strength: float, effect: float, base: FloatArray, tilt: float) 
         target=_tilted(upper, tilt * (base - 0.5)),
         mean=base + effect * np.array([[0.0], [1.0]]),
         noise="uniform",
-        scale=abs(effect) / 3.0,
+        scale=effect / 3.0,
         label=f"hidden confounder at the edge of strength {strength:g}",
     )
 
@@ -141,13 +144,15 @@ def confounded_log(
     >>> round(world.regression_limit() - v, 3), round(world.weighting_limit() - v, 3)
     (0.197, 0.0)
     """
+    for name, number in (("strength", strength), ("effect", effect), ("tilt", tilt)):
+        check_number(number, name)
+    check_count(texts, "texts", 2)
+    check_choice(stated, "stated", ("right", "marginal"))
     kind = np.array([-1.0, 0.0, 1.0])
     z = np.linspace(-1.0, 1.0, texts)
     uniform = np.full((3, texts), 1.0 / texts)
     logging = _tilted(uniform, 0.5 * strength * kind[:, None] * z)
     written = {"right": logging, "marginal": np.tile(logging.mean(axis=0), (3, 1))}
-    if stated not in written:
-        raise ValueError(f"stated={stated!r} is not known; use 'right' or 'marginal'.")
     columns = [np.broadcast_to(z, (3, texts)), np.broadcast_to(kind[:, None], (3, texts))]
     return TabularDesign(
         trait_probs=np.full(3, 1.0 / 3.0),
@@ -175,6 +180,9 @@ def drifted_logging(drift: float, *, texts: int = 20, tilt: float = 1.0) -> Tabu
     >>> round(world.weighting_limit() - v, 3), round(world.regression_limit() - v, 3)
     (0.393, 0.0)
     """
+    check_number(drift, "drift")
+    check_number(tilt, "tilt")
+    check_count(texts, "texts", 2)
     z = np.linspace(-1.0, 1.0, texts)
     uniform = np.full(texts, 1.0 / texts)
     return TabularDesign(
@@ -205,7 +213,7 @@ def token_world(
     ----------
     tilt : float
     vocabulary : sequence of str
-        At least two words.
+        At least two different words, without white space.
     length : int
         Tokens of a text; there are ``len(vocabulary) ** length`` texts.
 
@@ -215,9 +223,13 @@ def token_world(
     >>> len(world.texts), world.texts[1], round(world.value(), 4)
     (64, 'good good bad', 0.5177)
     """
+    check_number(tilt, "tilt")
+    check_count(length, "length")
     size = len(vocabulary)
-    if size < 2 or length < 1:
-        raise ValueError("token_world needs at least two words and one token.")
+    if isinstance(vocabulary, str) or size < 2 or len(set(vocabulary)) < size:
+        raise ValueError(f"vocabulary must list two or more different words; got {vocabulary!r}.")
+    if not all(isinstance(word, str) and len(word.split()) == 1 for word in vocabulary):
+        raise ValueError(f"vocabulary must hold words without white space; got {vocabulary!r}.")
     if size**length > 100_000:
         raise ValueError(f"{size} ** {length} texts are too many to enumerate.")
     first = np.full(size, 1.0 / size)

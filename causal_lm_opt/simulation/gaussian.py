@@ -17,11 +17,13 @@ import numpy.typing as npt
 from scipy import special
 
 from causal_lm_opt.estimators._target import TargetSample
+from causal_lm_opt.simulation._checks import check_choice, check_count, check_drawn, check_number
 
 __all__ = ["GaussianDesign", "SimulatedLog"]
 
 FloatArray = npt.NDArray[np.float64]
 LOG_2PI = math.log(2 * math.pi)
+OUTCOMES = ("linear", "quadratic", "binary", "heavy")
 PER_PROMPT = 5
 """Logged rows, and draws, of each prompt."""
 
@@ -101,7 +103,13 @@ class GaussianDesign:
         The stated logging policy is :math:`N(e, I)` with ``e`` this far along the shift: wrong
         importance weights.
     sampling_shift : float, optional
-        Draws come from :math:`N(\mu_0, I)`, ``mu_0`` this far along the shift, with ratios.
+        Draws come from :math:`N(\mu_0, I)`, ``mu_0`` this far along the shift, with ratios; not
+        with ``prompts``.
+
+    Raises
+    ------
+    ValueError
+        An unknown outcome, numbers that make no sense, settings that exclude each other.
 
     Examples
     --------
@@ -122,6 +130,17 @@ class GaussianDesign:
     sampling_shift: float | None = None
 
     def __post_init__(self) -> None:
+        check_choice(self.outcome, "outcome", OUTCOMES)
+        for name in ("shift", "logging_error"):
+            check_number(getattr(self, name), name)
+        check_number(self.text_effect, "text_effect", least=0.0)
+        check_number(self.draws_per_row, "draws_per_row", above=0.0)
+        check_count(self.dim, "dim")
+        check_count(self.readers, "readers")
+        if self.sampling_shift is not None:
+            check_number(self.sampling_shift, "sampling_shift")
+        if self.prompts and self.sampling_shift is not None:
+            raise ValueError("prompts=True draws from the target itself: leave out sampling_shift.")
         if self.prompts and self.readers > 1:
             raise ValueError(
                 f"prompts=True with readers={self.readers}: rows cluster by prompt or by text; "
@@ -170,9 +189,9 @@ class GaussianDesign:
         curve = 0.5 * (1.0 + mu[-1] ** 2) if self.outcome == "quadratic" else 0.0
         return float(1.0 + mu.sum() + curve)
 
-    def value_variance(self) -> float:
-        """Variance of g(X) under the target, for the efficiency bound; prompts vary too."""
-        mu = self.mean_target
+    def value_variance(self, mean: FloatArray | None = None) -> float:
+        """Variance of g(X) under the target, or under :math:`N(mean, I)`; prompts vary too."""
+        mu = self.mean_target if mean is None else np.asarray(mean, dtype=np.float64)
         if self.outcome == "binary":
             nodes, weights = np.polynomial.hermite_e.hermegauss(80)
             g = special.expit(-0.5 + 0.5 * (mu.sum() + math.sqrt(self.dim) * nodes))
@@ -194,15 +213,35 @@ class GaussianDesign:
 
         as of :meth:`PromptDesign.efficiency_bound
         <causal_lm_opt.simulation.PromptDesign.efficiency_bound>` without a shared effect.
+
+        With ``sampling_shift`` draws come from :math:`P_0` and are weighted by
+        :math:`w_0 = f / p_0`, self-normalised: in place of :math:`Var_f(g)` stands
+
+        .. math:: E_0[w_0^2 (g - V)^2]
+                  = e^{|\mu - \mu_0|^2}\, E_{N(2\mu - \mu_0, I)}[(g - V)^2].
         """
+        units = self._units(n)
         if self.prompts:
             between = self._between_prompts()
             within = math.exp(self.shift**2) * self._residual_variance()
             within += self.value_variance() - between
-            return (within / PER_PROMPT + between) / (n // PER_PROMPT)
-        texts = n // self.readers
-        logged = math.exp(self.shift**2) * self._residual_variance() / texts
-        return logged + self.value_variance() / (n * self.draws_per_row)
+            return (within / PER_PROMPT + between) / units
+        logged = math.exp(self.shift**2) * self._residual_variance() / units
+        return logged + self._draws_variance() / check_drawn(n, self.draws_per_row)
+
+    def _units(self, n: int) -> int:
+        """Prompts, or texts, of a log of ``n`` rows; at least one."""
+        per = PER_PROMPT if self.prompts else self.readers
+        return check_count(n, "n", per) // per
+
+    def _draws_variance(self) -> float:
+        """Variance of one draw's term in the mean of g over the draws."""
+        if self.sampling_shift is None:
+            return self.value_variance()
+        apart = (self.shift - self.sampling_shift) * self.direction
+        centre = self.mean_target + apart  # of w0^2 P_0, up to a factor
+        off = self.value(centre) - self.value()
+        return math.exp(float(apart @ apart)) * (self.value_variance(centre) + off**2)
 
     def _between_prompts(self) -> float:
         """Variance over prompts of the target's mean outcome there, :math:`Var_c E_f[g|c]`."""
@@ -228,11 +267,10 @@ class GaussianDesign:
     # ------------------------------------------------------------------ draws
     def draw(self, n: int, rng: np.random.Generator) -> SimulatedLog:
         """A log of ``n`` rows and its second sample."""
-        texts = n // self.readers
+        texts = self._units(n)
         prompt = None
-        X = rng.normal(size=(texts, self.dim))
+        X = rng.normal(size=(n // self.readers, self.dim))
         if self.prompts:
-            texts = n // PER_PROMPT
             prompt = np.repeat(np.arange(texts), PER_PROMPT)
             X = rng.normal(size=(prompt.size, self.dim))
             X[:, 0] = rng.normal(size=texts)[prompt]
@@ -273,7 +311,7 @@ class GaussianDesign:
             draws = self.mean_target + rng.normal(size=X.shape)
             draws[:, 0] = X[:, 0]
             return self._scored(draws, groups=prompt)
-        m = round(self.draws_per_row * n)
+        m = check_drawn(n, self.draws_per_row)
         if self.sampling_shift is not None:
             centre = self.sampling_shift * self.direction
             draws = centre + rng.normal(size=(m, self.dim))

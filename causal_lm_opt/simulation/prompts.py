@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from causal_lm_opt.estimators._target import TargetSample
+from causal_lm_opt.simulation._checks import check_count, check_number
 from causal_lm_opt.simulation.gaussian import SimulatedLog
 from causal_lm_opt.simulation.tabular import _check_probs, _choose, _table
 
@@ -82,10 +83,13 @@ class PromptDesign:
         _check_probs(self.logging, "logging")
         _check_probs(self.target, "target")
         for name in ("per_prompt", "draws_per_prompt"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)!r}.")
-        if not (self.scale > 0 and self.prompt_effect >= 0):
-            raise ValueError("scale must be positive and prompt_effect at least 0.")
+            check_count(getattr(self, name), name)
+        check_number(self.scale, "scale", above=0.0)
+        check_number(self.prompt_effect, "prompt_effect", least=0.0)
+
+    def _count(self, n: Any) -> int:
+        """Prompts of a log of ``n`` answers, at least one."""
+        return check_count(n, "n", self.per_prompt) // self.per_prompt
 
     # ------------------------------------------------------------------ truth
     def value(self, target: Any = None) -> float:
@@ -105,7 +109,7 @@ class PromptDesign:
             square = np.where(f > 0, f**2 / self.logging, 0.0).sum(axis=1)
         within = (self.scale**2 + self.prompt_effect**2) / k * float(self.prompt_probs @ square)
         shared = (k - 1) / k * self.prompt_effect**2
-        return (within + shared + self._spread(f)) / (n // k)
+        return (within + shared + self._spread(f)) / self._count(n)
 
     def efficiency_bound(self, n: int, target: Any = None) -> float:
         r"""Smallest asymptotic variance of a regular estimator with ``n`` answers and the draws.
@@ -120,7 +124,7 @@ class PromptDesign:
         Below :meth:`doubly_robust_variance` where answers share an effect, as residuals of one
         prompt then tell of each other; equal to it without.
         """
-        f = self._policy(target)
+        f, count = self._policy(target), self._count(n)
         if ((f > 0) & (self.logging <= 0) & (self.prompt_probs[:, None] > 0)).any():
             return math.inf
         logged = 0.0
@@ -128,7 +132,7 @@ class PromptDesign:
             kept = self.logging[c] > 0
             solved = np.linalg.solve(self._information(c)[np.ix_(kept, kept)], f[c, kept])
             logged += float(prob * (f[c, kept] @ solved))
-        return (logged + self._spread(f)) / (n // self.per_prompt)
+        return (logged + self._spread(f)) / count
 
     def _information(self, c: int) -> FloatArray:
         """:math:`M_c` in closed form: counts of texts are multinomial, shape (J, J)."""
@@ -155,7 +159,7 @@ class PromptDesign:
     # ------------------------------------------------------------------ logs
     def draw(self, n: int, rng: np.random.Generator) -> SimulatedLog:
         """A log of ``n // per_prompt`` prompts, and draws of the target for the same prompts."""
-        count = n // self.per_prompt
+        count = self._count(n)
         kind = rng.choice(self.prompt_probs.size, size=count, p=self.prompt_probs)
         effect = self.prompt_effect * rng.normal(size=count)
         logged = np.repeat(np.arange(count), self.per_prompt)
@@ -213,8 +217,9 @@ def prompt_world(
     >>> world.efficiency_bound(1000) < world.doubly_robust_variance(1000)
     True
     """
-    if prompts < 1 or texts < 2:
-        raise ValueError("prompt_world needs at least one kind of prompt and two texts.")
+    check_number(tilt, "tilt")
+    check_count(prompts, "prompts")
+    check_count(texts, "texts", 2)
     c = np.linspace(-1.0, 1.0, prompts) if prompts > 1 else np.zeros(1)
     z = np.linspace(-1.0, 1.0, texts)
     logging = np.exp(0.5 * c[:, None] * z)

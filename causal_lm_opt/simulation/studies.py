@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from sklearn.ensemble import RandomForestRegressor
 from sklearn.linear_model import LinearRegression
 
@@ -29,6 +30,7 @@ from causal_lm_opt.simulation.study import Design, Study
 
 __all__ = ["STUDIES", "WORLDS", "named_study", "study_from_toml"]
 
+TEXT_MODEL = "tfidf-ridge"
 QUICK = 40  # replications of a quick look
 #: Worlds that a TOML file may name.
 WORLDS: Mapping[str, Callable[..., Design]] = {
@@ -188,7 +190,9 @@ def study_from_toml(path: str | Path) -> Study:
     Raises
     ------
     DataError
-        Not TOML, an unknown key or name, or arguments that a world does not take.
+        Not TOML, an unknown key or name, arguments that a world does not take, sizes that are no
+        distinct whole numbers, or an outcome model of texts for a world of numbers (and the other
+        way round).
 
     Examples
     --------
@@ -213,20 +217,51 @@ def study_from_toml(path: str | Path) -> Study:
     _only(content, known, f"{path}")
     if not {"sizes", "designs", "estimators"} <= set(content):
         raise DataError(f"{path}: sizes, [designs.NAME] and [estimators.NAME] are needed")
+    designs, estimators = (_tables(content, kind, path) for kind in ("designs", "estimators"))
     try:
-        return Study(
-            designs={k: _world(v, f"{path}: designs.{k}") for k, v in content["designs"].items()},
-            estimators={
-                k: _estimator(v, f"{path}: estimators.{k}")
-                for k, v in content["estimators"].items()
-            },
-            sizes=tuple(content["sizes"]),
+        study = Study(
+            designs={k: _world(v, f"{path}: designs.{k}") for k, v in designs.items()},
+            estimators={k: _estimator(v, f"{path}: estimators.{k}") for k, v in estimators.items()},
+            sizes=content["sizes"],
             replications=content.get("replications", 1000),
             level=content.get("level", 0.95),
-            about=content.get("about", ""),
+            about=str(content.get("about", "")),
         )
-    except (TypeError, AttributeError) as error:
+    except DataError:
+        raise
+    except (TypeError, ValueError) as error:
         raise DataError(f"{path}: {error}") from error
+    _check_readable(study, estimators, path)
+    return study
+
+
+def _tables(content: Mapping[str, Any], kind: str, path: str | Path) -> dict[str, dict[str, Any]]:
+    """The tables ``[kind.NAME]`` by name."""
+    found = content[kind]
+    if not isinstance(found, dict) or not all(isinstance(v, dict) for v in found.values()):
+        raise DataError(f"{path}: [{kind}] needs a table of its own for each, [{kind}.NAME]")
+    return found
+
+
+def _check_readable(
+    study: Study, estimators: Mapping[str, Mapping[str, Any]], path: str | Path
+) -> None:
+    """Refuse a log that cannot be drawn, and outcome models that cannot read its rows."""
+    for design, world in study.designs.items():
+        try:
+            log = world.draw(min(study.sizes), np.random.default_rng(0))
+        except ValueError as error:
+            raise DataError(f"{path}: designs.{design}: {error}") from error
+        texts = np.asarray(log.X).dtype.kind == "O"
+        for name, table in estimators.items():
+            model = table.get("outcome_model")
+            if model is not None and (model == TEXT_MODEL) != texts:
+                reads = "texts" if texts else "numbers"
+                use = TEXT_MODEL if texts else "a model of numbers, such as 'linear'"
+                raise DataError(
+                    f"{path}: estimators.{name}: outcome_model {model!r} cannot read the {reads} "
+                    f"of designs.{design}; use {use}"
+                )
 
 
 def _only(table: Mapping[str, Any], known: set[str], where: str) -> None:
@@ -253,6 +288,9 @@ def _estimator(table: Mapping[str, Any], where: str) -> Any:
         raise DataError(f"{where}: kind {kind!r} is not known; use {', '.join(ESTIMATORS)}")
     if (learner is not None) != (kind in ("or", "dr")):
         raise DataError(f"{where}: outcome_model goes with kind 'or' and 'dr', and is needed there")
-    features = () if learner == "tfidf-ridge" else ("x",)
-    model = None if learner is None else named_outcome_model(str(learner), features=features)
+    features = () if learner == TEXT_MODEL else ("x",)
+    try:
+        model = None if learner is None else named_outcome_model(str(learner), features=features)
+    except ValueError as error:
+        raise DataError(f"{where}: {error}") from error
     return ESTIMATORS[kind](model)

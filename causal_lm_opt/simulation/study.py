@@ -10,21 +10,23 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-import joblib
 import numpy as np
 import pandas as pd
 from sklearn.base import clone
 
 from causal_lm_opt._version import __version__
 from causal_lm_opt.estimate import ValueEstimate
-from causal_lm_opt.exceptions import OverlapError
+from causal_lm_opt.exceptions import DataError, OverlapError
 from causal_lm_opt.simulation._blocks import BLOCK, Cell, run_cells, write_atomically
-from causal_lm_opt.simulation._summary import summarise
+from causal_lm_opt.simulation._checks import check_count, check_number
+from causal_lm_opt.simulation._identity import identity
+from causal_lm_opt.simulation._summary import summarise, with_failures
 
 if TYPE_CHECKING:
     from causal_lm_opt.plots import Axes
@@ -41,6 +43,10 @@ __all__ = [
 ]
 
 Estimators = Mapping[str, Any]
+#: What a function of the log may return; other figures go under the last.
+RETURNED = ("value", "se", "low", "high", "verdict", "figures")
+#: Columns of the table of replications that a figure may not take.
+TAKEN = ("design", "n", "estimator", "replication", "error")
 
 
 class Design(Protocol):
@@ -64,11 +70,15 @@ class Study:
     estimators : mapping name -> estimator, or callable design -> mapping
         An estimator of this package (cloned for every log, with the log's ``fit_arguments``), or a
         function of the log that returns a :class:`~causal_lm_opt.ValueEstimate` of one policy or a
-        mapping with ``value`` and what it has of ``se, low, high, verdict`` and other figures.
+        mapping with ``value`` and what it has of ``se, low, high, verdict`` and ``figures`` (a
+        mapping of others, which become columns). A replication in which the value or the
+        interval is not a number counts as a failure.
     sizes : sequence of int
-        Numbers of rows.
+        Numbers of rows, no number twice.
     replications : int
+        At least 2.
     seed : int
+        At least 0.
     level : float
         Of the intervals.
     about : str
@@ -94,12 +104,16 @@ class Study:
     about: str = ""
 
     def __post_init__(self) -> None:
-        for name in ("designs", "sizes"):
-            if not getattr(self, name):
+        for name in ("designs", "estimators"):
+            held = getattr(self, name)
+            if not isinstance(held, Mapping) and not (name == "estimators" and callable(held)):
+                raise TypeError(f"{name} must map names to {name}, got {type(held).__name__}.")
+            if isinstance(held, Mapping) and not held:
                 raise ValueError(f"{name} is empty; give at least one.")
-        if self.replications < 2:
-            raise ValueError(f"replications must be at least 2, got {self.replications!r}.")
-        if not 0.0 < self.level < 1.0:
+        object.__setattr__(self, "sizes", _whole_sizes(self.sizes))
+        object.__setattr__(self, "replications", check_count(self.replications, "replications", 2))
+        check_count(self.seed, "seed", 0)
+        if not 0.0 < check_number(self.level, "level") < 1.0:
             raise ValueError(f"level must lie strictly between 0 and 1, got {self.level!r}.")
         wrong = [d for d, o in self.designs.items() if not (_has(o, "draw") and _has(o, "value"))]
         if wrong:
@@ -112,13 +126,18 @@ class Study:
             raise ValueError(f"There are no estimators for {design!r}.")
         return found
 
-    def cells(self) -> Iterator[tuple[str, int, Cell]]:
-        """Name of the design, size and cell, in the order of the table."""
+    def cells(self, *, kept: bool = True) -> Iterator[tuple[str, int, Cell]]:
+        """Name of the design, size and cell, in the order of the table.
+
+        ``kept=False`` leaves out what tells the blocks of one study from those of another, for
+        designs and estimators whose code or values cannot be read.
+        """
         for name, design in self.designs.items():
             estimators = self.estimators_for(design)
             for n in self.sizes:
                 one = _Replication(name, design, estimators, int(n), self.seed, self.level)
-                cell = Cell(f"{name}-{n}", one, self.replications, one.identity())
+                told = one.identity() if kept else ""
+                cell = Cell(f"{name}-{n}", one, self.replications, told)
                 yield name, int(n), cell
 
     def run(
@@ -136,7 +155,10 @@ class Study:
         out : path, optional
             Folder for finished blocks (``out/blocks``), and in the end ``summary.csv``,
             ``replications.csv.gz`` and ``study.json``. A run that was stopped, by Ctrl-C or
-            otherwise, goes on from its blocks when started again, to the same bytes.
+            otherwise, goes on from its blocks when started again, to the same bytes. Blocks are
+            those of one study: of the same settings, the same code of functions and classes (as
+            far as they are written in Python outside installed libraries), the same source of
+            this package and versions of what it computes with.
         jobs : int or None
             Worker processes, none of which changes a figure; ``None``: as
             :func:`joblib.parallel_config` says (Dask and Ray too).
@@ -144,20 +166,29 @@ class Study:
             Replications kept together; changing it starts anew.
         progress : bool
             Show a progress bar on stderr.
+
+        Raises
+        ------
+        DataError
+            With ``out``: a design or estimator whose values or code cannot be read (compiled
+            functions, locks), so that nothing tells whether kept blocks are of this study.
         """
-        cells = list(self.cells())
+        cells = list(self.cells(kept=out is not None))
         folder = None if out is None else Path(out) / "blocks"
         frames = run_cells(
             [c for _, _, c in cells], out=folder, jobs=jobs, block=block, progress=progress
         )
         truths = {name: float(design.value()) for name, design in self.designs.items()}
         rows: list[dict[str, Any]] = []
+        tables: list[pd.DataFrame] = []
         for (name, n, _), frame in zip(cells, frames, strict=True):
+            frame = with_failures(frame)
             frame.insert(0, "design", name)
             frame.insert(1, "n", n)
+            tables.append(frame)
             figures = summarise(frame, truths[name], level=self.level)
             rows += [{"design": name, "n": n} | row for row in figures]
-        result = StudyResult(pd.DataFrame(rows), pd.concat(frames, ignore_index=True), self)
+        result = StudyResult(pd.DataFrame(rows), pd.concat(tables, ignore_index=True), self)
         if out is not None:
             result.write(out)
         return result
@@ -275,12 +306,9 @@ class _Replication:
     def identity(self) -> str:
         """What decides the figures besides the replication number."""
         try:
-            what = joblib.hash((self.design, dict(self.estimators)))
-        except Exception as error:
-            error.add_note(
-                f"The design {self.name!r} or its estimators cannot be pickled: define functions "
-                "at the top of a module, not inside another function."
-            )
+            what = identity(self.design, dict(self.estimators))
+        except DataError as error:
+            error.add_note(f"in the design {self.name!r} or its estimators")
             raise
         return f"{what}|{self.n}|{self.seed}|{self.level!r}|{__version__}"
 
@@ -303,17 +331,43 @@ def estimate_row(estimator: Any, log: Any, level: float = 0.95) -> dict[str, Any
     Raises
     ------
     ValueError
-        Several policies at once.
+        Several policies at once, or a mapping without ``value`` or with unknown keys.
     """
     if _has(estimator, "fit"):
         result = clone(estimator).fit(log.X, log.y, **log.fit_arguments()).result_
     else:
         result = estimator(log)
     if isinstance(result, Mapping):
-        return dict(result)
+        return _returned_figures(result)
     if not isinstance(result, ValueEstimate):
         raise TypeError(f"An estimator returned {type(result)}; a ValueEstimate or mapping is due.")
     return result_figures(result, level)
+
+
+def _returned_figures(result: Mapping[Any, Any]) -> dict[str, Any]:
+    """Figures that a function of the log returned, its others beside them."""
+    unknown = sorted(str(key) for key in result if key not in RETURNED)
+    if unknown or "value" not in result:
+        said = f"the key {unknown[0]!r}" if unknown else "no 'value'"
+        raise ValueError(
+            f"An estimator returned {said}; its keys are 'value' and, where it has them, "
+            f"{', '.join(RETURNED[1:])} (a mapping of any others)."
+        )
+    if ("low" in result) != ("high" in result):
+        raise ValueError("An estimator returned one end of an interval; give low and high.")
+    figures = dict(result.get("figures") or {})
+    taken = sorted(str(k) for k in figures if k in (*RETURNED, *TAKEN))
+    if taken:
+        raise ValueError(f"figures: {taken[0]!r} is a column of the table; name it otherwise.")
+    row = {key: value for key, value in result.items() if key != "figures"}
+    lacking = [k for k in ("value", "low", "high") if k in row and _is_nan(row[k])]
+    if lacking:
+        row["error"] = f"{lacking[0]} is not a number"
+    return row | figures
+
+
+def _is_nan(value: Any) -> bool:
+    return value is None or math.isnan(value)
 
 
 def result_figures(result: ValueEstimate, level: float = 0.95) -> dict[str, Any]:
@@ -330,6 +384,19 @@ def result_figures(result: ValueEstimate, level: float = 0.95) -> dict[str, Any]
         "verdict": result.verdicts[0].level,
         **{k: v for k, v in figures.items() if k != "n"},  # n is the cell's
     }
+
+
+def _whole_sizes(sizes: Any) -> tuple[int, ...]:
+    """Sizes, which must be distinct whole numbers."""
+    if isinstance(sizes, str | bytes | Mapping) or not isinstance(sizes, Iterable):
+        raise ValueError(f"sizes must list numbers of rows, as in [500, 2000]; got {sizes!r}.")
+    given = list(sizes)
+    if not given:
+        raise ValueError("sizes is empty; give at least one.")
+    whole = tuple(check_count(n, "sizes: each") for n in given)
+    if len(set(whole)) < len(whole):
+        raise ValueError(f"sizes holds a number twice: {given}.")
+    return whole
 
 
 def _has(thing: Any, method: str) -> bool:

@@ -18,12 +18,14 @@ import numpy as np
 import numpy.typing as npt
 
 from causal_lm_opt.estimators._target import TargetSample
+from causal_lm_opt.simulation._checks import check_choice, check_count, check_drawn, check_number
 from causal_lm_opt.simulation.gaussian import SimulatedLog
 
 __all__ = ["TabularDesign"]
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.intp]
+NOISES = ("normal", "uniform", "binary")
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,8 +45,8 @@ class TabularDesign:
     observed : integer array, shape (T,), optional
         Class ``c(t)`` of the trait that the analyst sees, 0, 1, ...; default: nothing is seen.
     stated : array, shape (T, J), optional
-        Logging probability that the log states; default: the right one given what is seen,
-        :math:`p_R(x|c)`.
+        Logging probability that the log states, by rows that sum to 1; default: the right one
+        given what is seen, :math:`p_R(x|c)`.
     noise : {"normal", "uniform", "binary"}
         Of the outcome around its mean.
     scale : float
@@ -57,6 +59,13 @@ class TabularDesign:
         (not so a cross-fitted one: equal rows share a fold, whose model never saw them).
     draws_per_row : float
         Draws of the target (reader and text) per logged row, ``m / n``.
+
+    Raises
+    ------
+    ValueError
+        Tables of wrong shapes, or that are no probabilities where these are due; a target or
+        features that differ between traits that look the same; classes, texts, noise, scale or
+        ``draws_per_row`` that make no sense.
 
     Examples
     --------
@@ -87,10 +96,11 @@ class TabularDesign:
 
     def __post_init__(self) -> None:
         probs = np.asarray(self.trait_probs, dtype=np.float64)
+        if probs.ndim != 1 or np.ndim(self.logging) not in (1, 2):
+            raise ValueError("trait_probs must have shape (T,) and logging (T, J) or (J,).")
         set_ = object.__setattr__
         set_(self, "trait_probs", probs)
-        seen = np.zeros(probs.size, dtype=np.intp) if self.observed is None else self.observed
-        set_(self, "observed", np.asarray(seen, dtype=np.intp))
+        set_(self, "observed", _classes(self.observed, probs.size))
         shape = (probs.size, np.shape(self.logging)[-1])
         for name in ("logging", "target", "mean"):
             set_(self, name, _table(getattr(self, name), name, shape))
@@ -99,25 +109,54 @@ class TabularDesign:
         _check_probs(self.target, "target")
         stated = self.seen_logging() if self.stated is None else self.stated
         set_(self, "stated", _table(stated, "stated", shape))
+        _check_probs(self.stated, "stated")
         if ((self.stated <= 0.0) & (self.logging > 0.0)).any():
             raise ValueError("stated is 0 for a text that the logger writes.")
-        if not np.allclose(self._by_class(self.target), self.target):
-            raise ValueError("target differs between traits that look the same (observed).")
+        self._check_seen(self.target, "target")
+        check_choice(self.noise, "noise", NOISES)
+        check_number(self.scale, "scale", above=0.0)
+        check_number(self.draws_per_row, "draws_per_row", above=0.0)
         if self.noise == "binary" and not ((self.mean >= 0) & (self.mean <= 1)).all():
             raise ValueError("mean must hold probabilities for a binary outcome.")
+        self._check_rows(shape)
+
+    def _check_rows(self, shape: tuple[int, int]) -> None:
+        """Features and texts, of which the rows of ``X`` are made."""
         if self.features is not None:
             rows = np.asarray(self.features, dtype=np.float64)
             if rows.ndim != 3 or rows.shape[:2] != shape:
                 raise ValueError(f"features must have shape {(*shape, 'd')}, got {rows.shape}.")
-            set_(self, "features", rows)
+            if not np.isfinite(rows).all():
+                raise ValueError("features has entries that are not finite.")
+            for j in range(rows.shape[2]):
+                self._check_seen(rows[:, :, j], "features")
+            object.__setattr__(self, "features", rows)
         if self.texts is not None and len(self.texts) != shape[1]:
             raise ValueError(f"texts must name {shape[1]} texts, got {len(self.texts)}.")
+        if self.texts is not None and len(set(self.texts)) < len(self.texts):
+            raise ValueError("texts holds a text twice; each column of the tables is one text.")
+
+    def _check_seen(self, table: FloatArray, name: str) -> None:
+        """Refuse a table that tells apart traits that the analyst cannot."""
+        if not np.allclose(table[self._first_alike()], table):
+            raise ValueError(f"{name} differs between traits that look the same (observed).")
+
+    def _first_alike(self) -> IntArray:
+        """For each trait the first that looks the same, shape (T,)."""
+        return np.asarray((self.observed[:, None] == self.observed[None, :]).argmax(axis=1))
 
     # ------------------------------------------------------------------ truth
     def value(self, target: Any = None) -> float:
         """V(f) of the design's target, or of another (T, J) or (J,)."""
-        policy = self.target if target is None else _table(target, "target", self.mean.shape)
-        return float(self.trait_probs @ (policy * self.mean).sum(axis=1))
+        return float(self.trait_probs @ (self._policy(target) * self.mean).sum(axis=1))
+
+    def _policy(self, target: Any) -> FloatArray:
+        """The design's target, or the checked probabilities of another, shape (T, J)."""
+        if target is None:
+            return np.asarray(self.target)
+        table = _table(target, "target", self.mean.shape)
+        _check_probs(table, "target")
+        return table
 
     def seen_logging(self) -> FloatArray:
         """:math:`p_R(x|c)` of what the analyst sees of the trait, shape (T, J)."""
@@ -164,38 +203,95 @@ class TabularDesign:
             r = self.seen_logging()[shown] / self.logging[shown]
         return float(np.maximum(r, 1.0 / r).max())
 
-    def doubly_robust_variance(self, n: int) -> float:
-        r"""Variance of a doubly robust value with the stated weights and the right model.
+    def doubly_robust_variance(self, n: int, *, weights: Literal["hajek", "ht"] = "hajek") -> float:
+        r"""Variance of a doubly robust value with the stated weights and the saturated model.
 
-        .. math:: E_R[w^2 \operatorname{Var}(Y|c,x)] / n + \operatorname{Var}_f(E[Y|c,x]) / m
+        .. math:: \frac{E_R[w^2 (Y - g - \rho)^2]}{n\, E_R[w]^2}
+                  + \frac{\operatorname{Var}_f(g)}{m},
+                  \qquad g = E[Y|c,x], \quad \rho = \frac{E_R[w (Y - g)]}{E_R[w]}
 
-        Asymptotic. Equal to :meth:`efficiency_bound` where the stated policy is the right one.
+        with ``"hajek"`` weights, which sum to one, as
+        :class:`~causal_lm_opt.DoublyRobust` has them by default; with ``"ht"`` weights
+        :math:`\operatorname{Var}_R(w (Y - g)) / n` comes first. Both are the same where
+        :math:`E_R[w] = 1` and :math:`\rho = 0`, so with right stated probabilities. Asymptotic.
+        Log and draws are not pooled, so with seen classes it is above :meth:`efficiency_bound`.
+
+        Raises
+        ------
+        ValueError
+            Other ``weights``; a target that writes logged texts never.
         """
-        return self._variance(n, self.target, self.stated_weights())
+        check_choice(weights, "weights", ("hajek", "ht"))
+        check_count(n, "n")
+        shown = self.trait_probs[:, None] * self.logging
+        weight, seen = self.stated_weights(), self._fitted()
+        total = float((shown * weight).sum())
+        if total == 0.0:
+            raise ValueError("The target writes no text that is logged: every weight is 0.")
+        beyond = float((shown * weight * (self.mean - seen)).sum())
+        if weights == "ht":
+            square = weight**2 * (self._noise_variance() + (self.mean - seen) ** 2)
+            logged = float((shown * square).sum()) - beyond**2
+        else:
+            off = (self.mean - seen - beyond / total) ** 2
+            logged = float((shown * weight**2 * (self._noise_variance() + off)).sum()) / total**2
+        within, between = self._spread(np.asarray(self.target))
+        return logged / n + (within + between) / check_drawn(n, self.draws_per_row)
 
     def efficiency_bound(self, n: int, target: Any = None) -> float:
         r"""Smallest asymptotic variance of a regular estimator of what is seen, n logged rows.
 
-        .. math:: E_R[w^2 \operatorname{Var}(Y|c,x)] / n + \operatorname{Var}_f(E[Y|c,x]) / m,
-                  \qquad w = f(x|c) / p_R(x|c)
+        .. math:: \frac{E_R[w^2 \operatorname{Var}(Y|c,x)]}{n}
+                  + \frac{E_c \operatorname{Var}_f(g|c)}{m}
+                  + \frac{\operatorname{Var}_c(E_f[g|c])}{n + m},
+                  \qquad w = \frac{f(x|c)}{p_R(x|c)}, \quad g = E[Y|c,x]
 
+        Parameters
+        ----------
+        n : int
+            Logged rows; there are ``m = draws_per_row * n`` draws.
+        target : array, shape (T, J) or (J,), optional
+            In place of the design's target; equal for traits that look the same.
+
+        Returns
+        -------
+        float
+            Infinite where the target writes a text that is never logged.
+
+        Notes
+        -----
         Of :meth:`regression_limit`, which is V(f) where nothing hidden moves text and outcome.
-        Infinite where the target (T, J) or (J,) writes a text that is never logged.
+
+        **Model.** The log holds (c, x, Y), the draws hold (c, x) of other readers; the readers of
+        both come from one population, of which nothing else is known, so that their classes count
+        in log and draws alike. Texts given c follow :math:`p_R` in the log, known or not, and
+        :math:`f` in the draws, from which alone :math:`f` is known. The likelihood factorises into
+        readers' classes (n + m of them), texts of the draws (m) and outcomes (n), and each term
+        above is the variance of the efficient influence function's part in one factor.
         """
-        policy = self.target if target is None else _table(target, "target", self.mean.shape)
+        check_count(n, "n")
+        policy = self._policy(target)
+        self._check_seen(policy, "target")
         shown = self.seen_logging()
         if ((policy > 0) & (shown <= 0) & (self.trait_probs[:, None] > 0)).any():
             return math.inf
-        return self._variance(n, policy, policy / np.where(shown > 0, shown, 1.0))
+        weight = policy / np.where(shown > 0, shown, 1.0)
+        square = weight**2 * (self._noise_variance() + (self.mean - self._fitted()) ** 2)
+        logged = float((self.trait_probs[:, None] * self.logging * square).sum())
+        within, between = self._spread(policy)
+        m = check_drawn(n, self.draws_per_row)
+        return logged / n + within / m + between / (n + m)
 
-    def _variance(self, n: int, policy: FloatArray, weight: FloatArray) -> float:
-        seen = np.where(self.seen_logging() > 0, self.seen_mean(), 0.0)
-        within = self._noise_variance() + (self.mean - seen) ** 2
-        shown = self.trait_probs[:, None] * self.logging
-        logged = float((shown * weight**2 * within).sum())
-        written = self.trait_probs[:, None] * policy
-        spread = float((written * seen**2).sum() - (written * seen).sum() ** 2)
-        return logged / n + spread / round(self.draws_per_row * n)
+    def _fitted(self) -> FloatArray:
+        """:math:`E_R[Y|c,x]`, 0 for texts that a class never sees, shape (T, J)."""
+        return np.where(self.seen_logging() > 0, self.seen_mean(), 0.0)
+
+    def _spread(self, policy: FloatArray) -> tuple[float, float]:
+        """Mean over seen classes of the variance of g under the policy; variance of its means."""
+        fitted = self._fitted()
+        mean = (policy * fitted).sum(axis=1)
+        within = float(self.trait_probs @ ((policy * fitted**2).sum(axis=1) - mean**2))
+        return within, float(self.trait_probs @ (mean - self.trait_probs @ mean) ** 2)
 
     def _noise_variance(self) -> FloatArray:
         if self.noise == "binary":
@@ -206,10 +302,10 @@ class TabularDesign:
     # ------------------------------------------------------------------ logs
     def draw(self, n: int, rng: np.random.Generator) -> SimulatedLog:
         """A log of ``n`` readers and draws of the target for others."""
+        m = check_drawn(n, self.draws_per_row)
         trait = rng.choice(self.trait_probs.size, size=n, p=self.trait_probs)
         text = _choose(self.logging, trait, rng)
         y = self._outcomes(self.mean[trait, text], rng)
-        m = round(self.draws_per_row * n)
         reader = rng.choice(self.trait_probs.size, size=m, p=self.trait_probs)
         written = _choose(self.target, reader, rng)
         return SimulatedLog(
@@ -250,6 +346,19 @@ class TabularDesign:
         if self.noise == "uniform":
             return np.asarray(mean + self.scale * rng.uniform(-1.0, 1.0, size=mean.size))
         return np.asarray(mean + self.scale * rng.normal(size=mean.size))
+
+
+def _classes(observed: Any, traits: int) -> IntArray:
+    """Seen class of each trait, shape (T,); one class where nothing is seen."""
+    if observed is None:
+        return np.zeros(traits, dtype=np.intp)
+    given = np.asarray(observed)
+    whole = given.dtype.kind in "iu" and given.shape == (traits,)
+    if not whole or (given < 0).any():
+        raise ValueError(
+            f"observed must hold a class 0, 1, ... for each of {traits} traits; got {observed!r}."
+        )
+    return given.astype(np.intp)
 
 
 def _table(values: Any, name: str, shape: tuple[int, int]) -> FloatArray:

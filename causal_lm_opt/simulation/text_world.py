@@ -21,6 +21,7 @@ import pandas as pd
 
 from causal_lm_opt.datasets.pieces import PiecePolicy
 from causal_lm_opt.estimators._target import TargetSample
+from causal_lm_opt.simulation._checks import check_choice, check_count, check_drawn, check_number
 from causal_lm_opt.simulation.gaussian import SimulatedLog
 
 __all__ = ["TextWorld"]
@@ -61,8 +62,8 @@ class TextWorld:
     Raises
     ------
     ValueError
-        A grammar that reads one text in two ways, unknown levels, or means that are not
-        probabilities for a binary outcome.
+        A grammar that reads one text in two ways, unknown levels or noise, means that are not
+        probabilities for a binary outcome, numbers that make no sense.
 
     Notes
     -----
@@ -104,8 +105,9 @@ class TextWorld:
                 raise ValueError(
                     f"effects: {unknown[0]!r} is no level; keys are tuples of {names}."
                 )
-        if self.noise not in ("binary", "normal"):
-            raise ValueError(f"noise={self.noise!r} is not known; use 'binary' or 'normal'.")
+        check_choice(self.noise, "noise", ("binary", "normal"))
+        check_number(self.scale, "scale", above=0.0)
+        check_number(self.draws_per_row, "draws_per_row", above=0.0)
         for name in ("logging", "target"):
             given = getattr(self, name)
             policy = given if isinstance(given, PiecePolicy) else self.policy(given, name=name)
@@ -203,6 +205,9 @@ class TextWorld:
         -------
         PiecePolicy
         """
+        check_number(wording_tilt, "wording_tilt")
+        for level, by in dict(tilt or {}).items():
+            check_number(by, f"tilt[{level!r}]")
         count = len(self._combinations)
         uniform = PiecePolicy(
             wordings=self._wordings,
@@ -257,11 +262,12 @@ class TextWorld:
         float
             Infinite where the policy writes a text (or levels) that the logger never does.
         """
+        check_count(n, "n")
         texts, f = (self.target if policy is None else policy).texts_support()
         g = self.mean_outcome(texts)
         log_p = self.logging.log_prob(texts)
         variance = g * (1.0 - g) if self.noise == "binary" else np.full(g.size, self.scale**2)
-        spread = float(f @ g**2 - (f @ g) ** 2) / (n * self.draws_per_row)
+        spread = float(f @ g**2 - (f @ g) ** 2) / check_drawn(n, self.draws_per_row)
         p = np.exp(log_p)
         if latent:
             f, p, variance = self._by_levels(texts, f, variance)
@@ -289,9 +295,10 @@ class TextWorld:
     # ------------------------------------------------------------------ logs
     def draw(self, n: int, rng: np.random.Generator) -> SimulatedLog:
         """A log of ``n`` texts, and draws of the target; ``X`` is the texts (object arrays)."""
+        m = check_drawn(n, self.draws_per_row)
         texts = self.logging.sample(n, rng)
         y = self.outcomes(texts, rng)
-        drawn = self.target.sample(round(self.draws_per_row * n), rng)
+        drawn = self.target.sample(m, rng)
         return SimulatedLog(
             X=np.array(texts, dtype=object),
             y=y,

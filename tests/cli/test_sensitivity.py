@@ -56,6 +56,7 @@ def test_the_chapter_holds_the_estimators_bounds(files: Files, run: Run) -> None
         direct = sensitivity(
             est, grid, violation=violation, n_bootstrap=20,  # type: ignore[arg-type]
             claim=[Claim(n, better_than="logging policy") for n in names],
+            texts=log["text"] if violation == "logging_probabilities" else None,
         )  # fmt: skip
         for n in names:
             at = direct.quantities.index(f"{n} - logging policy")
@@ -97,7 +98,7 @@ def test_doubly_robust_reads_a_frame_of_text_and_features(files: Files, run: Run
 
 
 def test_a_hidden_factor_is_held_against_the_recorded_features(files: Files, run: Run) -> None:
-    """The chapter's figures from the fit's own pieces: S^2 = E(y-q)^2 E(w-1)^2, times both shares.
+    """The chapter's figures from the fit's own pieces: S^2 = E(y-q)^2 E w^2, times both shares.
 
     A factor twice as strong as a feature explains twice as much of both.
     """
@@ -120,7 +121,7 @@ def test_a_hidden_factor_is_held_against_the_recorded_features(files: Files, run
         assert {w.split()[-1] for w in words} == {"length", "kind"}
         assert [w.split()[0] for w in words] == ["as", "twice"] * 2
         w = np.exp(log[f"lp_{policy}"] - log["lp"])
-        spread = float(np.mean((w / w.mean() - 1) ** 2))
+        spread = float(np.mean((w / w.mean()) ** 2))
         for once, twice in (others[:2], others[2:]):
             share = once["weight"]
             bias = o["scale"] * np.sqrt(once["outcome"] * share / (1 - share))
@@ -180,10 +181,10 @@ def test_without_features_there_is_nothing_to_compare_with(files: Files, run: Ru
         (0.0, 0.0, 0.0, "there is no difference to undo."),
         (0.3, 0.0, 0.5, "chance alone could undo it, and so could a hidden factor that explained "
          "30% of both."),
-        (0.3, 0.2, 0.5, "30% of both would be enough to undo it; allowing for chance as well, one "
+        (0.3, 0.2, 0.5, "30% of both could be enough to undo it; allowing for chance as well, one "
          "that explained 20% of both. One twice as strong as age would not, chance allowed for."),
-        (0.3, 0.2, 0.9, "One twice as strong as age would, with chance, be enough."),
-        (0.3, 0.2, 1.1, "One twice as strong as age would be enough."),
+        (0.3, 0.2, 0.9, "One twice as strong as age could, with chance, be enough."),
+        (0.3, 0.2, 1.1, "One twice as strong as age could be enough."),
     ],
 )  # fmt: skip
 def test_explained_shares_in_words(share: float, by_chance: float, reach: float, said: str) -> None:
@@ -222,13 +223,27 @@ def test_of_many_policies_the_largest_are_bounded() -> None:
     assert any("smallest values" in why for why in part.sensitivity.left_out)
 
 
+def test_the_cross_is_told_of_where_there_is_one(files: Files, run: Run) -> None:
+    chosen = [*files.evaluate, "--estimator", "hajek", *files.out(), "--sensitivity", "--figures"]
+    result = run(chosen)
+    assert result.exit_code == 0, result.output
+    doubts = facts(files)["sensitivity"]["doubts"]
+    page = (files.folder / "out/report.html").read_text(encoding="utf-8")
+    crossed = sum(d["breakdown"] <= d["bounds"][-1]["lambda"] for d in doubts)
+    assert 0 < crossed < len(doubts)
+    captions = page.split("Bounds of the difference against the strength")[1:]
+    assert len(captions) == 2 * len(doubts)  # under the plot, and in its description
+    told = sum("At the cross" in c.split("</")[0] for c in captions)
+    assert told == 2 * crossed
+
+
 @pytest.mark.parametrize("sign", [1.0, -1.0])
 @pytest.mark.parametrize(
     ("strength", "by_chance", "said"),
     [
         (1.034, 1.0, "chance alone could undo it, and so could a hidden factor that made some "
          "readers 1.03 times likelier"),
-        (1.5, 1.2, "1.50 times likelier (or less likely) to be given some texts would be enough "
+        (1.5, 1.2, "1.50 times likelier (or less likely) to be given some texts could be enough "
          "to undo it; allowing for chance as well, a strength of 1.20."),
         (float("inf"), 12.4, "not even a hidden factor that made some readers 1,000 times"),
         (float("inf"), float("inf"), "would undo it, chance allowed for."),

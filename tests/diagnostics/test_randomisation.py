@@ -198,3 +198,56 @@ def test_persuasion_readers_do_not_predict_the_author(data_dir: Path) -> None:
     share = 1 / rows["model"].nunique()
     even = allocation_check(rows["model"], dict.fromkeys(rows["model"].unique(), share))
     assert even.p_value < 1e-6  # authors were not given equally often
+
+
+# ---------------------------------------------------------------- units of measurement
+def test_a_covariate_of_large_numbers_hides_no_other() -> None:
+    rng = np.random.default_rng(0)
+    n = 600
+    age = rng.normal(50, 10, n)
+    arm = np.where(age + rng.normal(0, 5, n) > 50, "b", "a")
+    alone = randomisation_check(arm, {"age": age}, n_permutations=99)
+    when = 1.7e18 + 4 * 3.6e12 * np.arange(n)  # nanoseconds since 1970, one row every four hours
+    both = randomisation_check(
+        arm, {"age": age, "when": when, "rate": 1e-18 * rng.normal(size=n), "site": np.ones(n)},
+        n_permutations=99,
+    )  # fmt: skip
+    assert set(both.table["covariate"]) == {"age", "when", "rate"}
+    assert both.statistic == pytest.approx(alone.statistic)
+    assert both.constant == ("site",)
+    assert "not tested, as constant: site" in both.sentence
+    assert "constant" not in alone.sentence
+    assert alone.constant == ()
+
+
+def test_what_is_constant_up_to_rounding_is_constant() -> None:
+    rng = np.random.default_rng(1)
+    arm, block = rng.choice(["a", "b"], size=300), np.repeat([0, 1, 2], 100)
+    level = np.array([0.1, 1e9 / 3, 1 / 7])[block]  # constant within strata
+    noise = 1e9 * (1 + 1e-16 * rng.normal(size=300))
+    covariates = {"z": rng.normal(size=300), "level": level, "noise": noise}
+    found = randomisation_check(arm, covariates, strata=block, n_permutations=19)
+    assert found.constant == ("level", "noise")
+    shifted = randomisation_check(
+        arm, covariates | {"z": covariates["z"] * 1e200}, strata=block, n_permutations=19
+    )
+    assert shifted.statistic == pytest.approx(found.statistic)
+    with pytest.raises(ValueError, match="covariates does not vary"):
+        randomisation_check(arm, {"level": level}, strata=block)
+
+
+def test_a_series_of_counts_is_counts_and_numbers_are_labels_however_written() -> None:
+    labels = pd.Series([1, 2, 1, 1])
+    stated = {1: 0.5, 2: 0.5}
+    counts = allocation_check({"1": 3, "2": 1}, stated).table["count"].tolist()
+    for given in (
+        labels, labels.astype(float), labels.astype(str), labels.value_counts(),
+        labels.to_numpy(float), {1.0: 3, 2: 1}, labels.set_axis(["w", "x", "y", "z"]),
+    ):  # fmt: skip
+        assert allocation_check(given, stated).table["count"].tolist() == counts == [3, 1]
+    with pytest.raises(ValueError, match="could be labels or counts"):
+        allocation_check(pd.Series([1, 2], index=[2, 1]), stated)
+    with pytest.raises(ValueError, match="counts an arm twice"):
+        allocation_check({1: 3, "1": 2, 2: 1}, stated)
+    with pytest.raises(ValueError, match="the cluster 7 was given several arms"):
+        allocation_check(["1", "2"], stated, codes=np.array([7, 7]))

@@ -236,6 +236,7 @@ def test_bounded_terms_of_an_estimate() -> None:
         ({"level": 95}, ValueError, "level"),
         ({"method": "normal"}, ValueError, "method"),
         ({"groups": [0, 0, 1]}, ValueError, "largest_group"),
+        ({"largest_group": 2}, ValueError, "give groups too"),
         ({"groups": [0, 0, 1], "largest_group": 1}, ValueError, "has 2"),
         ({"groups": [0, 0, 1], "largest_group": 2, "method": "bernstein"}, ValueError, "groups"),
         ({"grid": 0}, ValueError, "grid"),

@@ -15,7 +15,7 @@ from causal_lm_opt import IPW, DoublyRobust, OutcomeRegression
 from causal_lm_opt.core import Clip
 from causal_lm_opt.datasets import hong_kong_policies, load_hong_kong
 from causal_lm_opt.estimators import Claim, TargetSample, sensitivity
-from causal_lm_opt.simulation import GaussianDesign
+from causal_lm_opt.simulation import GaussianDesign, TabularDesign
 
 LINEAR = QuantileRegressor(alpha=0.0)
 FAST = {"quantile_model": LINEAR, "n_bootstrap": 40}
@@ -128,6 +128,58 @@ def test_claims_break_down_where_the_bounds_say() -> None:
     assert "beats" in str(found)
 
 
+@pytest.mark.parametrize("violation", ["hidden_confounder", "logging_probabilities"])
+@pytest.mark.parametrize("kind", ["IPW", "DR"])
+def test_against_the_logging_policy_its_observed_mean_is_held_fixed(
+    violation: str, kind: str
+) -> None:
+    """The bounds are those of the value, less the mean; resampled together."""
+    log, given = two_policies(7)
+    est = IPW() if kind == "IPW" else DoublyRobust(LinearRegression())
+    weight = np.random.default_rng(1).integers(1, 4, size=250).astype(float)
+    est.fit(log.X, log.y, sample_weight=weight, **given)  # type: ignore[attr-defined]
+    more = FAST if violation == "hidden_confounder" else {"n_bootstrap": 40}
+    claims = [Claim("f", better_than="logging policy"), Claim("logging policy", better_than="h"),
+              Claim("logging policy", above=-9.0)]  # fmt: skip
+    found = sensitivity(est, (1, 1.5, 3), violation=violation, claim=claims, **more)  # type: ignore[arg-type]
+    mean = float(np.average(log.y, weights=weight))  # type: ignore[attr-defined]
+    np.testing.assert_allclose(found.lower[2], found.lower[0] - mean, atol=1e-12)
+    np.testing.assert_allclose(found.upper[2], found.upper[0] - mean, atol=1e-12)
+    np.testing.assert_allclose(found.lower[3], mean - found.upper[1], atol=1e-12)
+    np.testing.assert_allclose(found.values[2:], [est.value_[0] - mean, mean - est.value_[1]])
+    # the mean is not known: the interval is not that of the value moved
+    assert not np.allclose(found.ci_lower[2], found.ci_lower[0] - mean, atol=1e-3)
+    assert (found.ci_lower[2] <= found.lower[2]).all()
+    assert np.isinf(found.breakdowns[2].strength)  # no violation moves the mean
+
+
+@pytest.mark.parametrize("violation", ["hidden_confounder", "logging_probabilities"])
+def test_a_confounded_difference_from_the_mean_is_covered(violation: str) -> None:
+    """The trait matches readers to texts they like: had chance dealt them, less would be had.
+
+    At the true strength of 1.5 the truth, V(f) less the mean under the log, is inside.
+    """
+    world = TabularDesign(
+        [0.5, 0.5], logging=[[2 / 3, 1 / 3], [1 / 3, 2 / 3]], target=[0.3, 0.7],
+        mean=[[1.0, 0.1], [0.0, 1.1]], scale=0.2,
+    )  # fmt: skip
+    assert world.strength == pytest.approx(1.5)
+    mean = float((world.trait_probs[:, None] * world.logging * world.mean).sum())
+    truth, random = world.value() - mean, world.value() - world.value(world.seen_logging()[0])
+    assert abs(truth - random) > 0.1
+    model = {"quantile_model": LINEAR} if violation == "hidden_confounder" else {}
+    for seed in range(4):
+        log = world.draw(1000, np.random.default_rng(seed))
+        est = IPW().fit(log.X, log.y, **log.log_probs)
+        found = sensitivity(
+            est, (1, 1.5), violation=violation, n_bootstrap=40, **model,  # type: ignore[arg-type]
+            claim=Claim(0, better_than="logging policy"),
+        )  # fmt: skip
+        low, high = found.ci_lower[1], found.ci_upper[1]
+        assert low[1] <= truth <= high[1]
+        assert not low[0] <= truth <= high[0]  # without the violation it is far off
+
+
 def test_a_hidden_confounder_is_bounded_more_narrowly_than_wrong_probabilities() -> None:
     log = log_of(5, 500)
     est = IPW().fit(log.X, log.y, **log.fit_arguments())
@@ -214,6 +266,10 @@ def test_other_policies_on_the_same_fit() -> None:
         (lambda e, _: sensitivity(OutcomeRegression()), TypeError, "IPW or DoublyRobust"),
         (lambda e, _: sensitivity(e, violation="both"), ValueError, "is not known"),
         (lambda e, _: sensitivity(e, (0.5,)), ValueError, "at least 1"),
+        (lambda e, _: sensitivity(e, (1e300,)), ValueError, "at most 1,000,000"),
+        (lambda e, _: sensitivity(e, "abc"), ValueError, "lambdas must be finite numbers"),
+        (lambda e, _: sensitivity(e, random_state=None), ValueError, "random_state must be"),
+        (lambda e, _: sensitivity(e, random_state=-1), ValueError, "random_state must be"),
         (lambda e, _: sensitivity(e, level=95), ValueError, "level"),
         (lambda e, _: sensitivity(e, claim=Claim("g", above=1)), ValueError, "no policy named"),
         (lambda e, _: sensitivity(e, claim=Claim(3, above=1)), ValueError, "does not exist"),
@@ -250,8 +306,9 @@ def test_other_policies_on_the_same_fit() -> None:
         ),
     ],
     ids=[
-        "estimator", "violation", "lambda", "level", "policy", "position", "itself", "claim",
-        "empty", "texts", "regressor", "loss", "clip", "logging", "given",
+        "estimator", "violation", "lambda", "huge", "word", "no seed", "seed", "level",
+        "policy", "position", "itself", "claim", "empty", "texts", "regressor", "loss", "clip",
+        "logging", "given",
     ],
 )  # fmt: skip
 def test_refusals(call, error: type[Exception], said: str) -> None:  # type: ignore[no-untyped-def]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Any
 
@@ -85,6 +86,21 @@ def test_a_breakdown_off_the_plot_is_told_in_words(breakdown: float, said: str) 
     assert ax.get_title("left") == said
     assert ("breakdown" in gids(ax)) == (breakdown == 1.0)
     assert ax.get_ylim()[0] < 0.0  # the claim is in sight
+
+
+def test_labels_of_strengths_do_not_overlap() -> None:
+    grid = np.array([1.0, 1.05, 1.1, 1.25, 1.5, 2.0, 3.0])
+    table = pd.DataFrame(
+        {"lambda": grid, "value": 3.0, "lower": 3 - np.log(grid), "upper": 3 + np.log(grid),
+         "ci_lower": 2 - np.log(grid), "ci_upper": 4 + np.log(grid)}
+    )  # fmt: skip
+    for last in range(2, grid.size + 1):
+        ax = plots.sensitivity_plot(table.iloc[:last], ax=plots.new_axes(3.8))
+        ax.figure.canvas.draw()
+        boxes = [t.get_window_extent() for t in ax.get_xticklabels()]
+        assert len(boxes) >= min(last, 3)
+        assert all(a.x1 < b.x0 for a, b in itertools.pairwise(boxes)), last
+        assert ax.get_xticks()[[0, -1]].tolist() == [1.0, grid[last - 1]]
 
 
 def test_hostile_names_are_drawn_as_they_are() -> None:

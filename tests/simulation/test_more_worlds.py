@@ -129,8 +129,8 @@ def test_generalised_least_squares_meets_the_prompt_bound() -> None:
     [
         ({"target": [0.5, 0.6]}, "sum to 1"),
         ({"logging": np.ones((3, 2)) / 2}, "shape"),
-        ({"per_prompt": 0}, "per_prompt must be at least 1"),
-        ({"scale": 0.0}, "scale must be positive"),
+        ({"per_prompt": 0}, "per_prompt must be a whole number, at least 1"),
+        ({"scale": 0.0}, "scale must be a finite number above 0"),
     ],
 )
 def test_impossible_prompt_worlds_are_refused(change: dict[str, Any], said: str) -> None:
@@ -348,6 +348,24 @@ def test_gaussian_bounds_are_integrals_over_large_samples(design: GaussianDesign
     texts = n // design.readers
     expected = (design.efficiency_bound(n) - design.value_variance() / (4 * n)) * texts
     assert abs(terms.mean() - expected) < 5 * terms.std() / math.sqrt(texts)
+
+
+@pytest.mark.parametrize("outcome", ["linear", "quadratic", "binary"])
+@pytest.mark.parametrize("sampling_shift", [0.0, -0.3])
+def test_gaussian_bound_with_weighted_draws(outcome: Any, sampling_shift: float) -> None:
+    """E_0[w0^2 (g - V)^2] over 400,000 draws, to 5 standard errors."""
+    design = GaussianDesign(outcome, shift=0.4, sampling_shift=sampling_shift, draws_per_row=40.0)
+    drawn = design.draw(10_000, np.random.default_rng(9)).X_target
+    w0 = np.exp(drawn.logp_target - drawn.logp_sampling)
+    terms = w0**2 * (design.mean_outcome(drawn.X) - design.value()) ** 2
+    plain = GaussianDesign(outcome, shift=0.4, draws_per_row=40.0)
+    logged = plain.efficiency_bound(10_000) - plain.value_variance() / 400_000
+    expected = (design.efficiency_bound(10_000) - logged) * 400_000
+    assert abs(terms.mean() - expected) < 5 * terms.std() / math.sqrt(terms.size)
+    same = GaussianDesign(outcome, shift=0.4, sampling_shift=0.4)
+    assert same.efficiency_bound(100) == pytest.approx(
+        GaussianDesign(outcome, shift=0.4).efficiency_bound(100), rel=1e-12
+    )
 
 
 @pytest.mark.parametrize("outcome", ["linear", "quadratic"])

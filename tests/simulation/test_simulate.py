@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pandas as pd
@@ -59,6 +62,26 @@ def test_a_folder_of_something_else_is_left_alone(file: Path, tmp_path: Path) ->
         simulate(str(file), tmp_path / "mine", progress=False)
     with pytest.raises(OutputError, match="not a folder"):
         check_study_folder(file)
+
+
+def test_what_a_killed_run_left_half_written_is_cleared(file: Path, tmp_path: Path) -> None:
+    out = tmp_path / "results"
+    text = simulate(str(file), out, progress=False)
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    left = out / f".replications.csv.gz.{gone.pid}.tmp"
+    block = next((out / "blocks").iterdir())
+    half = block.with_name(f".{block.name}.{gone.pid}.tmp")
+    running = out / f".summary.csv.{os.getppid()}.tmp"
+    for unfinished in (left, half, running):
+        unfinished.write_bytes(b"half")
+    assert simulate(str(file), out, progress=False) == text
+    assert not left.exists()
+    assert not half.exists()
+    assert running.exists()  # its process may still be at it
+    (out / ".thesis.txt.1.tmp").write_text("words")
+    with pytest.raises(OutputError, match=r"holds '\.thesis\.txt\.1\.tmp'"):
+        simulate(str(file), out, progress=False)
 
 
 SEVERAL = """

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -129,6 +130,65 @@ def test_variance_of_a_doubly_robust_value() -> None:
     # sd of a standard deviation over 1,500 replications: 1.8 %
     assert np.std(values) == pytest.approx(math.sqrt(world.doubly_robust_variance(n)), rel=0.08)
     assert np.mean(values) == pytest.approx(world.value(), abs=4 * np.std(values) / math.sqrt(1500))
+
+
+def readers_counted_once(world: TabularDesign, n: int, seed: int) -> float:
+    """The oracle value with classes counted in log and draws alike."""
+    log = world.draw(n, np.random.default_rng([11, seed]))
+    assert log.q_logged is not None
+    assert log.q_target is not None
+    w = np.exp(log.log_probs["logp_target"] - log.log_probs["logp_logging"])
+    logged, drawn = log.X[:, 1], log.X_target.X[:, 1]
+    value = float(np.mean(w * (log.y - log.q_logged)))
+    for k in (-1, 0, 1):
+        share = ((logged == k).sum() + (drawn == k).sum()) / (logged.size + drawn.size)
+        value += share * log.q_target[drawn == k].mean()
+    return value
+
+
+@pytest.mark.parametrize("draws_per_row", [4.0, 0.5])
+def test_seen_classes_count_in_log_and_draws(draws_per_row: float) -> None:
+    """The bound by loops, and met by the estimator that pools readers; to 4 of its errors."""
+    world = replace(confounded_log(1.0, seen=True, effect=3.0, texts=8),
+                    draws_per_row=draws_per_row)  # fmt: skip
+    n, m, kinds, texts = 300, round(300 * draws_per_row), range(3), range(8)
+    logged = within = 0.0
+    means = [sum(world.target[c, x] * world.mean[c, x] for x in texts) for c in kinds]
+    for c, x in itertools.product(kinds, texts):
+        f = world.target[c, x]
+        logged += f**2 / world.logging[c, x] / 3  # unit noise
+        within += f * (world.mean[c, x] - means[c]) ** 2 / 3
+    bound = logged / n + within / m + np.var(means) / (n + m)
+    assert world.efficiency_bound(n) == pytest.approx(bound, rel=1e-12)
+    values = [readers_counted_once(world, n, b) for b in range(1500)]
+    assert np.var(values) == pytest.approx(bound, rel=4 * math.sqrt(2 / 1500))
+    assert world.doubly_robust_variance(n) == pytest.approx(
+        logged / n + (within + np.var(means)) / m, rel=1e-12
+    )
+    assert world.doubly_robust_variance(n) > 1.05 * bound
+
+
+@pytest.mark.parametrize(
+    "world",
+    [drifted_logging(1.0, texts=6), confounded_log(1.5, stated="marginal", seen=True, texts=5),
+     confounded_log(1.5, texts=5)],
+    ids=["drifted", "marginal", "hidden"],
+)  # fmt: skip
+def test_variance_with_weights_that_do_not_average_one(world: TabularDesign) -> None:
+    """Hajek and Horvitz-Thompson corrections of the oracle model; to 4 errors of a variance."""
+    n, found = 500, {"hajek": [], "ht": []}  # type: ignore[var-annotated]
+    for b in range(1500):
+        log = world.draw(n, np.random.default_rng([12, b]))
+        assert log.q_logged is not None
+        assert log.q_target is not None
+        w = np.exp(log.log_probs["logp_target"] - log.log_probs["logp_logging"])
+        terms = w * (log.y - log.q_logged)
+        found["hajek"].append(terms.sum() / w.sum() + log.q_target.mean())
+        found["ht"].append(terms.mean() + log.q_target.mean())
+    for weights, values in found.items():
+        expected = world.doubly_robust_variance(n, weights=weights)  # type: ignore[arg-type]
+        assert np.var(values) == pytest.approx(expected, rel=4 * math.sqrt(2 / 1500)), weights
+    assert world.doubly_robust_variance(n) == world.doubly_robust_variance(n, weights="hajek")
 
 
 def test_token_world_enumerates_all_texts() -> None:

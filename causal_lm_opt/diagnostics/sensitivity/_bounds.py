@@ -26,6 +26,7 @@ __all__ = [
 ]
 
 FloatArray = npt.NDArray[np.float64]
+LARGEST = 1e6  # strength; far beyond, squares overflow
 BLOCK = 2_000_000  # entries of one block of resampled rows
 
 
@@ -238,12 +239,15 @@ def resample_multipliers(
 
 # ------------------------------------------------------------------------------ arguments
 def check_lambdas(lambdas: Any) -> FloatArray:
-    """A grid (L,) of finite strengths, each at least 1."""
-    out = np.atleast_1d(np.asarray(lambdas, dtype=np.float64))
-    if out.ndim != 1 or out.size == 0 or not np.isfinite(out).all() or (out < 1).any():
+    """A grid (L,) of strengths from 1 to a million."""
+    try:
+        out = np.atleast_1d(np.asarray(lambdas, dtype=np.float64))
+    except (TypeError, ValueError):
+        out = np.empty(0)
+    if out.ndim != 1 or out.size == 0 or not ((out >= 1) & (out <= LARGEST)).all():
         raise ValueError(
-            "lambdas must be finite numbers of at least 1 (1: the assumption holds exactly), got "
-            f"{lambdas!r}."
+            "lambdas must be finite numbers of at least 1 (the assumption holds exactly) and at "
+            f"most {LARGEST:,.0f}, got {lambdas!r}."
         )
     return out
 

@@ -75,8 +75,9 @@ def logging_probability_bounds(
 
     Notes
     -----
-    **Assumptions.** Overlap, no interference, no hidden confounder. A hidden confounder of the same
-    strength is covered too (it allows fewer ``r``), at a loss of width.
+    **Assumptions.** Overlap, no interference, no hidden confounder. Without ``texts`` a hidden
+    confounder of the same strength is covered too (it allows fewer ``r``), at a loss of width; with
+    ``texts`` it is not, as its ``r`` differs between readers of one text.
 
     Source: Zhao, Small and Bhattacharya (2019), a linear-fractional programme.
 
