@@ -26,22 +26,27 @@ from causal_lm_opt._evaluation import (
 )
 from causal_lm_opt._sensitivity import part_sensitivity
 from causal_lm_opt._studies import (
+    judged_by_ratios,
     partly_unidentified,
     question,
     study_for,
     study_of,
     unidentified,
+    unreached_notes,
 )
-from causal_lm_opt._views import PolicyView, policy_views
+from causal_lm_opt._views import PolicyView, RatioView, policy_views, ratio_views
 from causal_lm_opt.estimate import ValueEstimate
 from causal_lm_opt.estimators import IPW, DoublyRobust, OutcomeRegression, TargetSample
 from causal_lm_opt.estimators._progress import track
 from causal_lm_opt.exceptions import NotIdentifiedError, OverlapError
 
 if TYPE_CHECKING:
+    from causal_lm_opt.diagnostics.trust import TrustReport
     from causal_lm_opt.logged import LoggedData
 
 MOST_VIEWS = 8  # policies whose plots a report holds
+RATIO_RESAMPLES = 50  # refits of a cross-fitted ratio, whose noise has no first-order form
+FEWEST_RESAMPLES = 20
 
 __all__ = [
     "beside_logging",
@@ -63,6 +68,8 @@ def evaluate_log(
     model: Any = None,
     read: str = "text",
     unit: str = "outcome",
+    ratio: Any = None,
+    ratio_name: str = "",
 ) -> Evaluation:
     """Value the target policies on a log by every estimator that the inputs identify.
 
@@ -72,7 +79,7 @@ def evaluate_log(
     targets : mapping policy -> TargetSample, optional
         Draws or exact support of each policy.
     settings : Settings, optional
-    model, read, unit
+    model, read, unit, ratio, ratio_name
         As in :func:`study_of`.
 
     Returns
@@ -95,7 +102,9 @@ def evaluate_log(
     ('logging policy', 'mean', 3.0)
     """
     settings = Settings() if settings is None else settings
-    study = study_of(log, targets, model=model, read=read, unit=unit)
+    study = study_of(
+        log, targets, model=model, read=read, unit=unit, ratio=ratio, ratio_name=ratio_name
+    )
     part = evaluate_part(study, settings, key="log", title="The log")
     return Evaluation(
         title="Policy values",
@@ -126,18 +135,24 @@ def evaluate_part(
     results: dict[str, Any] = {MEAN: logging}
     for name in track(usable, len(usable), "estimators"):
         try:
-            results[name] = _fitted(name, study_for(name, study), settings)
+            results[name], study = _fitted_where_reached(name, study, settings)
         except OverlapError as error:
             if asked is not None:
                 raise
             left_out.append((name, str(error)))
+            if study.ratio is not None:
+                study = replace(study, unreached=dict.fromkeys(policies, str(error)))
     if policies and len(results) == 1:
         raise NotIdentifiedError(
             "no estimator can value the policies: "
             + " ".join(f"{LABELS[name]}: {why}" for name, why in left_out)
         )
+    left_out += unreached_notes(study, results)
+    reports = {name: x.diagnose() for name, x in results.items() if hasattr(x, "ratio_")}
     rows = _rows(results, study, settings.level)
     contrasts = _contrasts(results, settings)
+    if study.ratio is not None:
+        rows, contrasts = judged_by_ratios(rows, contrasts, reports, study)
     return Part(
         key=key, title=title, text=text, unit=study.unit,
         rows=rows,
@@ -149,7 +164,50 @@ def evaluate_part(
         figures=settings.figures,
         sensitivity=part_sensitivity(results, rows, contrasts, study, settings)
         if settings.sensitivity else None,
+        ratios=_ratio_views(results, reports, study),
     )  # fmt: skip
+
+
+def _fitted_where_reached(name: str, study: Study, settings: Settings) -> tuple[Any, Study]:
+    """A fitted estimator; under ``study.ratio`` of the policies that weights of the log reach.
+
+    Returns the study too, which says which policies they do not reach.
+    """
+    try:
+        return _fitted(name, study_for(name, study), settings), study
+    except OverlapError:
+        if study.ratio is None or study.unreached or len(study.policies) < 2:
+            raise
+        study = replace(study, unreached=_unreached(study))
+        if len(study.unreached) in (0, len(study.policies)):
+            raise
+    return _fitted(name, study_for(name, study), settings), study
+
+
+def _unreached(study: Study) -> dict[str, str]:
+    """The policies that no weights of the ratio reach, each with the reason."""
+    lost: dict[str, str] = {}
+    for policy, sample in (study.targets or {}).items():
+        try:
+            IPW(ratio=study.ratio, n_bootstrap=FEWEST_RESAMPLES).fit(
+                study.X, study.outcome, X_target={policy: sample},
+                **study.params("groups", "sample_weight"),
+            )  # fmt: skip
+        except OverlapError as error:
+            lost[policy] = str(error)
+    return lost
+
+
+def _ratio_views(
+    results: Mapping[str, Any], reports: Mapping[str, TrustReport], study: Study
+) -> tuple[RatioView, ...]:
+    """How the weights were estimated, as the first of the speakers has them."""
+    if study.ratio is None:
+        return ()
+    name = next((n for n in SPEAKERS if n in reports), None)
+    fitted, report = (None, None) if name is None else (results[name], reports[name])
+    label = "" if name is None else LABELS[name]
+    return ratio_views(fitted, report, label, study.ratio_name, study.unreached)
 
 
 def _views(results: Mapping[str, Any], rows: Sequence[Row], study: Study) -> tuple[PolicyView, ...]:
@@ -181,13 +239,16 @@ def _fitted(name: str, study: Study, settings: Settings) -> Any:
         params = study.params(*shared[:3])
     estimator: Any
     if name in ("ht", "hajek"):
-        estimator = IPW(name)
+        resamples = min(settings.n_bootstrap, RATIO_RESAMPLES)
+        estimator = IPW(name, ratio=study.ratio, n_bootstrap=resamples, random_state=settings.seed)
     elif name == "or":
         estimator = OutcomeRegression(
             study.model, n_bootstrap=settings.n_bootstrap, random_state=settings.seed
         )
     else:
-        estimator = DoublyRobust(study.model, cv=settings.cv, random_state=settings.seed)
+        estimator = DoublyRobust(
+            study.model, ratio=study.ratio, cv=settings.cv, random_state=settings.seed
+        )
     return estimator.fit(study.X, study.outcome, X_target=study.targets, **params)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from causal_lm_opt._views import PolicyView
+from causal_lm_opt._views import PolicyView, RatioView
 from causal_lm_opt.estimators import TargetSample
 
 __all__ = [
@@ -95,6 +95,12 @@ class Study:
         True values, where they are known.
     texts : sequence of n str, optional
         The logged texts as readers saw them.
+    ratio : unfitted density ratio, optional
+        Estimates the weights from the texts, in place of ``logp_target`` and ``logp_logging``.
+    ratio_name : str
+        Its name on the command line.
+    unreached : mapping policy -> str
+        Policies that no weights of the ratio reach, and why.
     """
 
     X: Any
@@ -105,6 +111,9 @@ class Study:
     unit: str = "outcome"
     truth: Mapping[str, float] = field(default_factory=dict)
     texts: Sequence[str] | None = None
+    ratio: Any = None
+    ratio_name: str = ""
+    unreached: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def policies(self) -> tuple[str, ...]:
@@ -237,6 +246,9 @@ class Part:
         Whether the page has plots.
     sensitivity : Sensitivity, optional
         What violated assumptions could do; ``None`` where nobody asked.
+    ratios : tuple of RatioView
+        How the weights were estimated from texts, policy by policy; empty where log-probabilities
+        give them.
     """
 
     key: str
@@ -251,6 +263,7 @@ class Part:
     views: tuple[PolicyView, ...] = ()
     figures: bool = False
     sensitivity: Sensitivity | None = None
+    ratios: tuple[RatioView, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -221,7 +221,8 @@ class LogReaders(ABC):
         -------
         LoggedData
             Frequency weights in ``sample_weight``; ``groups`` is the arm (its row, 1-based)
-            unless ``group`` is named.
+            unless ``group`` is named: a cluster where arms are a sample of texts, the text itself
+            under an estimator's ``estimand="texts"``.
 
         Raises
         ------

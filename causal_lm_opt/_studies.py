@@ -8,19 +8,43 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from causal_lm_opt._cells import did_you_mean
-from causal_lm_opt._evaluation import ESTIMATORS, Settings, Study
+from causal_lm_opt._evaluation import (
+    ESTIMATORS,
+    LOGGING,
+    SPEAKERS,
+    Contrast,
+    Row,
+    Settings,
+    Study,
+)
+from causal_lm_opt.diagnostics.verdict import LEVELS, Verdict, worst
 from causal_lm_opt.estimators import TargetSample
 from causal_lm_opt.exceptions import EstimationWarning
 
 if TYPE_CHECKING:
+    from causal_lm_opt.diagnostics.trust import TrustReport
     from causal_lm_opt.logged import LoggedData
 
-__all__ = ["partly_unidentified", "question", "study_for", "study_of", "unidentified"]
+__all__ = [
+    "judged_by_ratios",
+    "partly_unidentified",
+    "question",
+    "study_for",
+    "study_of",
+    "unidentified",
+    "unreached_notes",
+]
 
 MODEL_BASED = ("or", "dr")
+WEIGHTED = ("hajek", "dr")
 SUBGROUPS = (
     "its values by subgroup need the subgroup of every draw: give the draws file the column that "
     "--by names."
+)
+
+NO_SUBGROUPS = "it has no values by subgroup: its model does not tell readers apart."
+NO_RATIO_HT = (
+    "its weights are not scaled to average 1, which weights estimated from texts need; Hajek's are."
 )
 
 
@@ -31,6 +55,8 @@ def study_of(
     model: Any = None,
     read: str = "text",
     unit: str = "outcome",
+    ratio: Any = None,
+    ratio_name: str = "",
 ) -> Study:
     """A study of a :class:`causal_lm_opt.LoggedData`.
 
@@ -41,13 +67,18 @@ def study_of(
         Rows in the layout that ``read`` names.
     model : outcome model, optional
     read : {"text", "features", "both"}
-        What the model reads: the texts, the log's covariates, or a frame of both.
+        What the model (and the ratio) reads: the texts, the log's covariates, or a frame of both.
     unit : str
+    ratio, ratio_name
+        As in :class:`Study`.
     """
     X: Any = log.text if read == "text" else log.covariates if read == "features" else log.X
     if targets is not None and log.policies:
         targets = _matched(log.policies, targets)
-    return Study(X, log.outcome, log.fit_params(), targets, model, unit, texts=log.text)
+    return Study(
+        X, log.outcome, log.fit_params(), targets, model, unit, texts=log.text, ratio=ratio,
+        ratio_name=ratio_name,
+    )  # fmt: skip
 
 
 def _matched(logged: Sequence[str], targets: Mapping[str, TargetSample]) -> dict[str, TargetSample]:
@@ -105,6 +136,8 @@ def question(policies: Sequence[str], unit: str) -> str:
 
 def unidentified(study: Study) -> dict[str, str]:
     """The estimators that the inputs do not identify, each with what is lacking."""
+    if study.ratio is not None:
+        return {"ht": NO_RATIO_HT}
     sides = {
         "logp_target": "the target policies (--policy NAME=COL)",
         "logp_logging": "the logging policy (--logp-logging COL)",
@@ -135,7 +168,7 @@ def partly_unidentified(study: Study, settings: Settings) -> list[tuple[str, str
             why += " There are no contrasts with it either."
         found += [(name, why) for name in MODEL_BASED]
     if _no_subgroups(study):
-        found.append(("or", SUBGROUPS))
+        found.append(("or", SUBGROUPS if study.ratio is None else NO_SUBGROUPS))
     return found
 
 
@@ -149,6 +182,9 @@ def study_for(estimator: str, study: Study) -> Study:
     """The part of a study that an estimator (key of ``ESTIMATORS``) can value."""
     if study.targets is None:
         return study
+    if study.ratio is not None and estimator in WEIGHTED:
+        reached = {name: x for name, x in study.targets.items() if name not in study.unreached}
+        return replace(study, targets=reached or study.targets)
     some = len(study.targets) < len(study.policies)
     if estimator not in MODEL_BASED:  # draws serve the verdict alone, and only all together
         return replace(study, targets=None) if some else study
@@ -160,3 +196,99 @@ def study_for(estimator: str, study: Study) -> Study:
         # A model's values would be the same in every subgroup, were they formed.
         del params["by"]
     return replace(study, fit_params=params)
+
+
+# ------------------------------------------------------------------------------ estimated ratios
+MUCH_UNSEEN = 0.5  # of a policy's texts: any value of theirs is then extrapolation
+FAR = 0.25  # standard deviations between weighted log and policy's texts
+FAR_Z = 3.29  # two-sided level .001
+UNREACHED = "The model's value of this policy is extrapolation. "
+BEYOND = (
+    "{:.0%} of the policy's texts lie beyond every logged text by the estimated ratio, so that its "
+    "value is extrapolation, which no logged outcome checks."
+)
+APART = (
+    "After weighting, log and policy's texts still differ in readable features, most of all in "
+    "{!r} ({:.1f} standard deviations): wrong where outcomes respond to that and the outcome model "
+    "does not know how."
+)
+
+
+def unreached_notes(study: Study, results: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Estimators that value some policies and not those that no estimated weights reach."""
+    return [
+        (name, f"it leaves out {_policies([policy])}: {why}")
+        for policy, why in study.unreached.items()
+        for name in WEIGHTED
+        if name in results
+    ]
+
+
+def judged_by_ratios(
+    rows: Sequence[Row],
+    contrasts: Sequence[Contrast],
+    reports: Mapping[str, TrustReport],
+    study: Study,
+) -> tuple[tuple[Row, ...], tuple[Contrast, ...]]:
+    """Rows and differences with verdicts no better than the estimators' own trust reports.
+
+    These know of features to which outcomes respond and which the weights leave unbalanced. All
+    are told where most of the policy's texts lie beyond the logged ones, since then the outcome
+    model extrapolates, and where weighted log and texts are far apart in a readable feature.
+
+    Parameters
+    ----------
+    rows, contrasts : sequences
+    reports : mapping estimator key -> TrustReport
+        Of the estimators with an estimated ratio.
+    study : Study
+    """
+    found = {
+        (name, policy): (verdict, figures)
+        for name, report in reports.items()
+        for policy, verdict, figures in zip(
+            report.names, report.verdicts, report.figures, strict=True
+        )
+    }
+    beyond = _beyond(reports, study)
+    judged = []
+    for row in rows:
+        own, figures = found.get((row.estimator, row.policy), (Verdict(LEVELS[0]), row.figures))
+        verdict = worst([Verdict(row.verdict, row.reasons), own, *beyond.get(row.policy, ())])
+        judged.append(
+            replace(row, verdict=verdict.level, reasons=verdict.reasons, figures=dict(figures))
+        )
+    levels = {(r.policy, r.estimator): r.verdict for r in judged if not r.subgroup}
+    return tuple(judged), tuple(_no_better(c, levels) for c in contrasts)
+
+
+def _beyond(reports: Mapping[str, TrustReport], study: Study) -> dict[str, tuple[Verdict, ...]]:
+    """What the ratios say of any value of each policy."""
+    out: dict[str, tuple[Verdict, ...]] = {
+        p: (Verdict(LEVELS[2], (UNREACHED + why,)),) for p, why in study.unreached.items()
+    }
+    speaker = next((name for name in SPEAKERS if name in reports), None)
+    if speaker is None:
+        return out
+    report = reports[speaker]
+    for policy, figures, detail in zip(report.names, report.figures, report.details, strict=True):
+        said = []
+        unseen = float(figures.get("ratio_unseen_mass", 0.0))
+        if unseen > MUCH_UNSEEN:
+            said.append(Verdict(LEVELS[2], (BEYOND.format(unseen),)))
+        if detail.balance is not None:
+            lines = detail.balance.table
+            off = lines["smd_weighted"].abs().where(lines["z"].abs() > FAR_Z, 0.0).to_numpy(float)
+            if off.max() > FAR:
+                name = str(lines["feature"].iloc[int(off.argmax())])
+                said.append(Verdict(LEVELS[1], (APART.format(name, off.max()),)))
+        out[policy] = tuple(said)
+    return out
+
+
+def _no_better(contrast: Contrast, levels: Mapping[tuple[str, str], str]) -> Contrast:
+    """The difference with a verdict no better than its two values'."""
+    sides = [contrast.policy, contrast.reference]
+    own = [levels.get((side, contrast.estimator), LEVELS[0]) for side in sides if side != LOGGING]
+    level = max([contrast.verdict, *own], key=LEVELS.index)
+    return replace(contrast, verdict=level)

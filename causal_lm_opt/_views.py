@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,19 @@ from causal_lm_opt.estimators._doubly_robust import target_predictions
 from causal_lm_opt.estimators._progress import track
 from causal_lm_opt.exceptions import OverlapError
 
-__all__ = ["PolicyView", "TextShare", "heaviest_texts", "policy_views"]
+if TYPE_CHECKING:
+    from causal_lm_opt.diagnostics.balance import BalanceSummary
+    from causal_lm_opt.diagnostics.ratio import RatioDiagnostics
+    from causal_lm_opt.diagnostics.trust import TrustReport
+
+__all__ = [
+    "PolicyView",
+    "RatioView",
+    "TextShare",
+    "heaviest_texts",
+    "policy_views",
+    "ratio_views",
+]
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -217,3 +229,74 @@ def _path(fitted: Any, k: int, ell: FloatArray) -> pd.DataFrame | None:
         return tilt_path(ell, log.y, sample_weight=log.sample_weight, codes=log.codes, **extra)
     except OverlapError:
         return None
+
+
+# ------------------------------------------------------------------------------ estimated ratios
+@dataclass(frozen=True, eq=False)
+class RatioView:
+    """How one policy's weights were estimated from texts, and what they reach.
+
+    Attributes
+    ----------
+    policy : str
+    kind : str
+        ``"classifier"``, ``"balance"`` or ``"latent"``.
+    estimator : str
+        Whose verdict it is; empty where no weights reach the policy.
+    verdict : str
+    found : RatioDiagnostics or None
+        ``None`` where no weights reach the policy.
+    balance : BalanceSummary or None
+        Of readable features of the texts, the ratio's own or not.
+    why : str
+        Why there are no weights, or no balance.
+    """
+
+    policy: str
+    kind: str
+    estimator: str
+    verdict: str
+    found: RatioDiagnostics | None
+    balance: BalanceSummary | None
+    why: str = ""
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """Figures for tables and programs; empty where no weights reach the policy."""
+        if self.found is None:
+            return {}
+        shown = {"n": self.found.n, "ratio_texts": self.found.m, "ess": self.found.ess}
+        shown |= self.found.to_dict()
+        if self.balance is not None:
+            shown["readable_smd_unweighted"] = self.balance.max_unweighted
+            shown["readable_smd"] = self.balance.max_weighted
+        return shown
+
+
+def ratio_views(
+    fitted: Any, report: TrustReport | None, estimator: str, kind: str, unreached: Mapping[str, str]
+) -> tuple[RatioView, ...]:
+    """Views of every policy of an estimator fitted with ``ratio=``.
+
+    Parameters
+    ----------
+    fitted : IPW or DoublyRobust, or None
+        ``None`` where no weights reach any policy.
+    report : TrustReport or None
+        Its own.
+    estimator, kind : str
+    unreached : mapping policy -> str
+        Those left out, and why.
+    """
+    views = []
+    if fitted is not None and report is not None:
+        found = zip(report.names, fitted.ratio_, report.verdicts, report.details, strict=True)
+        for name, ratio, verdict, detail in found:
+            views.append(
+                RatioView(
+                    name, kind, estimator, verdict.level, ratio.diagnose(), detail.balance,
+                    detail.notes.get("balance", ""),
+                )
+            )  # fmt: skip
+    views += [RatioView(n, kind, "", "do not use", None, None, w) for n, w in unreached.items()]
+    return tuple(views)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from causal_lm_opt import __version__
+from causal_lm_opt._run.options import Ratio, TargetTexts
 from causal_lm_opt._run.shell import (
     DEMO_EXAMPLE,
     DOCTOR_EXAMPLE,
@@ -191,6 +192,7 @@ def evaluate(
                 "number: draw N texts from each policy that is a model (of each prompt).",
                 POLICIES, "none"),
     ] = None,
+    target_texts: TargetTexts = None,
     cache: Annotated[
         str | None,
         _option("cache", "DIR", "Keep the scores of models here.", POLICIES,
@@ -223,9 +225,10 @@ def evaluate(
     ] = None,
     feature: Annotated[
         list[str] | None,
-        _option("feature", "COL", "Numeric column for the outcome model, in LOG and draws "
-                "(repeat for more).", METHOD, "none"),
+        _option("feature", "COL", "Numeric column for the outcome model (and an estimated ratio), "
+                "in LOG and draws (repeat for more).", METHOD, "none"),
     ] = None,
+    ratio: Ratio = None,
     delimiter: Annotated[
         str | None,
         _option("delimiter", "CHAR", "What separates the columns of delimited text: one "
@@ -249,7 +252,7 @@ def evaluate(
         prompt=prompt, group=group, weight=weight, by=by, logp_logging=logp_logging,
         logging_policy=logging_policy, policies=parse_policies(policy or ()), draws=draws,
         support=support, features=tuple(feature or ()), outcome_model=outcome_model,
-        delimiter="\t" if delimiter == "tab" else delimiter,
+        target_texts=target_texts, ratio=ratio, delimiter="\t" if delimiter == "tab" else delimiter,
         cache=cache or str(kept_scores(out)), progress=False if quiet else None,
     )  # fmt: skip
     settings = _settings(
@@ -268,6 +271,7 @@ def demo(
     level: Level = 0.95,
     seed: Seed = 0,
     cv: Cv = 5,
+    sensitivity: Sensitivity = False,
     out: Out = DEFAULT_OUT,
     overwrite: Overwrite = False,
     figures: Figures = True,
@@ -276,7 +280,7 @@ def demo(
     """Evaluate the shipped experiment, each estimate beside the truth."""
     from causal_lm_opt._run import demo as example
 
-    settings = _settings(level, seed, cv, figures=figures)
+    settings = _settings(level, seed, cv, figures=figures, sensitivity=sensitivity)
     _run(context, lambda: example.demo(settings), example.demo_files)
 
 

@@ -31,6 +31,7 @@ __all__ = [
 ]
 
 FloatArray = npt.NDArray[np.float64]
+ESTIMANDS = {"model": "texts the policy would write", "texts": "these texts"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -232,7 +233,9 @@ def summary_table(estimate: ValueEstimate, level: float) -> Summary:
         for r in frame.itertuples()
     ]
     counts = [f"{name}: {number:,.0f}" for name, number in estimate.counts.items()]
-    head = [[f"Estimator: {estimate.estimator}"]] + [[c] for c in counts]
+    target = ESTIMANDS[estimate.estimand]
+    head = [[f"Estimator: {estimate.estimator}"], [f"Estimand: {target}"]]
+    head += [[c] for c in counts]
     out = Summary()
     out.tables.append(SimpleTable(head, title="Policy value"))
     out.tables.append(

@@ -70,6 +70,8 @@ class ValueEstimate:
     term_moment : bool
         The logged influence is ``Z_i - V`` of independent unbiased terms (Horvitz-Thompson), as
         finite-sample intervals need.
+    estimand : {"model", "texts"}
+        Texts the policies would write, or these texts as they stand (:class:`IPW`).
 
     Examples
     --------
@@ -95,6 +97,7 @@ class ValueEstimate:
     dropped_dof: FloatArray | None = None
     term_moment: bool = False
     counts: Mapping[str, float] = field(default_factory=dict)
+    estimand: str = "model"
 
     # ---------------------------------------------------------------- figures
     @property
@@ -328,6 +331,7 @@ class ValueEstimate:
             return NotImplemented  # type: ignore[no-any-return]
         self._need_influence("a contrast")
         other._need_influence("a contrast")
+        estimand = common_estimand((self, other))
         left, right = _broadcast(self, other)
         symbol = "-" if sign < 0 else "+"
         names = tuple(f"{a} {symbol} {b}" for a, b in zip(left.names, right.names, strict=True))
@@ -346,6 +350,7 @@ class ValueEstimate:
             ),
             scalar=self.scalar and other.scalar,
             counts=dict(self.counts),
+            estimand=estimand,
         )
 
     def __add__(self, other: object) -> ValueEstimate:
@@ -465,6 +470,24 @@ class ValueEstimate:
         )
         notes = "".join(f"<li>{html.escape(n)}</li>" for n in self.notes)
         return table + (f"<ul>{notes}</ul>" if notes else "")
+
+
+def common_estimand(estimates: Sequence[ValueEstimate]) -> str:
+    """The estimand that all the estimates share.
+
+    Raises
+    ------
+    ValueError
+        When some are of texts to be written and others of these texts.
+    """
+    found = {e.estimand for e in estimates}
+    if len(found) > 1:
+        raise ValueError(
+            "These estimates have different estimands: texts the policy would write ('model') and "
+            "these texts as they stand ('texts'). Their combination is the value of neither; fit "
+            "both with the same estimand=."
+        )
+    return found.pop()
 
 
 def _independence_notes(a: ValueEstimate, b: ValueEstimate) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from causal_lm_opt.comparison import _band, simultaneous_critical_value
-from causal_lm_opt.estimate import ValueEstimate
+from causal_lm_opt.estimate import ValueEstimate, common_estimand
 from causal_lm_opt.influence import InfluenceSample, merge_samples
 from causal_lm_opt.selection import probability_best
 
@@ -81,6 +81,7 @@ def join_estimates(estimates: Mapping[str, ValueEstimate]) -> ValueEstimate:
         notes=tuple(dict.fromkeys(n for e in several for n in e.notes)),
         scalar=total == 1,
         counts=dict(several[0].counts),
+        estimand=common_estimand(several),
     )
 
 

@@ -24,6 +24,7 @@ from causal_lm_opt._run.page import (
     table,
 )
 from causal_lm_opt._run.sensitivity import sensitivity_chapters, sensitivity_facts
+from causal_lm_opt._run.without_logp import ratio_chapters, ratio_facts
 from causal_lm_opt.diagnostics.verdict import BLIND_SPOTS
 
 __all__ = ["contrasts_csv", "diagnostics_json", "estimates_csv", "report_files", "report_html"]
@@ -137,7 +138,7 @@ def _part_facts(part: Part) -> dict[str, Any]:
         ],
         "checks": {v.policy: {"estimator": v.estimator, **v.detail.to_dict()} for v in part.views},
         "left_out": [{"estimator": LABELS[n], "reason": why} for n, why in part.left_out],
-        "notes": part.notes, **sensitivity_facts(part),
+        "notes": part.notes, **ratio_facts(part), **sensitivity_facts(part),
     }  # fmt: skip
 
 
@@ -157,7 +158,7 @@ def report_html(evaluation: Evaluation) -> str:
     if evaluation.warnings:
         chapters.append(Chapter("Warnings of this run", bullets(evaluation.warnings)))
     chapters += [Chapter(t.title, paragraph(t.text) + _plain_table(t)) for t in evaluation.tables]
-    chapters += sensitivity_chapters(evaluation)
+    chapters += ratio_chapters(evaluation) + sensitivity_chapters(evaluation)
     chapters.append(Chapter("What no figure here can see", paragraph(BLIND_SPOTS)))
     words = folded("What the words mean", definitions(GLOSSARY))
     chapters.append(Chapter("Words", words))

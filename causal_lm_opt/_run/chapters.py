@@ -167,7 +167,7 @@ def _folds(part: Part, shown: tuple[Row, ...], level: float) -> str:
 def _all_numbers(part: Part, shown: tuple[Row, ...], level: float) -> str:
     rows = tuple(r for r in part.rows if not r.subgroup)
     others = tuple(r for r in rows if r not in shown)
-    advice = which_to_read(r.estimator for r in rows)
+    advice = which_to_read((r.estimator for r in rows), estimated=bool(part.ratios))
     body = paragraph(advice) if advice and others else ""
     if part.figures and others:
         from causal_lm_opt._run.figures import forest_figure  # loads matplotlib

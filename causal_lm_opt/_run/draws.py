@@ -57,6 +57,9 @@ class DrawsFile:
         The file lists each policy's exact support.
     delimiter : str, optional
         Of a delimited text file; by default a tab for ``.tsv``, else a comma.
+    scored : bool
+        Columns of log-probabilities are read. If not, a file may do without the column ``policy``:
+        its texts are then of one policy, named after the file.
     """
 
     text: str | None = "text"
@@ -65,6 +68,7 @@ class DrawsFile:
     by: str | None = None
     exact: bool = False
     delimiter: str | None = None
+    scored: bool = True
 
 
 @dataclass(frozen=True)
@@ -106,15 +110,19 @@ def read_draws(path: str | Path, spec: DrawsFile) -> dict[str, TargetSample]:
     parts = _parts(header, spec, file)
     columns = cast(Columns, _Named(parts))
     cells: dict[str, list[Any]] = {name: [] for name in columns.names()}
+    rows = 0
     lines: list[int] = []
     for chunk in _chunks(file, columns, spec.delimiter):
+        rows += len(next(iter(chunk.cells.values())))
         for name, values in cells.items():
             values.extend(list(chunk.cells[name]))
         lines.extend([] if chunk.lines is None else list(chunk.lines))
     place = Place(str(file), lines or None)
-    if not cells[parts["policy"]]:
+    if not rows:
         raise DataError(f"{file}: has no data rows")
-    policies = np.array(to_labels(cells[parts["policy"]], place, parts["policy"]), dtype=object)
+    policies = np.full(rows, _stem(file), dtype=object)
+    if "policy" in parts:
+        policies = np.array(to_labels(cells[parts["policy"]], place, parts["policy"]), dtype=object)
     found = _converted(cells, parts, place)
     return {
         name: _sample(found, np.flatnonzero(policies == name), spec)
@@ -124,15 +132,18 @@ def read_draws(path: str | Path, spec: DrawsFile) -> dict[str, TargetSample]:
 
 def _parts(header: Sequence[str], spec: DrawsFile, file: Path) -> dict[str, str]:
     """Columns by the part they play: those required, and the optional ones that are there."""
-    parts = {"policy": "policy"}
+    parts = {"policy": "policy"} if spec.scored or "policy" in header else {}
     if spec.text is not None:
         # The log's own name of the column is as good as "text".
         parts["text"] = spec.text if spec.text in header else "text"
+        if not spec.scored and len(header) == 1:  # a plain list of texts
+            parts["text"] = header[0]
     parts |= {f"feature {name}": name for name in spec.features}
     if format_of(file) == "csv":
         check_delimiter(header, parts.values(), spec.delimiter or default_delimiter(file), file)
     check_present(header, parts, str(file))
-    parts |= {name: name for name in NUMBERS if name in header}
+    numbers = NUMBERS if spec.scored else ("weight",)
+    parts |= {name: name for name in numbers if name in header}
     group = spec.group if spec.group in header else "group"
     if group in header:
         parts["group"] = group
@@ -145,12 +156,26 @@ def _parts(header: Sequence[str], spec: DrawsFile, file: Path) -> dict[str, str]
                 f"{file}: the exact support needs a column 'prob' or 'logp_target'"
                 f"{did_you_mean('prob', header)}"
             )
+    elif not spec.scored and "prob" in header:
+        raise DataError(
+            f"{file}: has a column 'prob', and --target-texts takes texts that a policy wrote: "
+            "name the column 'weight' if it holds their frequencies"
+        )
     elif "prob" in parts:
         raise DataError(
             f"{file}: has a column 'prob': say --support if the file lists each policy's exact "
             "support, or name the column 'weight' if it holds frequencies of draws"
         )
     return parts
+
+
+def _stem(file: Path) -> str:
+    """Name of a file without its endings.
+
+    >>> _stem(Path("data/speeches.csv.gz"))
+    'speeches'
+    """
+    return file.name.split(".")[0] or file.name
 
 
 def _chunks(file: Path, columns: Columns, delimiter: str | None) -> Iterator[Chunk]:

@@ -108,6 +108,58 @@ FIGURES = {
     "weighted_residual_se": Figure(
         "weighted residual, SE", "number", "The weighted residual's standard error.",
     ),
+    "ratio_auc": Figure(
+        "told apart (AUC)", "number", "Weights estimated from texts: how often they tell a text of "
+        "the policy from a logged one. 0.5 is a coin toss; near 1 the texts hardly mix.",
+    ),
+    "ratio_mean_weight": Figure(
+        "mean estimated weight", "number", "Should be 1; far from it, the estimated weights do not "
+        "fit, or the log lacks the policy's texts.",
+    ),
+    "ratio_unseen_mass": Figure(
+        "unseen mass (estimated)", "share", "The part of the policy's texts that, by the estimated "
+        "weights, lies beyond every logged one.",
+    ),
+    "ratio_empty_mass": Figure(
+        "mass in empty cells", "share", "The part of the policy's texts of kinds that were never "
+        "logged.",
+    ),
+    "ratio_calibration_slope": Figure(
+        "calibration of the odds, slope", "number", "Should be 1: texts given odds of 3 to 1 are "
+        "the policy's three times in four. Odds that were calibrated, or fitted on all rows, have "
+        "it by construction; the bend then is what tests them.",
+    ),
+    "ratio_curvature_z": Figure(
+        "calibration of the odds, bend (z)", "number", "How surely the odds are off in the middle "
+        "or at the ends, in standard errors; beyond 3.3 their form is wrong.",
+    ),
+    "ratio_max_smd_unweighted": Figure(
+        "largest imbalance before", "number", "Of what the weights are made of: the largest "
+        "difference of an average between log and policy, in standard deviations.",
+    ),
+    "ratio_max_smd": Figure(
+        "largest imbalance after", "number", "The same after weighting; above 0.1 is much.",
+    ),
+    "readable_smd_unweighted": Figure(
+        "readable features, before", "number", "The largest such difference of readable features "
+        "(words, length, style, columns), before weighting.",
+    ),
+    "readable_smd": Figure(
+        "readable features, after", "number", "The same after weighting. It matters where outcomes "
+        "respond to that feature.",
+    ),
+    "left_out_shift": Figure(
+        "shift by what is left out", "number", "How far the value would move if readable features "
+        "that the weights leave unbalanced were balanced too.",
+    ),
+    "left_out_z": Figure(
+        "shift, z", "number", "That shift in standard errors: beyond 3.3 outcomes respond to "
+        "something that the weights leave out.",
+    ),
+    "left_out_p_value": Figure(
+        "response to a left-out feature, p", "number", "The chance of so sure a response of "
+        "outcomes to one unbalanced feature, if there is none.",
+    ),
 }  # fmt: skip
 
 
@@ -164,6 +216,8 @@ GLOSSARY = {
     "text. Right if the logging probabilities are; often noisy.",
     "Hajek": "The same with weights scaled to average one. Steadier, and unmoved by where the "
     "outcome's scale begins.",
+    "estimated weights": "Where log-probabilities are lacking: how much likelier the target seems "
+    "to write a text than the logging policy, judged by features of their texts.",
     "outcome regression": "A model of the outcome given the text, averaged over texts of the "
     "target. Right only if the model is.",
     "doubly robust": "The model's average, corrected by the weighted errors it makes on logged "
@@ -180,8 +234,10 @@ READ = {
 }
 
 
-def which_to_read(estimators: Iterable[str]) -> str:
+def which_to_read(estimators: Iterable[str], *, estimated: bool = False) -> str:
     """Which estimator speaks for a policy and why; empty where there is none but the mean.
+
+    ``estimated``: weights were estimated from texts, in place of logging probabilities.
 
     >>> which_to_read(["mean", "hajek", "dr"])[:26]
     'Read the doubly robust row'
@@ -190,7 +246,11 @@ def which_to_read(estimators: Iterable[str]) -> str:
     >>> which_to_read(["mean"])
     ''
     """
-    given = set(estimators)
+    text = _which_to_read(set(estimators))
+    return text.replace("the logging probabilities", "the estimated weights") if estimated else text
+
+
+def _which_to_read(given: set[str]) -> str:
     there = [name for name in READ if name in given]
     if not there:
         return ""

@@ -23,6 +23,12 @@ from causal_lm_opt._run.models import (
     score_log,
     split_policies,
 )
+from causal_lm_opt._run.target_texts import (
+    DEFAULT_RATIO,
+    check_target_texts,
+    read_target_texts,
+    request_ratio,
+)
 from causal_lm_opt.estimators import TargetSample
 from causal_lm_opt.estimators._named_models import named_outcome_model, uses_text
 from causal_lm_opt.exceptions import DataError
@@ -53,6 +59,8 @@ class Request:
     policies: Mapping[str, str] | None = None
     draws: str | None = None
     support: bool = False
+    target_texts: str | None = None
+    ratio: str | None = None
     features: tuple[str, ...] = ()
     outcome_model: str | None = None
     delimiter: str | None = None
@@ -78,7 +86,8 @@ class Request:
     @property
     def inputs(self) -> list[tuple[str, str]]:
         """Role and path of the files read."""
-        return [("log", self.log), *([("draws", self.draws_file)] if self.draws_file else [])]
+        given = (("draws", self.draws_file), ("target texts", self.target_texts))
+        return [("log", self.log), *((role, path) for role, path in given if path)]
 
 
 def parse_policies(given: Sequence[str]) -> dict[str, str]:
@@ -131,7 +140,7 @@ def _evaluated(
     settings: Settings,
 ) -> Evaluation:
     """The policies' values, with the draws of a file or of the models where there are any."""
-    if request.draws is None:
+    if request.draws is None and request.target_texts is None:
         return evaluate_log(log, settings=settings, unit=request.unit)
     name = request.outcome_model or "tfidf-ridge"
     texts = uses_text(name, request.features)
@@ -141,9 +150,18 @@ def _evaluated(
         name, features=request.features, weighted=log.sample_weight is not None,
         seed=settings.seed,
     )  # fmt: skip
+    read = "features" if not texts else "both" if request.features else "text"
+    if request.target_texts is not None:
+        targets = read_target_texts(request, texts=texts)
+        ratio = request_ratio(
+            request, log, targets, texts=texts, cv=settings.cv, seed=settings.seed
+        )
+        return evaluate_log(
+            log, targets, settings=settings, model=model, read=read, unit=request.unit,
+            ratio=ratio, ratio_name=request.ratio or DEFAULT_RATIO,
+        )  # fmt: skip
     if drawn is None:
         drawn = _draws_of_file(request, texts=texts)
-    read = "features" if not texts else "both" if request.features else "text"
     return evaluate_log(log, drawn, settings=settings, model=model, read=read, unit=request.unit)
 
 
@@ -181,10 +199,13 @@ def _check(request: Request) -> None:
     """Options that need each other."""
     if request.outcome is None and request.clicks is None and request.impressions is None:
         raise ValueError("name the outcome's column: --outcome COL, or --clicks and --impressions")
+    check_target_texts(request)
     if request.support and request.draws_file is None:
         raise ValueError("--support says what the draws file lists: give --draws FILE")
     if request.delimiter is not None and len(request.delimiter) != 1:
         raise ValueError(f"--delimiter must be one character, or tab; got {request.delimiter!r}")
+    if request.target_texts is not None:
+        return
     if request.outcome_model is not None and request.draws is None:
         raise ValueError(
             "--outcome-model is for estimators with an outcome model, which need --draws FILE"

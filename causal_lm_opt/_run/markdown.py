@@ -12,6 +12,7 @@ from causal_lm_opt._run.numbers import answers, decimals_for, interval, number, 
 from causal_lm_opt._run.sensitivity import sensitivity_markdown
 from causal_lm_opt._run.terminal import printable
 from causal_lm_opt._run.text import reasons_of
+from causal_lm_opt._run.without_logp import ratio_markdown
 from causal_lm_opt.diagnostics.verdict import BLIND_SPOTS
 
 __all__ = ["escaped", "report_markdown"]
@@ -58,7 +59,7 @@ def report_markdown(evaluation: Evaluation) -> str:
         rows = [[_cell(c) for c in row] for row in t.rows]
         out += [f"## {escaped(t.title)}", escaped(t.text)]
         out.append(_table([escaped(c) for c in t.columns], rows, set()))
-    out += sensitivity_markdown(evaluation)
+    out += ratio_markdown(evaluation) + sensitivity_markdown(evaluation)
     out += ["## What no figure here can see", escaped(BLIND_SPOTS)]
     out += [_bullets(evaluation.warnings)] if evaluation.warnings else []
     out += ["## Where this came from", _provenance(evaluation.provenance)]
@@ -69,7 +70,8 @@ def _part(part: Part, level: float, *, several: bool) -> list[str]:
     out = [f"## {escaped(part.title) if several else 'Answer'}"]
     out += [escaped(part.text)] if part.text else []
     out.append(_bullets(answers(part, level)))
-    out.append(escaped(which_to_read(r.estimator for r in part.rows)))
+    rows = (r.estimator for r in part.rows)
+    out.append(escaped(which_to_read(rows, estimated=bool(part.ratios))))
     out.append(_values(part, level))
     reasons = [f"{who}: {reason}" for reason, who in reasons_of(part)]
     if reasons:

@@ -38,6 +38,8 @@ class Sufficiency:
         Of that response, times the number of unbalanced features (Bonferroni).
     features : int
         Number of features looked at.
+    gap_z : float
+        The shift over the sampling error of the imbalance itself, outcomes' responses given.
     """
 
     shift: float
@@ -45,24 +47,58 @@ class Sufficiency:
     worst: str
     p_value: float
     features: int
+    gap_z: float = math.nan
+
+    @property
+    def seen(self) -> bool:
+        """Whether outcomes respond to features out of balance, at level .001."""
+        return abs(self.z) > LEVEL_Z or self.p_value < LEVEL
+
+    def refutes(self, se: float) -> bool:
+        """Whether the value is off: outcomes respond, the imbalance is no noise of the samples, and
+        the shift exceeds the value's standard error.
+        """
+        return self.seen and abs(self.gap_z) > LEVEL_Z and abs(self.shift) > se
 
     @property
     def findings(self) -> list[tuple[int, str]]:
         """Caution where outcomes respond to features the ratio does not know of."""
-        if not (abs(self.z) > LEVEL_Z or self.p_value < LEVEL):
+        return self.findings_for()
+
+    def findings_for(self, se: float = math.inf, *, form: bool = False) -> list[tuple[int, str]]:
+        """Caution, or "do not use" where the shift refutes a value of standard error ``se``.
+
+        ``form``: the features are squares and products of what the ratio is made of.
+        """
+        if not self.seen:
+            return []
+        refuted = self.refutes(se)
+        if form and not refuted:  # outcomes may be curved where the ratio's form is right
             return []
         named = f"most surely to {self.worst!r}, p {self.p_value:.2g}; " if self.worst else ""
-        return [
-            (1, "Beyond what the ratio is made of, outcomes respond to features of the text in "
-                f"which weighted log and draws still differ ({named}{self.features} looked at, z "
-                f"{self.z:+.1f}): balancing them too would move the value by {self.shift:+.3g}. "
-                "Latent sufficiency fails: widen the latent, or use DoublyRobust.")
-        ]  # fmt: skip
+        found = (
+            f"in which weighted log and draws still differ ({named}{self.features} looked at, z "
+            f"{self.z:+.1f}): balancing them too would move the value by {self.shift:+.3g}"
+        )
+        beside = f", more than its standard error {se:.3g}" if refuted else ""
+        if form:
+            text = (
+                "The ratio's form is wrong where it matters: outcomes respond to squares or "
+                f"products of its features {found}{beside}. Use degree=2, a classifier that bends, "
+                "or DoublyRobust with an outcome model that does."
+            )
+        else:
+            text = (
+                "Beyond what the ratio is made of, outcomes respond to features of the text "
+                f"{found}{beside}. Latent sufficiency fails: widen the latent, or use DoublyRobust."
+            )
+        return [(2 if refuted else 1, text)]
 
-    def to_dict(self) -> dict[str, float]:
+    def to_dict(self, name: str = "left_out") -> dict[str, float]:
         """Figures for a table."""
         return {
-            "left_out_shift": self.shift, "left_out_z": self.z, "left_out_p_value": self.p_value,
+            f"{name}_shift": self.shift, f"{name}_z": self.z, f"{name}_p_value": self.p_value,
+            f"{name}_gap_z": self.gap_z,
         }  # fmt: skip
 
 
@@ -76,6 +112,9 @@ def latent_sufficiency(
     sample_weight: FloatArray | None = None,
     target_weight: FloatArray | None = None,
     codes: IntArray | None = None,
+    target_codes: IntArray | None = None,
+    exact: bool = False,
+    squares: bool = True,
     names: Sequence[str] | None = None,
 ) -> Sufficiency | None:
     r"""Test whether outcomes respond to features that an estimated ratio leaves out of balance.
@@ -97,8 +136,13 @@ def latent_sufficiency(
     features, features_target : arrays, shape (n, d), (m, d)
     latent : array, shape (n, q), optional
         What the ratio is made of; entered with its squares where q is at most 20.
-    sample_weight, target_weight, codes : arrays, optional
+    sample_weight, target_weight, codes, target_codes : arrays, optional
         Frequencies and clusters.
+    exact : bool
+        The draws are the whole support, ``target_weight`` its probabilities.
+    squares : bool
+        Whether the latent's squares are known too; not where ``features`` hold them, to test the
+        ratio's form.
     names : sequence of str, length d, optional
 
     Returns
@@ -118,7 +162,7 @@ def latent_sufficiency(
     """
     n, d = residual.shape[0], features.shape[1]
     s = np.ones(n) if sample_weight is None else sample_weight
-    known = _basis(log_ratio, latent)
+    known = _basis(log_ratio, latent, squares=squares)
     units = n if codes is None else int(np.unique(codes).size)
     mean = np.average(features, axis=0, weights=s)
     scale = np.sqrt(np.average((features - mean) ** 2, axis=0, weights=s))
@@ -154,7 +198,21 @@ def latent_sufficiency(
         worst = f"feature {position}" if names is None else str(names[position])
     shift = float(gamma @ gap)
     se = math.sqrt(max(float(gap @ covariance @ gap), 0.0))
-    return Sufficiency(shift, _ratio(shift, se, floor), worst, p_value, d)
+    along = gamma / scale
+    spread = _mean_variance(features[:, some] @ along, weight, codes)
+    if not exact:
+        t = np.ones(features_target.shape[0]) if target_weight is None else target_weight
+        spread += _mean_variance(features_target[:, some] @ along, t, target_codes)
+    gap_z = _ratio(shift, math.sqrt(spread), floor)
+    return Sufficiency(shift, _ratio(shift, se, floor), worst, p_value, d, gap_z)
+
+
+def _mean_variance(u: FloatArray, weight: FloatArray, codes: IntArray | None) -> float:
+    """Variance of the weighted mean of ``u`` (n,), weights taken as given; by cluster."""
+    part = weight * (u - np.average(u, weights=weight)) / weight.sum()
+    if codes is not None:
+        part = np.bincount(codes, weights=part)
+    return float(part @ part)
 
 
 def _ratio(value: float, se: float, floor: float) -> float:
@@ -164,7 +222,7 @@ def _ratio(value: float, se: float, floor: float) -> float:
     return 0.0 if abs(value) <= floor else math.copysign(math.inf, value)
 
 
-def _basis(log_ratio: FloatArray, latent: FloatArray | None) -> FloatArray:
+def _basis(log_ratio: FloatArray, latent: FloatArray | None, *, squares: bool) -> FloatArray:
     """Constant, log ratio, latent and (of few) their squares, shape (n, q), standardised."""
     finite = np.isfinite(log_ratio)
     lowest = float(log_ratio[finite].min()) if finite.any() else 0.0
@@ -175,7 +233,7 @@ def _basis(log_ratio: FloatArray, latent: FloatArray | None) -> FloatArray:
     scale = columns.std(axis=0)
     some = scale > 1e-9
     columns = (columns[:, some] - columns[:, some].mean(axis=0)) / scale[some]
-    if columns.shape[1] <= 21:
+    if squares and columns.shape[1] <= 21:
         columns = np.hstack([columns, columns**2])
     out: Any = np.column_stack([np.ones(columns.shape[0]), columns])
     return np.asarray(out)

@@ -38,6 +38,7 @@ from causal_lm_opt.diagnostics.verdict import (
     verdict,
 )
 from causal_lm_opt.estimate import ValueEstimate
+from causal_lm_opt.estimators._estimand import outcome_slope
 from causal_lm_opt.estimators._log import Log
 from causal_lm_opt.estimators._policies import Policies
 from causal_lm_opt.estimators._target import TargetRows
@@ -83,6 +84,19 @@ def weighted_term(
     with np.errstate(over="ignore", invalid="ignore"):
         bias = float(transform_bias(ell, weighting, residual, s, margin=1.645))
     return LoggedTerm(float(value), influence, bias if math.isfinite(bias) else math.inf)
+
+
+def of_estimand(
+    log: Log, term: LoggedTerm, ell: FloatArray, weighting: Weighting, rows: IntArray | None,
+    name: str,
+) -> LoggedTerm:  # fmt: skip
+    """The term with the readers' noise as influence, where these texts are the estimand."""
+    if log.texts is None:
+        return term
+    s, texts = log.sample_weight, log.texts
+    if rows is not None:
+        s, texts = None if s is None else s[rows], texts[rows]
+    return replace(term, influence=outcome_slope(ell, weighting, s, texts, name) * log.noise(rows))
 
 
 def transform_finding(
@@ -253,6 +267,7 @@ def assemble(
         dropped_dof=dof if influence == "drop" else None,
         term_moment=term_moment,
         counts=_counts(log, policies),
+        estimand=log.estimand,
     )
 
 
@@ -329,6 +344,8 @@ def _counts(log: Log, policies: Policies) -> dict[str, float]:
     counts = {"Logged rows": log.size}
     if log.codes is not None:
         counts["Clusters"] = float(log.n_clusters)
+    if log.texts is not None:
+        counts["Texts"] = float(log.n_texts)
     if policies.row_sets:
         what = "Support rows" if all(r.exact for r in policies.row_sets) else "Draws"
         counts[what] = float(sum(r.size for r in policies.row_sets))
@@ -349,7 +366,9 @@ def policy_overlap(
     ``raw_weight`` and ``raw_moments``: the same rows' weights up to a factor and their mean and
     mean square, where they are at hand.
     """
-    s, codes = log.sample_weight, log.codes
+    s, codes, n_codes = log.sample_weight, log.codes, log.n_clusters
+    if log.n_texts > 1:  # whether weights average 1 is a matter of texts all the same
+        codes, n_codes = log.texts, log.n_texts
     if rows is not None:
         s = None if s is None else s[rows]
         codes = None if codes is None else codes[rows]
@@ -357,12 +376,12 @@ def policy_overlap(
     drawn = None if second is None else second.ratio_to_logging(k)
     unseen = math.nan if drawn is None else unseen_mass(drawn[0], float(np.max(ell)), drawn[1])
     clusters = math.nan
-    if codes is not None:  # worth of the clusters as this policy weights them
+    if codes is not None and log.texts is None:  # worth of the clusters as this policy weights them
         weight = relative_weights(ell, normalize=True) if raw_weight is None else raw_weight
         clusters = effective_clusters(codes, weight if s is None else s * weight)
     found = overlap(
         ell, s, weight=raw_weight, moments=raw_moments, unseen=unseen, clusters=clusters,
-        codes=codes, n_clusters=log.n_clusters,
+        codes=codes, n_clusters=n_codes,
     )  # fmt: skip
     # What a mean weight off 1 says of stated log-probs it does not say of an estimated ratio.
     return found if policies.estimated is None else replace(found, mean_weight_z=math.nan)
@@ -380,6 +399,8 @@ def policy_coverage(
 ) -> PredictedCoverage | None:
     """Predicted coverage of policy ``k``'s interval; ``None`` without scored draws.
 
+    ``None`` too where these texts are the estimand: what the log never saw is no part of it.
+
     Parameters
     ----------
     ell : array, shape (rows,)
@@ -391,7 +412,7 @@ def policy_coverage(
     """
     second = policies.rows_of(k)
     drawn = None if second is None else second.ratio_to_logging(k)
-    if drawn is None or second is None:
+    if drawn is None or second is None or log.texts is not None:
         return None
     samples = [logged_sample(log, logged[:, None])]
     if target is not None and not second.exact:
@@ -430,11 +451,12 @@ def agreement_z(
     target_codes = second.shared
     if target_codes is None and second.groups is not None:
         target_codes = np.unique(second.groups, return_inverse=True)[1]
+    codes = log.codes if log.n_texts < 2 else log.texts
     return draws_agreement(
         ell,
         drawn[0],
         sample_weight=s if s is None or rows is None else s[rows],
-        codes=subgroup_codes(log, rows),
+        codes=codes if codes is None or rows is None else codes[rows],
         target_weight=drawn[1],
         target_codes=target_codes,
         exact=second.exact,
@@ -498,7 +520,7 @@ def second_sample_findings(
 ) -> list[tuple[int, str]]:
     """Reasons from the second sample: uneven weights of its draws, and too few draws."""
     second = policies.rows_of(k)
-    if second is None or second.exact:
+    if second is None or second.exact or policies.fixed:
         return []
     found: list[tuple[int, str]] = []
     codes = second.shared
@@ -532,6 +554,8 @@ def sample_mean(log: Log, label: Any) -> PolicyValue:
     if rows is not None:
         y, s = y[rows], None if s is None else s[rows]
     value, phi = solve_linear_moment(*ipw_moment(np.ones_like(y), y, normalize=False), s)
+    if log.texts is not None:
+        phi = log.noise(rows)
     size = float(y.shape[0] if s is None else s.sum())
     units = subgroup_units(log, rows)
     n_units = units or (size if log.codes is None else float(log.n_clusters))

@@ -13,7 +13,8 @@ from sklearn.utils.validation import check_is_fitted
 
 from causal_lm_opt.diagnostics.trust import TrustDetail, TrustReport
 from causal_lm_opt.estimate import ValueEstimate
-from causal_lm_opt.estimators._trust import LoggedPredictions, trust_details, with_left_out
+from causal_lm_opt.estimators._log import Log
+from causal_lm_opt.estimators._trust import LoggedPredictions, trust_details
 from causal_lm_opt.estimators.outcome_models import numeric_outcome
 
 FloatArray = npt.NDArray[np.float64]
@@ -21,6 +22,11 @@ IntArray = npt.NDArray[np.intp]
 SAME_TEXT_NOTE = (
     "This is the value of the logging policy itself (the mean outcome of the log): no log-probs or "
     "draws of another policy were given."
+)
+THESE_TEXTS_NOTE = (
+    "Estimand: these texts. Logged texts (each counted by its readers) and draws are held fixed. "
+    "The standard error is the readers' alone: it says nothing of other texts the policy may write "
+    "(estimand='model')."
 )
 
 
@@ -46,15 +52,13 @@ class BaseValueEstimator(BaseEstimator):
         Beyond :attr:`result_` it holds, computed when called: balance of readable features between
         the weighted log and the policy's texts, calibration of the outcome model under the policy,
         typicality, and drift of the log ratio with length. Features that do not balance make a
-        verdict at least ``caution`` here, which ``result_.verdicts`` do not know of; under an
-        estimated ratio only those that outcomes respond to.
+        verdict at least ``caution`` here, which ``result_.verdicts`` do not know of. Under an
+        estimated ratio only those count that outcomes respond to, and ``result_.verdicts`` know.
         """
         check_is_fitted(self, "result_")
         if not hasattr(self, "policies_"):
             return TrustReport.of(self.result_)
-        report = TrustReport.of(self.result_, self._trust_details())
-        columns = getattr(self, "feature_names_in_", ())
-        return with_left_out(report, self.log_, self.policies_, self._logged_predictions(), columns)
+        return TrustReport.of(self.result_, self._trust_details())
 
     def _trust_details(self, positions: Sequence[int] | None = None) -> tuple[TrustDetail, ...]:
         """Details of the policies at ``positions`` (all)."""
@@ -78,6 +82,34 @@ class BaseValueEstimator(BaseEstimator):
         tags.input_tags.sparse = True
         tags.target_tags.required = True
         return tags
+
+
+def estimand_notes(log: Log, *, enumerated: bool = False) -> list[str]:
+    """What the standard error takes for a sample, where a reader could take it otherwise.
+
+    ``enumerated``: the policy's exact support is given, so that the texts are a fixed list.
+    """
+    if log.texts is not None:
+        size = np.bincount(log.texts, weights=log.sample_weight)
+        alone = int(((size > 0) & (size < 2)).sum())
+        if not alone:
+            return [THESE_TEXTS_NOTE]
+        return [
+            THESE_TEXTS_NOTE,
+            f"{alone:,} of {log.n_texts:,} texts have one reader each, whose noise is taken to be "
+            "that within the other texts.",
+        ]
+    if log.codes is not None or enumerated:
+        return []
+    if log.shown_to_many is None:
+        return []
+    rows, distinct = log.shown_to_many
+    return [
+        f"{rows:,} rows hold {distinct:,} distinct texts (equal X), and rows count as independent: "
+        "right where every reader's text was drawn anew, or at random from a fixed list. If texts "
+        "were drawn once and shown to many, the standard error is too small: give the texts' ids "
+        "as groups=, or use estimand='texts' for the value of these texts alone."
+    ]
 
 
 def r2_of_predictions(

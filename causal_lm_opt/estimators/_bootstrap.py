@@ -11,6 +11,7 @@ import numpy.typing as npt
 from joblib import Parallel, delayed
 
 from causal_lm_opt._validation import take_rows
+from causal_lm_opt.estimators._estimand import resample_readers, spread_of_readers
 from causal_lm_opt.estimators._log import Log
 from causal_lm_opt.estimators._policies import Policies
 from causal_lm_opt.estimators._progress import track
@@ -63,8 +64,12 @@ def _resample_rows(
 
 def _one(log: Log, policies: Policies, statistic: Statistic, seed: list[int]) -> FloatArray:
     rng = np.random.default_rng(seed)
-    counts = None if log.codes is None else _cluster_counts(log.n_clusters, rng)
-    picked, spent = _resample(log.y.shape[0], log.codes, counts, log.sample_weight, rng)
+    counts = None
+    if log.texts is not None:  # texts stay, their readers vary
+        picked, spent = resample_readers(log.texts, log.sample_weight, rng), True
+    else:
+        counts = None if log.codes is None else _cluster_counts(log.n_clusters, rng)
+        picked, spent = _resample(log.y.shape[0], log.codes, counts, log.sample_weight, rng)
 
     def pick(a: Any) -> Any:
         return None if a is None else a[picked]
@@ -80,8 +85,11 @@ def _one(log: Log, policies: Policies, statistic: Statistic, seed: list[int]) ->
         by=pick(log.by),
         taken=None,
         n_given=picked.shape[0],
+        texts=pick(log.texts),
     )
-    draws = tuple(_resample_rows(r, counts, rng) for r in policies.row_sets)
+    draws = policies.row_sets
+    if log.texts is None:
+        draws = tuple(_resample_rows(r, counts, rng) for r in draws)
     ell = None if policies.ell is None else policies.ell.take(picked)
     return statistic(resampled, replace(policies, ell=ell, row_sets=draws), picked)
 
@@ -99,7 +107,8 @@ def bootstrap_values(
 
     Clusters (prompts, readers) are resampled whole; draws are resampled on their own, or with the
     log's clusters where they share prompts. Replicate b uses the seed ``(seed, b)``, so that
-    estimators on the same log see the same resamples.
+    estimators on the same log see the same resamples. Where these texts are the estimand, the
+    readers of each text are resampled and the draws stay.
     """
     if n_bootstrap < 20:
         raise ValueError(
@@ -108,7 +117,10 @@ def bootstrap_values(
     values = Parallel(n_jobs=n_jobs, return_as="generator")(
         delayed(_one)(log, policies, statistic, [seed, b]) for b in range(n_bootstrap)
     )
-    return np.stack(list(track(values, n_bootstrap, "bootstrap replicates")))
+    found = np.stack(list(track(values, n_bootstrap, "bootstrap replicates")))
+    if log.texts is None:
+        return found
+    return spread_of_readers(found, log.texts, log.sample_weight)
 
 
 def replicate_influence(values: FloatArray) -> FloatArray:

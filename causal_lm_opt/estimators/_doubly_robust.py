@@ -19,6 +19,7 @@ from causal_lm_opt.estimators._assemble import (
     PolicyValue,
     agreement_z,
     enumerated,
+    of_estimand,
     outcome_findings,
     plug_in_term,
     policy_coverage,
@@ -33,7 +34,8 @@ from causal_lm_opt.estimators._assemble import (
     weighted_term,
 )
 from causal_lm_opt.estimators._crossfit import CrossFit
-from causal_lm_opt.estimators._estimated import ratio_noise, ratio_report
+from causal_lm_opt.estimators._estimated import ratio_noise
+from causal_lm_opt.estimators._left_out import ratio_report
 from causal_lm_opt.estimators._linear import (
     LinearOutcome,
     coefficient_influence,
@@ -144,7 +146,7 @@ def stack(predictions: Predictions, log: Log, *, strict: bool) -> Predictions:
         codes = None if log.codes is None else log.codes[rows]
         moved = coefficient_influence(
             linear, take_rows(log.X, rows), log.y[rows], sample_weight=s, codes=codes,
-            n_clusters=log.n_clusters,
+            n_clusters=log.n_clusters, noise=None if log.texts is None else log.noise()[rows],
         )  # fmt: skip
         full = np.zeros((n, moved.shape[1]))
         full[rows] = moved * (log.size / inside)
@@ -185,12 +187,13 @@ def dr_value(
         return every if rows is None else every[rows]
 
     term = weighted_term(ell, residual(), weighting, s, policies.names[k])
+    term = of_estimand(log, term, ell, weighting, rows, policies.names[k])
     index = policies.of_policy[k]
     second, q = policies.row_sets[index], table[index]
     picked = subgroup_rows(second.by, label)
     part = second if picked is None else second.select_rows(picked)
     plug_in, phi_target = plug_in_term(part, k, q if picked is None else q[picked], fresh)
-    target = spread(phi_target, picked, second.frequency, second.size)
+    target = None if policies.fixed else spread(phi_target, picked, second.frequency, second.size)
     logged = spread(term.influence, rows, log.sample_weight, log.y.shape[0])
     if predictions.coefficients is not None:
         logged = logged + _stacked_term(log, policies, k, rows, part, predictions, weighting, fresh)
@@ -199,7 +202,7 @@ def dr_value(
     noise = ratio_noise(policies.estimated, k, ell, residual(), weighting, centre, log, rows)
     if noise is not None:
         logged = logged + noise[0]
-        target = target if second.exact else target + noise[1]
+        target = target if second.exact or target is None else target + noise[1]
     figures = policy_overlap(log, policies, k, rows, ell, term.raw_weight, term.raw_moments)
     coverage = policy_coverage(
         log, policies, k, rows, ell, lambda: residual() - centre, logged, target
@@ -208,7 +211,7 @@ def dr_value(
     findings = transform_finding(term, s, codes, log.n_clusters) + draws_findings(agreement)
     findings += second_sample_findings(policies, k, logged, target)
     findings += outcome_findings(log, rows, term.raw_weight, residual())
-    said, ratio_figures = ratio_report(policies.estimated, k)
+    said, ratio_figures = ratio_report(log, policies, k, rows, residual(), logged, target)
     findings += said
     residual_se = math.sqrt(float(influence_covariance(term.influence, s, codes, log.n_clusters)))
     return PolicyValue(
@@ -274,12 +277,14 @@ def median_part(parts: list[PolicyValue]) -> PolicyValue:
     """Median value over splits with the average influence function."""
     if len(parts) == 1:
         return parts[0]
+    logged = [p.logged for p in parts if p.logged is not None]
+    target = [p.target for p in parts if p.target is not None]
     middle = parts[int(np.argsort([p.value for p in parts])[len(parts) // 2])]
     return replace(
         middle,
         value=float(np.median([p.value for p in parts])),
-        logged=np.mean([p.logged for p in parts if p.logged is not None], axis=0),
-        target=np.mean([p.target for p in parts if p.target is not None], axis=0),
+        logged=np.mean(logged, axis=0),
+        target=np.mean(target, axis=0) if target else None,
         bias_bound=float(np.median([p.bias_bound for p in parts])),
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -18,10 +18,10 @@ from causal_lm_opt.estimators._target import TargetRows
 from causal_lm_opt.exceptions import NotIdentifiedError, OverlapError
 
 __all__ = [
+    "ESTIMATED",
     "EstimatedRatios",
     "fit_ratios",
     "ratio_noise",
-    "ratio_report",
     "refuse_log_probs",
     "value_slope",
 ]
@@ -48,12 +48,18 @@ class EstimatedRatios:
         Whether values carry the ratios' own noise.
     replicate : bool
         Refitted on a resample, of which the value alone is wanted.
+    memo : dict
+        Readable features of log and draws, made once for the tests of all policies.
     """
 
     fits: tuple[Any, ...]
     columns: FloatArray
     noisy: bool = True
     replicate: bool = False
+    memo: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"memo": {}}
 
     @property
     def count(self) -> int:
@@ -194,17 +200,6 @@ def ratio_noise(
         full[rows] = slope
         slope = full
     return ratios.influence(k, slope)
-
-
-def ratio_report(
-    ratios: EstimatedRatios | None, k: int
-) -> tuple[list[tuple[int, str]], dict[str, Any]]:
-    """Findings and figures of ratio ``k``; nothing where log-probs state it."""
-    if ratios is None or ratios.replicate:
-        return [], {}
-    note = (1, ESTIMATED.format(label=ratios.fits[k].label_))
-    found = ratios.diagnostics(k)
-    return ([note], {}) if found is None else ([*found.findings, note], found.to_dict())
 
 
 def value_slope(

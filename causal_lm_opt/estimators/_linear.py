@@ -197,12 +197,14 @@ def coefficient_influence(
     sample_weight: FloatArray | None = None,
     codes: IntArray | None = None,
     n_clusters: int = 0,
+    noise: FloatArray | None = None,
 ) -> FloatArray:
     r"""Influence function of the coefficients, :math:`A^{-1} s_i`, shape (n, p).
 
     The coefficients move by its weighted mean over the training rows. Leave-one-out scores: row
     i's score is divided by one minus its leverage (HC3); for clusters the scores of cluster g meet
-    the information without g (CR3, the jackknife).
+    the information without g (CR3, the jackknife). With ``noise`` (n,), each outcome about its
+    mean given the text, the texts are held fixed: scores are the noise's, and nothing is left out.
     """
     z = model.features(X)
     eta = z @ model.coef
@@ -214,6 +216,8 @@ def coefficient_influence(
     information = z.T @ ((s * weight)[:, None] * z) + np.diag(model.penalty)
     share = model.penalty * model.coef / s.sum()  # the penalty's score, spread over the rows
     inverse = np.asarray(np.linalg.pinv(information, hermitian=True), dtype=np.float64)
+    if noise is not None:
+        return np.asarray(float(s.sum()) * (((factor * noise)[:, None] * z) @ inverse))
     if codes is not None:
         scores = residual[:, None] * z - share
         return float(s.sum()) * _leave_cluster_out(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -29,12 +29,20 @@ from causal_lm_opt._validation import (
     take_rows,
 )
 from causal_lm_opt.core.weights import TIE
+from causal_lm_opt.estimators._estimand import (
+    check_estimand,
+    check_readers,
+    reader_noise,
+    text_codes,
+)
 from causal_lm_opt.estimators.outcome_models import numeric_outcome
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.intp]
 MAX_UNROLLED_ROWS = 1_000_000
 FEW_ROWS = 256  # a glance at them spares most logs a pass over all rows
+MANY_ROWS = 50_000  # equal texts are looked for among so many
+MANY_READERS = 1.5  # rows a text from which a log without groups is asked about
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +63,8 @@ class Log:
     by : array, shape (n,), optional
     taken : integer array, shape (n,), optional
         Positions of these rows among the ``n_given`` rows of ``fit`` (``None``: all, in order).
+    texts : integer array, shape (n,), optional
+        The text of each row, where these texts are the estimand (``estimand="texts"``).
     """
 
     X: Any
@@ -67,6 +77,7 @@ class Log:
     by: npt.NDArray[Any] | None
     taken: IntArray | None
     n_given: int
+    texts: IntArray | None = None
 
     @property
     def size(self) -> float:
@@ -77,6 +88,58 @@ class Log:
     def n_clusters(self) -> int:
         """Number of clusters, 0 without groups."""
         return 0 if self.clusters is None else int(self.clusters.shape[0])
+
+    @cached_property
+    def units(self) -> Log:
+        """The log as standard errors see it: where these texts are the estimand, unclustered."""
+        return self if self.texts is None else replace(self, codes=None, clusters=None)
+
+    @property
+    def estimand(self) -> str:
+        """Whether texts are a sample (``"model"``) or held fixed (``"texts"``)."""
+        return "model" if self.texts is None else "texts"
+
+    @property
+    def n_texts(self) -> int:
+        """Number of texts held fixed, 0 where they are a sample."""
+        return 0 if self.texts is None else int(np.unique(self.texts).shape[0])
+
+    @cached_property
+    def _noise(self) -> FloatArray:
+        assert self.texts is not None
+        return reader_noise(self.y, self.texts, self.sample_weight)
+
+    def noise(self, rows: IntArray | None = None) -> FloatArray:
+        """Outcomes of ``rows`` about their text's mean over these rows (:func:`reader_noise`)."""
+        if rows is None:
+            return self._noise
+        assert self.texts is not None
+        s = None if self.sample_weight is None else self.sample_weight[rows]
+        check_readers(self.texts[rows], s, "rows of a subgroup (by=)")
+        return reader_noise(self.y[rows], self.texts[rows], s)
+
+    @cached_property
+    def shown_to_many(self) -> tuple[int, int] | None:
+        r"""Rows and distinct contents, where each text seems to have been shown to many readers.
+
+        Texts also repeat where a policy writes them anew: two rows are equal with probability
+        :math:`\sum_x P_R(x)^2`, the mean of ``exp(logp_logging)``. So they must repeat twice as
+        often as that; without log-probs, every one must. Among the first ``MANY_ROWS`` rows.
+        """
+        n = min(self.y.shape[0], MANY_ROWS)
+        X = self.X if n == self.y.shape[0] else take_rows(self.X, np.arange(n))
+        s = np.ones(n) if self.sample_weight is None else self.sample_weight[:n]
+        _, texts = np.unique(content_keys(X), return_inverse=True)
+        size = np.bincount(texts, weights=s)
+        rows, distinct = float(s.sum()), int(size.shape[0])
+        if distinct < 2 or rows < MANY_READERS * distinct:
+            return None
+        if self.logp_logging is None:
+            many = bool(size.min() >= 2)
+        else:
+            alike = float(s @ np.exp(np.minimum(self.logp_logging[:n], 0.0))) / rows
+            many = float(size @ (size - 1)) > 2.0 * rows * (rows - 1.0) * alike
+        return (int(rows), distinct) if many else None
 
     @cached_property
     def rarer_outcomes(self) -> float:
@@ -148,10 +211,12 @@ def read_log(
     by: Any,
     utility: Mapping[Any, float] | None,
     unroll_below: int = 0,
+    estimand: str = "model",
 ) -> Log:
     """Check the arguments of ``fit`` and drop rows of weight 0; an earlier fit is forgotten."""
     for name in [a for a in vars(estimator) if a.endswith("_") and not a.startswith("_")]:
         delattr(estimator, name)
+    check_estimand(estimand)
     X, labels = _read_rows(estimator, X, y, utility)
     n = labels.shape[0]
     s = check_sample_weight(sample_weight, n)
@@ -166,7 +231,7 @@ def read_log(
     codes = clusters = None
     if groups is not None:
         clusters, codes = np.unique(kept(check_groups(groups, "groups", n)), return_inverse=True)
-        if clusters.shape[0] < 2:
+        if clusters.shape[0] < 2 and estimand == "model":
             raise ValueError(
                 "groups holds one distinct label; a standard error needs at least two."
             )
@@ -175,6 +240,10 @@ def read_log(
             f"A standard error needs at least two rows: n_samples = {labels.shape[0]} "
             "(1 sample given)."
         )
+    texts = None
+    if estimand == "texts":
+        texts = text_codes(X, codes)
+        check_readers(texts, s)
     logging = None
     if logp_logging is not None:
         logging = check_log_probs(logp_logging, "logp_logging", n, allow_zero=False)
@@ -189,6 +258,7 @@ def read_log(
         by=None if by is None else kept(check_groups(by, "by", n)),
         taken=taken,
         n_given=n,
+        texts=texts,
     )
 
 

@@ -77,7 +77,8 @@ class Policies:
     """Target policies: names, log ratios of the logged rows, and second samples.
 
     ``ell`` is ``None`` when only draws were given (outcome regression), and both are empty for
-    the logging policy itself. With ``ratio=`` it holds log ratios estimated from the texts.
+    the logging policy itself. With ``ratio=`` it holds log ratios estimated from the texts. With
+    ``fixed`` the second samples are part of the estimand and have no sampling error.
     """
 
     names: tuple[str, ...]
@@ -86,6 +87,7 @@ class Policies:
     of_policy: tuple[int, ...]
     scalar: bool
     logging: bool = False
+    fixed: bool = False
 
     @property
     def count(self) -> int:
@@ -129,7 +131,7 @@ def read_policies(
             "evaluate the logging policy itself."
         )
     if logp_target is None and X_target is None:
-        return Policies((LOGGING_POLICY,), None, (), (), scalar=True, logging=True)
+        return Policies((LOGGING_POLICY,), None, (), (), True, True, log.texts is not None)
     names: tuple[str, ...] | None = None
     ell: LogRatios | EstimatedRatios | None = None
     scalar, k = isinstance(X_target, Mapping) is False, None
@@ -153,14 +155,16 @@ def read_policies(
     assert k is not None
     if names is None:
         names = ("target policy",) if k == 1 else tuple(f"policy {j}" for j in range(k))
-    policies = Policies(names, ell, tuple(row_sets), tuple(of_policy), scalar)
+    fixed = log.texts is not None
+    policies = Policies(names, ell, tuple(row_sets), tuple(of_policy), scalar, fixed=fixed)
     return policies if ratio is None else with_ratio(ratio, log, policies)
 
 
 def with_ratio(ratio: Any, log: Log, policies: Policies, *, replicate: bool = False) -> Policies:
     """The policies with log ratios of clones of ``ratio``, fitted on these rows and draws."""
     ell, row_sets = fit_ratios(ratio, log, policies.row_sets, policies.of_policy)
-    ell = replace(ell, noisy=not replicate, replicate=replicate)
+    noisy = not replicate and log.texts is None  # given the texts, a ratio has no noise
+    ell = replace(ell, noisy=noisy, replicate=replicate)
     return replace(policies, ell=ell, row_sets=row_sets, of_policy=tuple(range(len(row_sets))))
 
 

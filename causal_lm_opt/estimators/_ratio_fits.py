@@ -41,6 +41,7 @@ FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.intp]
 BoolArray = npt.NDArray[np.bool_]
 ROWS_PER_PARAMETER = 20.0  # of the smaller sample's; below, fits are too noisy for first order
+MOST_PENALTY_BIAS = 0.25  # standard errors of the combination of coefficients it moves most
 MAX_CELLS = 60_000_000  # of the influence matrices, all folds together
 
 
@@ -121,7 +122,9 @@ class SingleOdds:
         return log_odds(self.model, X, self.least) + self.shift
 
 
-def fit_single(model: Any, samples: RatioSamples) -> SingleOdds:
+def fit_single(
+    model: Any, samples: RatioSamples, *, rows_per_parameter: float = ROWS_PER_PARAMETER
+) -> SingleOdds:
     """Fit on all rows; the influence is that of a (generalised) linear model, if it is one."""
     y, s = samples.is_target, samples.weight_both
     fitted = fit_classifier(model, samples.both, y, s)
@@ -129,7 +132,7 @@ def fit_single(model: Any, samples: RatioSamples) -> SingleOdds:
     ell = log_odds(fitted, samples.both, least) + shift
     n = samples.n
     influence = None
-    linear = parametric_odds(fitted, samples)
+    linear = parametric_odds(fitted, samples, rows_per_parameter=rows_per_parameter)
     if linear is not None:
         every = np.arange(y.shape[0])
         block = _block(linear, samples, every, np.ones(n, dtype=bool))
@@ -137,15 +140,47 @@ def fit_single(model: Any, samples: RatioSamples) -> SingleOdds:
     return SingleOdds(fitted, shift, least, ell[:n], ell[n:], influence)
 
 
-def parametric_odds(fitted: Any, samples: RatioSamples, folds: int = 1) -> LinearOutcome | None:
-    """The logistic model behind a classifier with rows enough for its parameters."""
+def parametric_odds(
+    fitted: Any,
+    samples: RatioSamples,
+    folds: int = 1,
+    *,
+    rows_per_parameter: float = ROWS_PER_PARAMETER,
+) -> LinearOutcome | None:
+    """The logistic model behind a classifier with rows enough for its parameters.
+
+    ``None`` too where its penalty biases some combination of coefficients by more than a quarter
+    of a standard error: no interval of first order allows for that.
+    """
     linear = linear_outcome(fitted) if is_logistic(fitted) else None
     if linear is None:
         return None
     cells = linear.coef.size * (samples.n + samples.m) * folds
-    enough = linear.coef.size * ROWS_PER_PARAMETER <= samples.units
+    enough = linear.coef.size * rows_per_parameter <= samples.units
     fits = tractable(linear, float(samples.n + samples.m), rows_per_parameter=1.0)
-    return linear if enough and fits and cells <= MAX_CELLS else None
+    if not (enough and fits and cells <= MAX_CELLS):
+        return None
+    return linear if penalty_bias(linear, samples) <= MOST_PENALTY_BIAS else None
+
+
+def penalty_bias(linear: LinearOutcome, samples: RatioSamples) -> float:
+    r"""Largest bias over standard error that a ridge penalty brings to a linear functional of b.
+
+    With information H the penalised b is off by :math:`\delta = (H + \lambda)^{-1} \lambda b`, at a
+    covariance of :math:`(H + \lambda)^{-1} H (H + \lambda)^{-1}`; the largest of
+    :math:`D'\delta` over its standard error is the root of :math:`b'\lambda H^{-1} \lambda b`.
+    """
+    pull = linear.penalty * linear.coef
+    if not pull.any():
+        return 0.0
+    rows, first, inverse = distinct_rows(samples.both)
+    s = np.bincount(inverse, weights=samples.weight_both, minlength=first.size)
+    z = linear.features(rows)
+    p = special.expit(z @ linear.coef)
+    information = z.T @ ((s * p * (1.0 - p))[:, None] * z)
+    values, vectors = np.linalg.eigh(information)
+    used = values > 1e-10 * float(values[-1])  # other directions move no log ratio
+    return math.sqrt(float(((vectors[:, used].T @ pull) ** 2 / values[used]).sum()))
 
 
 def _block(

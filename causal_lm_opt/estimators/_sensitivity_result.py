@@ -38,8 +38,8 @@ NOT_COVERED = {
     ),
     "logging_probabilities": (
         "Not covered: texts the logging policy never writes, readers who influence each other, "
-        "wrong log-probs of the target. A hidden confounder of the same strength is covered, but "
-        "violation='hidden_confounder' is narrower for it."
+        "wrong log-probs of the target. A hidden confounder of the same strength is covered unless "
+        "texts were given, but violation='hidden_confounder' is narrower for it."
     ),
 }
 

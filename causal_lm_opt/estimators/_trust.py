@@ -19,16 +19,14 @@ from causal_lm_opt.diagnostics.balance import BalanceSummary, balance_summary
 from causal_lm_opt.diagnostics.calibration import Calibration, calibration
 from causal_lm_opt.diagnostics.drift import LengthDrift, length_drift
 from causal_lm_opt.diagnostics.overlap import effective_sample_size
-from causal_lm_opt.diagnostics.sufficiency import Sufficiency, latent_sufficiency
 from causal_lm_opt.diagnostics.text_features import count_words, frequent_words, text_features
-from causal_lm_opt.diagnostics.trust import TrustDetail, TrustReport
+from causal_lm_opt.diagnostics.trust import TrustDetail
 from causal_lm_opt.diagnostics.typicality import TypicalityCoverage, typicality_coverage
-from causal_lm_opt.diagnostics.verdict import LEVELS, Verdict, worst
 from causal_lm_opt.estimators._log import Log
 from causal_lm_opt.estimators._policies import LogRatios, Policies
 from causal_lm_opt.estimators._target import TargetRows
 
-__all__ = ["LoggedPredictions", "trust_details", "with_left_out"]
+__all__ = ["LoggedPredictions", "ReadableRows", "trust_details"]
 
 FloatArray = npt.NDArray[np.float64]
 T = TypeVar("T")
@@ -107,49 +105,6 @@ def _detail(
         typicality=part("typicality", lambda: _typicality(log, policies, k, rows)),
         length_drift=part("length_drift", lambda: _length_drift(log, policies, ell, rows)),
         notes=notes,
-    )
-
-
-def with_left_out(
-    report: TrustReport,
-    log: Log,
-    policies: Policies,
-    predictions: LoggedPredictions,
-    columns: Sequence[str] = (),
-) -> TrustReport:
-    """The report with a test of what an estimated ratio leaves out; as it is without one."""
-    if policies.estimated is None or len(report.verdicts) != policies.count:
-        return report
-    rows = ReadableRows(log.X, tuple(r.X for r in policies.row_sets), columns)
-    verdicts, figures = [], []
-    for k, (given, known) in enumerate(zip(report.verdicts, report.figures, strict=True)):
-        found = _left_out(log, policies, k, predictions, rows)
-        reasons = [] if found is None else found.findings
-        verdicts.append(worst([given, *(Verdict(LEVELS[i], (text,)) for i, text in reasons)]))
-        figures.append(dict(known) if found is None else {**known, **found.to_dict()})
-    return replace(report, verdicts=tuple(verdicts), figures=tuple(figures))
-
-
-def _left_out(
-    log: Log, policies: Policies, k: int, predictions: LoggedPredictions, rows: ReadableRows
-) -> Sufficiency | None:
-    """Whether outcomes (or a model's residuals) respond to readable features left unbalanced."""
-    ratios, second = policies.estimated, policies.rows_of(k)
-    if ratios is None or second is None:
-        return None
-    made = getattr(ratios.fits[k], "_features", lambda: None)()
-    weight = _support(second, k) if second.exact else second.frequency
-    residual = log.y if predictions.values is None else log.y - predictions.values
-    return latent_sufficiency(
-        residual,
-        ratios.column(k),
-        rows.logged_features.to_numpy(dtype=np.float64),
-        rows.features(second.X).to_numpy(dtype=np.float64),
-        latent=None if made is None else made[0],
-        sample_weight=log.sample_weight,
-        target_weight=weight,
-        codes=log.codes,
-        names=[str(c) for c in rows.logged_features.columns],
     )
 
 

@@ -8,7 +8,6 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 from sklearn.base import BaseEstimator, TransformerMixin
-from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -26,6 +25,7 @@ from causal_lm_opt.estimators._ratio import (
     transformed,
 )
 from causal_lm_opt.estimators._ratio_fits import (
+    ROWS_PER_PARAMETER,
     CellOdds,
     SingleOdds,
     fit_cells,
@@ -33,12 +33,15 @@ from causal_lm_opt.estimators._ratio_fits import (
     fit_single,
     is_logistic,
 )
+from causal_lm_opt.estimators._word_counts import WordCounts
 from causal_lm_opt.exceptions import OverlapError
 
 __all__ = ["DensityRatio"]
 
 FloatArray = npt.NDArray[np.float64]
 DEFAULT_FOLDS = 5
+ROWS_PER_WORD = 5.0  # of the smaller sample; their intervals hold, see tests/statistical
+MOST_WORDS = 1000
 
 
 class DensityRatio(BaseRatio):
@@ -166,6 +169,8 @@ class DensityRatio(BaseRatio):
                 )
         else:
             fitted = self._fit_odds(self._model(samples), samples)
+            if self._reads_words(samples):
+                self.label_ += _words_read(fitted)
         self.samples_, self.odds_ = samples, fitted
         self.log_ratio_, self.log_ratio_target_ = fitted.log_ratio, fitted.log_ratio_target
         self.influence_ = fitted.influence
@@ -202,9 +207,11 @@ class DensityRatio(BaseRatio):
         """One fit on all rows where that is asked for or sound, else cross-fitted."""
         proper = is_logistic(model) or hasattr(model, "predict_proba")
         once = self.cv is None or (self.cv == "auto" and is_logistic(model))
+        words = self._reads_words(samples)
         if once and proper and self.calibrate != "sigmoid":
-            single: SingleOdds = fit_single(model, samples)
-            if single.influence is not None or self.cv is None:
+            least = ROWS_PER_WORD if words else ROWS_PER_PARAMETER
+            single: SingleOdds = fit_single(model, samples, rows_per_parameter=least)
+            if single.influence is not None or self.cv is None or words:
                 self.label_ = f"{_name(model)} odds, fitted on all rows"
                 return single
         folds = self.cv if isinstance(self.cv, int | np.integer) else DEFAULT_FOLDS
@@ -216,13 +223,18 @@ class DensityRatio(BaseRatio):
         self.label_ = f"{_name(model)} odds, cross-fitted in {len(found.models)} folds{calibrated}"
         return found
 
+    def _reads_words(self, samples: RatioSamples) -> bool:
+        """Whether the default for texts is at work."""
+        return self.classifier is None and self.latent is None and samples.is_text
+
     def _model(self, samples: RatioSamples) -> Any:
         """Latent step and classifier in one pipeline."""
         step, classifier = feature_step(self.latent, "latent"), self.classifier
         if classifier is None:
-            if step is None and samples.is_text:
-                words = TfidfVectorizer(sublinear_tf=True, min_df=2)
-                return make_pipeline(words, LogisticRegression(max_iter=1000))
+            if self._reads_words(samples):
+                most = min(MOST_WORDS, int(samples.units / ROWS_PER_WORD) - 1)
+                weak = LogisticRegression(C=1.0, tol=1e-8, max_iter=2000)
+                return make_pipeline(WordCounts(most), Standardise(), weak)
             classifier = make_pipeline(Standardise(), default_logistic())
         steps = [] if step is None else [("latent", step)]
         if isinstance(classifier, Pipeline):
@@ -278,6 +290,15 @@ def _name(model: Any) -> str:
     """Short name of a classifier."""
     final = model.steps[-1][1] if isinstance(model, Pipeline) else model
     return "logistic" if is_logistic(model) else type(final).__name__
+
+
+def _words_read(fitted: Any) -> str:
+    """How many words the default for texts read, for the label."""
+    models = getattr(fitted, "models", None) or (fitted.model,)
+    words: WordCounts = models[0].steps[0][1]
+    read, seen = len(words.get_feature_names_out()), words.seen_
+    which = f"{read:,}" if read == seen else f"the {read:,} commonest of {seen:,}"
+    return f", of {which} words"
 
 
 def _numeric(values: Any) -> bool:

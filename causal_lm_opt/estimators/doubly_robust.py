@@ -23,7 +23,12 @@ from causal_lm_opt.estimators._assemble import (
     sample_mean,
     subgroup_cells,
 )
-from causal_lm_opt.estimators._base import SAME_TEXT_NOTE, BaseValueEstimator, r2_of_predictions
+from causal_lm_opt.estimators._base import (
+    SAME_TEXT_NOTE,
+    BaseValueEstimator,
+    estimand_notes,
+    r2_of_predictions,
+)
 from causal_lm_opt.estimators._bootstrap import bootstrap_values, replicate_influence
 from causal_lm_opt.estimators._crossfit import Folds, crossfit, make_folds
 from causal_lm_opt.estimators._doubly_robust import (
@@ -77,6 +82,10 @@ class DoublyRobust(RegressorMixin, BaseValueEstimator):
         Estimates the weights from the logged texts and the draws ``X_target``, instead of
         ``logp_target`` and ``logp_logging``; cloned and fitted for every policy. With
         :class:`BalancingRatio` this is augmented balancing.
+    estimand : {"model", "texts"}, default "model"
+        ``"model"``: texts the policy would write, of which log and draws are samples (state
+        ``groups`` where several readers had the same text). ``"texts"``: these texts as they stand;
+        only readers vary (see Notes of :class:`IPW`).
     cv : int, splitter or list of (train, test), default 5
         Folds never split a group; without groups equal texts share a fold.
     n_rep : int, default 1
@@ -124,6 +133,14 @@ class DoublyRobust(RegressorMixin, BaseValueEstimator):
     and outcome model multiply, and their product must vanish faster than the root of n; with a
     poor ratio *and* a poor outcome model it is not claimed to cover.
 
+    Under ``estimand="texts"`` the target is the estimate's expectation over readers,
+    :math:`\sum_x n_x w_x (g - q)(x) / \sum_x n_x w_x + \frac1m \sum_j q(\tilde x_j)`, q the outcome
+    model's expectation given the texts (:class:`IPW` says what is held fixed). Its distance from
+    the draws' own :math:`\frac1m \sum_j g(\tilde x_j)` vanishes as the model is right or the texts
+    many. Draws add no variance. Stacked inference is exact for linear models; ``"influence"``
+    leaves out the outcome model's noise, of relative size parameters over texts, which
+    ``"bootstrap"`` (readers within texts) carries for black boxes.
+
     Source: Lin, Ben-Michael and Morency (2024), Prop. 4.3, Thm 4.4; Chernozhukov et al. (2018).
 
     Examples
@@ -149,6 +166,7 @@ class DoublyRobust(RegressorMixin, BaseValueEstimator):
         *,
         weights: str | Weighting = "hajek",
         ratio: Any = None,
+        estimand: str = "model",
         cv: Any = 5,
         n_rep: int = 1,
         utility: Mapping[Any, float] | None = None,
@@ -162,6 +180,7 @@ class DoublyRobust(RegressorMixin, BaseValueEstimator):
         self.outcome_model = outcome_model
         self.weights = weights
         self.ratio = ratio
+        self.estimand = estimand
         self.cv = cv
         self.n_rep = n_rep
         self.utility = utility
@@ -217,7 +236,7 @@ class DoublyRobust(RegressorMixin, BaseValueEstimator):
         })  # fmt: skip
         self.log_ = read_log(
             self, X, y, sample_weight=sample_weight, groups=groups, logp_logging=logp_logging,
-            by=by, utility=self.utility,
+            by=by, utility=self.utility, estimand=self.estimand,
             unroll_below=2 * int(self.cv) if isinstance(self.cv, int | np.integer) else 0,
         )  # fmt: skip
         if not isinstance(self.n_rep, int | np.integer) or self.n_rep < 1:
@@ -314,12 +333,12 @@ class DoublyRobust(RegressorMixin, BaseValueEstimator):
         cells: list[Cell],
         given: tuple[FloatArray, list[FloatArray]] | None,
     ) -> ValueEstimate:
-        log, weighting = self.log_, Weighting.of(self.weights)
+        log, weighting = self.log_.units, Weighting.of(self.weights)
         if policies.logging:
             return assemble(
                 log, policies, cells, lambda _, label: sample_mean(log, label),
-                estimator="sample mean", notes=[SAME_TEXT_NOTE], influence=self.influence,
-                term_moment=cells[0][1] is None,
+                estimator="sample mean", notes=[SAME_TEXT_NOTE, *estimand_notes(log)],
+                influence=self.influence, term_moment=cells[0][1] is None and not policies.fixed,
             )  # fmt: skip
         splits = self._with_inference()
         if self.inference == "influence" and policies.estimated is not None:
@@ -370,14 +389,18 @@ class DoublyRobust(RegressorMixin, BaseValueEstimator):
                 "interval. A splitter such as cv=KFold(5, shuffle=True, random_state=0) lets it "
                 "learn from other rows of the same text."
             )
+        about = estimand_notes(self.log_, enumerated=any(r.exact for r in policies.row_sets))
         errors, estimated = self.inference_, policies.estimated
         if estimated is None:
-            return [rule, f"Standard errors: {errors}."]
-        if self.inference == "bootstrap":
+            return [rule, *about, f"Standard errors: {errors}."]
+        if policies.fixed:
+            errors += ", the ratio as it is"
+        elif self.inference == "bootstrap":
             errors += ", the ratio's too"
         elif estimated.noisy and estimated.parametric:
             errors += ", with the noise of the ratio's fit"
-        return [rule, f"Density ratio: {estimated.labels}.", f"Standard errors: {errors}."]
+        made = f"Density ratio: {estimated.labels}."
+        return [rule, made, *about, f"Standard errors: {errors}."]
 
     def _with_inference(self) -> tuple[Predictions, ...]:
         """The splits, with the coefficients' influence where the stacked correction applies."""
@@ -393,8 +416,14 @@ class DoublyRobust(RegressorMixin, BaseValueEstimator):
                 "given; use inference='influence'."
             )
         self.inference_ = "influence function"
+        if self.log_.texts is not None and not given:
+            self.inference_ += (
+                " of the readers, without the outcome model's own noise (inference='bootstrap' "
+                "carries it)"
+            )
         if self.inference == "bootstrap":
-            self.inference_ = f"cluster bootstrap with refit, {self.n_bootstrap} replicates"
+            what = "cluster bootstrap" if self.log_.texts is None else "readers' bootstrap"
+            self.inference_ = f"{what} with refit, {self.n_bootstrap} replicates"
         if given or self.inference in ("influence", "bootstrap"):
             return tuple(replace(p, coefficients=None) for p in self.splits_)
         stacked = [stack(p, self.log_, strict=self.inference == "stacked") for p in self.splits_]
@@ -416,12 +445,12 @@ class DoublyRobust(RegressorMixin, BaseValueEstimator):
             fold = folds.fold[picked]
             train = tuple(np.flatnonzero(fold != j) for j in range(folds.n_folds))
             predictions = self._predictions(log, Folds(fold, train, folds.rule), None)
-            if resampled.estimated is not None:
+            if resampled.estimated is not None and not resampled.fixed:
                 resampled = with_ratio(self.ratio, log, resampled, replicate=True)
-            table = target_predictions(predictions, resampled, log)
+            table, units = target_predictions(predictions, resampled, log), log.units
             return np.array(
                 [
-                    dr_value(log, resampled, k, label, predictions, table, weighting, fresh).value
+                    dr_value(units, resampled, k, label, predictions, table, weighting, fresh).value
                     for k, label in cells
                 ]
             )

@@ -21,6 +21,7 @@ from causal_lm_opt.estimators._assemble import (
     all_cells,
     assemble,
     enumerated,
+    of_estimand,
     outcome_findings,
     policy_coverage,
     policy_figures,
@@ -36,9 +37,10 @@ from causal_lm_opt.estimators._assemble import (
     transform_finding,
     weighted_term,
 )
-from causal_lm_opt.estimators._base import SAME_TEXT_NOTE, BaseValueEstimator
+from causal_lm_opt.estimators._base import SAME_TEXT_NOTE, BaseValueEstimator, estimand_notes
 from causal_lm_opt.estimators._bootstrap import bootstrap_values, replicate_influence
-from causal_lm_opt.estimators._estimated import ratio_noise, ratio_report
+from causal_lm_opt.estimators._estimated import ratio_noise
+from causal_lm_opt.estimators._left_out import ratio_report
 from causal_lm_opt.estimators._log import Log, read_log
 from causal_lm_opt.estimators._policies import Policies, read_policies, with_ratio
 
@@ -70,6 +72,8 @@ class IPW(BaseValueEstimator):
         error carries its noise: to first order where it is parametric (a logistic regression on
         all rows, cells, balancing), else by a cluster bootstrap that fits it anew, which makes no
         allowance for the classifier's smoothing bias.
+    estimand : {"model", "texts"}, default "model"
+        Whose value: of texts the policy would write, or of these texts as they stand (see Notes).
     utility : mapping class -> float, optional
         Turns class outcomes into numbers.
     n_bootstrap : int, default 200
@@ -95,6 +99,21 @@ class IPW(BaseValueEstimator):
     could write whatever the target writes (overlap); readers do not interfere. With hidden
     confounding or a wrong ``logp_logging`` the value is biased and nothing here can tell; without
     overlap the verdict says so only if draws are given (``X_target``).
+
+    **Estimands.** ``"model"`` targets :math:`V(f) = E_f g(x)`, g(x) the mean outcome of the readers
+    of x. The logged texts are a sample: rows of one text move together and need ``groups`` (rows
+    without groups are independent, as for readers dealt at random to a fixed list of texts with
+    known probabilities). ``"texts"`` holds fixed which texts were logged, how many readers
+    :math:`n_x` each had, and the draws. Its target is the estimate's expectation over readers,
+    :math:`\sum_x n_x w_x g(x) / \sum_x n_x w_x`, and each row's influence is
+    :math:`w_i (y_i - \bar y_{x(i)}) \sqrt{n_x/(n_x - 1)} / \bar a`: its mean square is unbiased for
+    the readers' variance. Texts are told apart by ``groups`` (a group is a text), else by equal
+    ``X``. The only reader of a text is taken to vary as readers do within the other texts; where
+    more than half of the rows are such, ``fit`` refuses. Readers are independent: one who read
+    several texts is not allowed for. The target is :math:`\sum_x P_f(x) g(x)` over a listed support
+    only where :math:`P_R(x) = n_x/n`, as when ``logp_logging`` are the realised shares. A weight
+    transform's bias is bounded under both; an estimated ``ratio`` is part of the target, without
+    noise.
 
     Source: Lin, Ben-Michael and Morency (2024), Prop. 4.1 and Thm 4.2. The Hajek form is invariant
     to a shift of the outcome; the Horvitz-Thompson form is unbiased but not invariant.
@@ -125,6 +144,7 @@ class IPW(BaseValueEstimator):
         weights: str | Weighting = "hajek",
         *,
         ratio: Any = None,
+        estimand: str = "model",
         utility: Mapping[Any, float] | None = None,
         n_bootstrap: int = 200,
         random_state: int | None = 0,
@@ -133,6 +153,7 @@ class IPW(BaseValueEstimator):
     ) -> None:
         self.weights = weights
         self.ratio = ratio
+        self.estimand = estimand
         self.utility = utility
         self.n_bootstrap = n_bootstrap
         self.random_state = random_state
@@ -168,7 +189,8 @@ class IPW(BaseValueEstimator):
             Draws of the targets: what ``ratio`` is estimated from; without it for the unseen-mass
             check only (with ``logp_target`` and ``logp_logging`` of the draws).
         groups : array, shape (n,), optional
-            Clusters (prompts, readers, texts): standard errors add within them.
+            Clusters (prompts, readers, texts): standard errors add within them. Under
+            ``estimand="texts"`` the text of each row, whose rows are its readers.
         sample_weight : array, shape (n,), optional
             Frequencies: a row of weight 2 is two rows; rows of weight 0 are dropped.
         by : array, shape (n,), optional
@@ -177,8 +199,10 @@ class IPW(BaseValueEstimator):
         Raises
         ------
         ValueError
-            Bad input, one log-prob without the other, log-probs beside ``ratio``, ``ratio`` without
-            draws (:class:`NotIdentifiedError`), or no overlap (:class:`OverlapError`).
+            Bad input, texts that cannot be told apart or have one reader each
+            (``estimand="texts"``), one log-prob without the other, log-probs beside ``ratio``,
+            ``ratio`` without draws (:class:`NotIdentifiedError`), or no overlap
+            (:class:`OverlapError`).
         """
         check_same_order({
             "X": X, "y": y, "logp_target": logp_target, "logp_logging": logp_logging,
@@ -186,7 +210,7 @@ class IPW(BaseValueEstimator):
         })  # fmt: skip
         self.log_ = read_log(
             self, X, y, sample_weight=sample_weight, groups=groups, logp_logging=logp_logging,
-            by=by, utility=self.utility,
+            by=by, utility=self.utility, estimand=self.estimand,
         )  # fmt: skip
         policies = read_policies(
             self, self.log_, logp_target, logp_logging, X_target, ratio=self.ratio
@@ -223,16 +247,17 @@ class IPW(BaseValueEstimator):
                 "or ratio=DensityRatio() to estimate the weights from the texts, or use "
                 "OutcomeRegression."
             )
-        cells = subgroup_cells(self.log_, policies) if by else all_cells(policies)
+        log = self.log_.units
+        cells = subgroup_cells(log, policies) if by else all_cells(policies)
         estimated, replicates = policies.estimated, None
-        if estimated is not None and not estimated.parametric:
+        if estimated is not None and not estimated.parametric and not policies.fixed:
             replicates = replicate_influence(self._bootstrap(policies, cells, weighting))
         order = {cell: c for c, cell in enumerate(cells)}
 
         def value_of(k: int, label: Any) -> PolicyValue:
             if policies.logging:
-                return sample_mean(self.log_, label)
-            part = _ipw_value(self.log_, policies, k, label, weighting)
+                return sample_mean(log, label)
+            part = _ipw_value(log, policies, k, label, weighting)
             if replicates is None:
                 return part
             column = replicates[:, order[k, label]]
@@ -243,25 +268,29 @@ class IPW(BaseValueEstimator):
         if estimated is not None:
             name += f", {type(self.ratio).__name__}"
         return assemble(
-            self.log_, policies, cells, value_of,
+            log, policies, cells, value_of,
             estimator="sample mean" if policies.logging else f"IPW ({name})",
             notes=self._notes(policies),
             influence=self.influence,
-            term_moment=(plain or policies.logging) and not by,
+            term_moment=(plain or policies.logging) and not by and not policies.fixed,
         )  # fmt: skip
 
     def _notes(self, policies: Policies) -> list[str]:
+        about = estimand_notes(self.log_, enumerated=any(r.exact for r in policies.row_sets))
         if policies.logging:
-            return [SAME_TEXT_NOTE]
+            return [SAME_TEXT_NOTE, *about]
         if policies.estimated is None:
-            return []
+            return about
+        label = f"Density ratio: {policies.estimated.labels}."
+        if policies.fixed:
+            return [label, "Standard errors: readers within texts, the ratio as it is.", *about]
         how = "influence function, with the noise of the ratio's fit"
         if not policies.estimated.parametric:
             how = (
                 f"cluster bootstrap with refit of the ratio, {self.n_bootstrap} replicates (no "
                 "allowance for its smoothing bias)"
             )
-        return [f"Density ratio: {policies.estimated.labels}.", f"Standard errors: {how}."]
+        return [label, *about, f"Standard errors: {how}."]
 
     def _bootstrap(self, policies: Policies, cells: list[Cell], weighting: Weighting) -> FloatArray:
         """Values of resamples, the ratio fitted anew on each, shape (B, cells)."""
@@ -296,6 +325,7 @@ def _ipw_value(
     if rows is not None:
         ell, y, s = ell[rows], y[rows], None if s is None else s[rows]
     term = weighted_term(ell, y, weighting, s, policies.names[k])
+    term = of_estimand(log, term, ell, weighting, rows, policies.names[k])
     logged = spread(term.influence, rows, log.sample_weight, log.y.shape[0])
     figures = policy_overlap(log, policies, k, rows, ell, term.raw_weight, term.raw_moments)
     centre = term.value if weighting.normalize else 0.0
@@ -314,7 +344,7 @@ def _ipw_value(
         findings += [(min(severity, 1), text) for severity, text in drawn]
     else:
         findings += second_sample_findings(policies, k, logged, target)
-    said, ratio_figures = ratio_report(policies.estimated, k)
+    said, ratio_figures = ratio_report(log, policies, k, rows, y, logged, target)
     findings += said
     return PolicyValue(
         value=term.value,

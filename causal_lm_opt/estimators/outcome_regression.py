@@ -31,7 +31,12 @@ from causal_lm_opt.estimators._assemble import (
     subgroup_rows,
     weighted_term,
 )
-from causal_lm_opt.estimators._base import SAME_TEXT_NOTE, BaseValueEstimator, r2_of_predictions
+from causal_lm_opt.estimators._base import (
+    SAME_TEXT_NOTE,
+    BaseValueEstimator,
+    estimand_notes,
+    r2_of_predictions,
+)
 from causal_lm_opt.estimators._bootstrap import bootstrap_values, replicate_influence
 from causal_lm_opt.estimators._linear import (
     LinearOutcome,
@@ -68,6 +73,10 @@ class OutcomeRegression(RegressorMixin, BaseValueEstimator):
     outcome_model : scikit-learn regressor or classifier, default ``Ridge(tol=1e-12)``
         Fitted (a clone) on all logged rows. Binary outcomes may use a classifier; class outcomes
         need ``utility``.
+    estimand : {"model", "texts"}, default "model"
+        ``"model"``: texts the policy would write, of which log and draws are samples (state
+        ``groups`` where several readers had the same text). ``"texts"``: these texts as they stand;
+        only readers vary (see Notes of :class:`IPW`).
     utility : mapping class -> float, optional
     weights_target : str or Weighting, default "hajek"
         Weights of draws from a sampling policy (``TargetSample(logp_sampling=)``).
@@ -96,6 +105,10 @@ class OutcomeRegression(RegressorMixin, BaseValueEstimator):
     The draws' spread alone is not a standard error (its intervals cover .12 to .44): the model's
     own uncertainty is always included.
 
+    Under ``estimand="texts"`` the target is :math:`\frac1m \sum_j q(\tilde x_j)` with q the model's
+    expectation over readers of the logged texts, and the standard error the readers' (exact for
+    linear models): :class:`IPW` says what is held fixed.
+
     Source: Lin, Ben-Michael and Morency (2024), sec. 4 (OO-RLHF).
 
     Examples
@@ -115,6 +128,7 @@ class OutcomeRegression(RegressorMixin, BaseValueEstimator):
         self,
         outcome_model: Any = None,
         *,
+        estimand: str = "model",
         utility: Mapping[Any, float] | None = None,
         weights_target: str | Weighting = "hajek",
         inference: str = "auto",
@@ -124,6 +138,7 @@ class OutcomeRegression(RegressorMixin, BaseValueEstimator):
         influence: str = "keep",
     ) -> None:
         self.outcome_model = outcome_model
+        self.estimand = estimand
         self.utility = utility
         self.weights_target = weights_target
         self.inference = inference
@@ -163,7 +178,7 @@ class OutcomeRegression(RegressorMixin, BaseValueEstimator):
         })  # fmt: skip
         self.log_ = read_log(
             self, X, y, sample_weight=sample_weight, groups=groups, logp_logging=logp_logging,
-            by=by, utility=self.utility,
+            by=by, utility=self.utility, estimand=self.estimand,
         )  # fmt: skip
         policies = read_policies(self, self.log_, logp_target, logp_logging, X_target)
         self.policies_ = policies
@@ -207,12 +222,13 @@ class OutcomeRegression(RegressorMixin, BaseValueEstimator):
         return self._estimate(policies, all_cells(policies))
 
     def _estimate(self, policies: Policies, cells: list[Cell]) -> ValueEstimate:
-        log = self.log_
+        log = self.log_.units
         if policies.logging:
             return assemble(
                 log, policies, cells, lambda _, label: sample_mean(log, label),
-                estimator="sample mean", notes=[SAME_TEXT_NOTE], influence=self.influence,
-                term_moment=log.by is None or cells[0][1] is None,
+                estimator="sample mean", notes=[SAME_TEXT_NOTE, *estimand_notes(log)],
+                influence=self.influence,
+                term_moment=(log.by is None or cells[0][1] is None) and not policies.fixed,
             )  # fmt: skip
         if not policies.row_sets:
             raise NotIdentifiedError(
@@ -223,12 +239,13 @@ class OutcomeRegression(RegressorMixin, BaseValueEstimator):
             _need_target_by(policies)
         weighting = Weighting.of(self.weights_target)
         linear, self.inference_ = self._choose_inference(linear_outcome(self.model_, self.utility))
-        notes = [f"Standard errors: {self.inference_}."]
+        notes = estimand_notes(log, enumerated=any(r.exact for r in policies.row_sets))
+        notes.append(f"Standard errors: {self.inference_}.")
         coefficients = replicates = None
         if linear is not None:
             coefficients = coefficient_influence(
                 linear, log.X, log.y, sample_weight=log.sample_weight, codes=log.codes,
-                n_clusters=log.n_clusters,
+                n_clusters=log.n_clusters, noise=None if log.texts is None else log.noise(),
             )  # fmt: skip
         else:
             replicates = replicate_influence(self._bootstrap(policies, cells, weighting))
@@ -237,6 +254,8 @@ class OutcomeRegression(RegressorMixin, BaseValueEstimator):
 
         def value_of(k: int, label: Any) -> PolicyValue:
             part = _plug_in_value(policies, k, label, predictions, weighting, linear, coefficients)
+            if policies.fixed:
+                part = replace(part, target=None)
             if replicates is not None:
                 part = replace(
                     part, logged=None, target=None, replicates=replicates[:, order[k, label]]
@@ -263,9 +282,12 @@ class OutcomeRegression(RegressorMixin, BaseValueEstimator):
             )
         if usable and linear is not None and self.inference != "bootstrap":
             kind = "CR3" if self.log_.codes is not None else "HC3"
+            kind = kind if self.log_.texts is None else "readers within texts"
             return linear, f"sandwich of the outcome model's {linear.coef.size} parameters ({kind})"
+        whose = "" if self.log_.texts is None else "readers' "
         return None, (
-            f"bootstrap with refit, {self.n_bootstrap} replicates; no allowance for smoothing bias"
+            f"{whose}bootstrap with refit, {self.n_bootstrap} replicates; no allowance for "
+            "smoothing bias"
         )
 
     def _bootstrap(self, policies: Policies, cells: list[Cell], weighting: Weighting) -> FloatArray:
@@ -298,8 +320,11 @@ class OutcomeRegression(RegressorMixin, BaseValueEstimator):
             ell = policies.ell.column(k)[keep]
             term = weighted_term(ell, residual[keep], Hajek(), s, policies.names[k])
             figures = policy_overlap(log, policies, k, rows, ell, term.raw_weight)
-            codes = None if log.codes is None else log.codes[keep]
-            se = math.sqrt(influence_covariance(term.influence, s, codes, log.n_clusters))
+            codes, clusters = log.codes, log.n_clusters
+            if log.n_texts > 1:  # a wrong model is wrong about texts
+                codes, clusters = log.texts, log.n_texts
+            codes = None if codes is None else codes[keep]
+            se = math.sqrt(influence_covariance(term.influence, s, codes, clusters))
             z = term.value / se if se > 0 else 0.0
             extra = {"weighted_residual": term.value, "weighted_residual_se": se}
         return replace(

@@ -69,7 +69,7 @@ def sensitivity(
         Claims whose breakdown strength is wanted.
     texts : array, shape (n,), optional
         For ``"logging_probabilities"``: label of each row's text. Rows of one text then share one
-        mis-scoring, which narrows the bounds.
+        mis-scoring, which narrows the bounds; a hidden confounder is then not covered by them.
     n_bootstrap : int
         Resamples of rows (or whole clusters) and draws; fitted models are held fixed. With
         clusters the intervals are stretched for their number.
@@ -169,6 +169,10 @@ def _policies(estimator: Any, logp_target: Any, X_target: Any) -> Policies:
 
 
 def _check_weights(estimator: Any, violation: str) -> None:
+    if estimator.log_.texts is not None:
+        raise ValueError(
+            "A sensitivity analysis is of texts the policy would write: fit with estimand='model'."
+        )
     weighting = Weighting.of(estimator.weights)
     if not weighting.unbiased:
         raise ValueError(

@@ -332,5 +332,6 @@ def test_hong_kong_orders_are_fragile(data_dir: Path) -> None:
     found = sensitivity(est, (1, 1.1), claim=claim, n_bootstrap=100)
     np.testing.assert_allclose(found.lower[:4, 0], est.value_, atol=1e-9)
     (broken,) = found.breakdowns
-    assert broken.strength == pytest.approx(1.13, abs=0.02)
+    # .3 points above the logged mean, which no confounder moves: V's bounds alone carry the doubt.
+    assert broken.strength == pytest.approx(1.0136, abs=0.002)
     assert 1.0 < broken.strength_ci < broken.strength
