@@ -11,16 +11,18 @@ import numpy.typing as npt
 from joblib import Parallel, delayed
 
 from causal_lm_opt._validation import take_rows
+from causal_lm_opt.diagnostics.verdict import Verdict, worst
 from causal_lm_opt.estimators._estimand import resample_readers, spread_of_readers
 from causal_lm_opt.estimators._log import Log
 from causal_lm_opt.estimators._policies import Policies
 from causal_lm_opt.estimators._progress import track
 from causal_lm_opt.estimators._target import TargetRows
 
-__all__ = ["bootstrap_values", "replicate_influence"]
+__all__ = ["bootstrap_values", "replicate_influence", "with_lost"]
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.intp]
+MOST_LOST = 0.05  # share of resamples that cannot be valued
 Statistic = Callable[[Log, Policies, IntArray], FloatArray]
 
 
@@ -62,7 +64,8 @@ def _resample_rows(
     return replace(out, frequency=np.ones(picked.shape[0])) if spent else out
 
 
-def _one(log: Log, policies: Policies, statistic: Statistic, seed: list[int]) -> FloatArray:
+def _one(log: Log, policies: Policies, statistic: Statistic, seed: list[int]) -> FloatArray | str:
+    """Values of one resample, or why it has none (say that its rows no longer reach the target)."""
     rng = np.random.default_rng(seed)
     counts = None
     if log.texts is not None:  # texts stay, their readers vary
@@ -91,7 +94,10 @@ def _one(log: Log, policies: Policies, statistic: Statistic, seed: list[int]) ->
     if log.texts is None:
         draws = tuple(_resample_rows(r, counts, rng) for r in draws)
     ell = None if policies.ell is None else policies.ell.take(picked)
-    return statistic(resampled, replace(policies, ell=ell, row_sets=draws), picked)
+    try:
+        return statistic(resampled, replace(policies, ell=ell, row_sets=draws), picked)
+    except (ValueError, np.linalg.LinAlgError) as error:  # counted by bootstrap_values
+        return str(error)
 
 
 def bootstrap_values(
@@ -103,12 +109,17 @@ def bootstrap_values(
     seed: int,
     n_jobs: int | None,
 ) -> FloatArray:
-    """Values of ``n_bootstrap`` resamples, shape (B, L).
+    """Values of resamples, shape (B, L); ``B < n_bootstrap`` where some could not be valued.
 
     Clusters (prompts, readers) are resampled whole; draws are resampled on their own, or with the
     log's clusters where they share prompts. Replicate b uses the seed ``(seed, b)``, so that
     estimators on the same log see the same resamples. Where these texts are the estimand, the
     readers of each text are resampled and the draws stay.
+
+    Raises
+    ------
+    ValueError
+        Where more than half of the resamples cannot be valued; the first of them is named.
     """
     if n_bootstrap < 20:
         raise ValueError(
@@ -117,10 +128,31 @@ def bootstrap_values(
     values = Parallel(n_jobs=n_jobs, return_as="generator")(
         delayed(_one)(log, policies, statistic, [seed, b]) for b in range(n_bootstrap)
     )
-    found = np.stack(list(track(values, n_bootstrap, "bootstrap replicates")))
+    every = list(track(values, n_bootstrap, "bootstrap replicates"))
+    kept = [value for value in every if not isinstance(value, str)]
+    if 2 * len(kept) < n_bootstrap:
+        first = next(b for b, value in enumerate(every) if isinstance(value, str))
+        raise ValueError(
+            f"{n_bootstrap - len(kept)} of {n_bootstrap} bootstrap resamples cannot be valued, so "
+            f"that there is no standard error. Replicate {first}: {every[first]}"
+        )
+    found = np.stack(kept)
     if log.texts is None:
         return found
     return spread_of_readers(found, log.texts, log.sample_weight)
+
+
+def with_lost(verdict: Verdict, kept: int, n_bootstrap: int) -> Verdict:
+    """The verdict, at least caution where more than one resample in twenty had no value."""
+    lost = n_bootstrap - kept
+    if lost <= MOST_LOST * n_bootstrap:
+        return verdict
+    text = (
+        f"{lost} of {n_bootstrap} bootstrap resamples could not be valued and were left out, most "
+        "likely those least like the target: the standard error is too small. Use fewer features, "
+        "or a tolerance."
+    )
+    return worst([verdict, Verdict("caution", (text,))])
 
 
 def replicate_influence(values: FloatArray) -> FloatArray:

@@ -21,10 +21,12 @@ __all__ = [
     "numbers",
     "ones",
     "parameter_influence",
+    "refuse_few_values",
 ]
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.intp]
+FEW_VALUES = 10
 
 
 class ConditionalDensity(Protocol):
@@ -219,6 +221,19 @@ def numbers(t: Any, name: str) -> FloatArray:
     if values.ndim != 2 or not np.isfinite(values).all():
         raise ValueError(f"{name} must hold finite numbers of shape (n,) or (n, d).")
     return values
+
+
+def refuse_few_values(t: Any) -> None:
+    """Floating-point columns of few values are no normal features."""
+    values = np.asarray(t).reshape(len(t), -1)
+    for j, column in enumerate(values.T):
+        distinct = np.unique(column).size
+        if 1 < distinct <= FEW_VALUES and column.size > 5 * distinct:
+            raise ValueError(
+                f"t holds {distinct} different floating-point values in column {j}, which is not "
+                "normal: say model='logistic' (or give integers) for a class, model='normal' if "
+                "it is meant."
+            )
 
 
 def labels(t: Any, name: str) -> npt.NDArray[np.str_]:

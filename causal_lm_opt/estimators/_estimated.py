@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
+from scipy import sparse
 from sklearn.base import clone
 
 from causal_lm_opt._validation import take_rows
@@ -152,6 +154,8 @@ def _fit_one(ratio: Any, log: Log, second: TargetRows, k: int) -> tuple[Any, Flo
             f"ratio must be a density-ratio estimator such as DensityRatio() or BalancingRatio(), "
             f"got {ratio!r}."
         )
+    if isinstance(ratio, type):
+        raise TypeError(f"ratio is the class {ratio.__name__}: give {ratio.__name__}().")
     X, frequency, codes, some = second.X, second.frequency, second.shared, None
     if second.exact:
         assert second.probability is not None
@@ -163,7 +167,7 @@ def _fit_one(ratio: Any, log: Log, second: TargetRows, k: int) -> tuple[Any, Flo
     if codes is None and second.groups is not None:
         codes = np.unique(second.groups, return_inverse=True)[1] + log.n_clusters
     fitted = clone(ratio).fit(
-        log.X, X, sample_weight=log.sample_weight, target_weight=frequency, groups=log.codes,
+        _named(log.X, log.columns), _named(X, log.columns), sample_weight=log.sample_weight, target_weight=frequency, groups=log.codes,
         target_groups=codes,
     )  # fmt: skip
     for name in ("log_ratio_", "log_ratio_target_", "influence_", "label_"):
@@ -175,6 +179,13 @@ def _fit_one(ratio: Any, log: Log, second: TargetRows, k: int) -> tuple[Any, Flo
         every[some] = drawn
         drawn = every
     return fitted, drawn
+
+
+def _named(X: Any, columns: tuple[str, ...]) -> Any:
+    """A numeric array as the frame that it was made of, so that columns can be named."""
+    if not columns or hasattr(X, "columns") or sparse.issparse(X) or X.ndim != 2:
+        return X
+    return pd.DataFrame(X, columns=list(columns))
 
 
 def ratio_noise(

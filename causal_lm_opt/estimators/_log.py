@@ -65,6 +65,8 @@ class Log:
         Positions of these rows among the ``n_given`` rows of ``fit`` (``None``: all, in order).
     texts : integer array, shape (n,), optional
         The text of each row, where these texts are the estimand (``estimand="texts"``).
+    columns : tuple of str
+        Names of a numeric frame's columns.
     """
 
     X: Any
@@ -78,6 +80,7 @@ class Log:
     taken: IntArray | None
     n_given: int
     texts: IntArray | None = None
+    columns: tuple[str, ...] = ()
 
     @property
     def size(self) -> float:
@@ -259,6 +262,7 @@ def read_log(
         taken=taken,
         n_given=n,
         texts=texts,
+        columns=tuple(str(c) for c in getattr(estimator, "feature_names_in_", ())),
     )
 
 

@@ -170,7 +170,13 @@ def _read_rows(X: Any, name: str) -> Any:
         return texts
     if is_frame(X) and not sparse.issparse(X):
         return X
-    return check_array(X, accept_sparse="csr", dtype=np.float64, input_name=name)
+    try:
+        return check_array(X, accept_sparse="csr", dtype=np.float64, input_name=name)
+    except ValueError as error:
+        values = None if sparse.issparse(X) else np.asarray(X)
+        if values is None or values.ndim != 2 or "could not convert string" not in str(error):
+            raise
+        return pd.DataFrame(values, columns=[f"x{j}" for j in range(values.shape[1])])
 
 
 def _frequencies(values: Any, name: str, n: int) -> FloatArray:
@@ -255,9 +261,27 @@ def transformed(step: Any, X: Any) -> Any:
 
 # ------------------------------------------------------------------------------ features
 def _columns(names: list[Any], X: Any) -> Any:
-    """The columns of a frame (by name) or an array (by position)."""
+    """The columns of a frame (by name, else by position) or an array (by position)."""
     if is_frame(X) and not sparse.issparse(X):
-        return X[list(names)]
+        known = list(X.columns)
+        picked = [
+            known[c] if c not in known and isinstance(c, int) and 0 <= c < len(known) else c
+            for c in names
+        ]
+        lacking = [c for c in picked if c not in known]
+        if lacking:
+            raise ValueError(f"There is no column {lacking[0]!r} among {known}: mend the name.")
+        return X[picked]
+    named = [c for c in names if isinstance(c, str)]
+    if named:
+        raise ValueError(
+            f"The column {named[0]!r} is asked for by name but the rows have no column names: give "
+            "a DataFrame, or positions."
+        )
+    width = X.shape[1] if len(X.shape) == 2 else 0
+    beyond = [c for c in names if not -width <= c < width]
+    if beyond:
+        raise ValueError(f"There is no column {beyond[0]!r}: the rows have {width} columns.")
     return X[:, list(names)]
 
 
@@ -283,6 +307,8 @@ def feature_step(spec: Any, name: str) -> Any:
     """
     if spec is None:
         return None
+    if isinstance(spec, type):
+        raise TypeError(f"{name} is the class {spec.__name__}: give {spec.__name__}().")
     if hasattr(spec, "fit") and hasattr(spec, "transform"):
         return clone(spec)
     if isinstance(spec, str | int):

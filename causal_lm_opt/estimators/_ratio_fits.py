@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from joblib import Parallel, delayed
-from scipy import special
+from scipy import optimize, sparse, special
+from scipy.sparse.csgraph import connected_components
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
@@ -105,6 +106,24 @@ def _prior(y: IntArray, s: FloatArray) -> float:
     return math.log(float(s[y == 0].sum()) / float(s[y == 1].sum()))
 
 
+def _shift(fitted: Any, rows: Any, y: IntArray, s: FloatArray, least: float) -> float:
+    """What makes fitted log odds log ratios: ``log(n_R / n_f)``.
+
+    Class weights stand for other shares of draws than these: the likeliest constant undoes them.
+    """
+    final = fitted.steps[-1][1] if isinstance(fitted, Pipeline) else fitted
+    shift = _prior(y, s)
+    if getattr(final, "class_weight", None) is None:
+        return shift
+    odds, drawn = log_odds(fitted, rows, least), float(s[y == 1].sum())
+
+    def excess(a: float) -> float:
+        return float(s @ special.expit(odds + a)) - drawn
+
+    width = float(np.abs(odds).max()) + 50.0
+    return shift + float(optimize.brentq(excess, -width, width))
+
+
 # ------------------------------------------------------------------------------ all rows
 @dataclass(frozen=True, eq=False)
 class SingleOdds:
@@ -128,7 +147,8 @@ def fit_single(
     """Fit on all rows; the influence is that of a (generalised) linear model, if it is one."""
     y, s = samples.is_target, samples.weight_both
     fitted = fit_classifier(model, samples.both, y, s)
-    shift, least = _prior(y, s), 0.5 / (float(s.sum()) + 1.0)
+    least = 0.5 / (float(s.sum()) + 1.0)
+    shift = _shift(fitted, samples.both, y, s, least)
     ell = log_odds(fitted, samples.both, least) + shift
     n = samples.n
     influence = None
@@ -245,10 +265,12 @@ class FoldOdds:
 
 
 def fold_of_rows(samples: RatioSamples, cv: int, seed: int) -> IntArray:
-    """Fold of each row of both samples, (n + m,): groups and equal texts stay together.
+    """Fold of each row of both samples, (n + m,); groups stay together.
 
-    A draw that repeats a logged text shares its fold; logged and other rows are dealt apart, so
-    that every fold has both.
+    So do equal texts, of log and draws: without groups always where there are enough of them; with
+    groups where what hangs together by a text or a group still makes twice ``cv`` parts of either
+    sample (else a text's readers may lie in several folds). Logged and other rows are dealt apart,
+    so that every fold has both.
     """
     keys = content_keys(samples.both)
     here, there = keys[: samples.n], keys[samples.n :]
@@ -258,9 +280,7 @@ def fold_of_rows(samples: RatioSamples, cv: int, seed: int) -> IntArray:
                 [deal_folds(_row_keys(here), cv, seed), deal_folds(_row_keys(there), cv, seed)]
             )
     else:
-        codes = samples.codes_both
-        assert codes is not None
-        labels = codes.astype(np.uint64)
+        labels = _parts(samples.codes_both, keys, samples.n, cv)
         first = dict(zip(here[::-1].tolist(), labels[: samples.n][::-1].tolist(), strict=True))
         here, there = labels[: samples.n], labels[samples.n :].copy()
         if samples.target_codes is None:  # draws that repeat a logged text join its group
@@ -283,6 +303,20 @@ def fold_of_rows(samples: RatioSamples, cv: int, seed: int) -> IntArray:
     return out
 
 
+def _parts(
+    codes: IntArray | None, keys: npt.NDArray[np.uint64], n: int, cv: int
+) -> npt.NDArray[np.uint64]:
+    """Rows (n + m,) that hang together by group or text; by group alone where that is too much."""
+    assert codes is not None
+    text = np.unique(keys, return_inverse=True)[1]
+    size, top = keys.size, int(codes.max()) + 1
+    edges = (np.ones(size), (codes, top + text))
+    width = top + int(text.max()) + 1
+    whole = connected_components(sparse.coo_array(edges, (width, width)), directed=False)[1][codes]
+    few = min(np.unique(whole[:n]).size, np.unique(whole[n:]).size) < 2 * cv
+    return np.asarray((codes if few else whole).astype(np.uint64))
+
+
 def fit_folds(
     model: Any, samples: RatioSamples, cv: int, *, calibrate: str | None, seed: int,
     n_jobs: int | None,
@@ -302,8 +336,11 @@ def fit_folds(
         return fit_classifier(model, take_rows(samples.both, rows), y[rows], s[rows])
 
     models = tuple(Parallel(n_jobs=n_jobs)(delayed(fit)(rows) for rows in trains))
-    shifts = tuple(_prior(y[rows], s[rows]) for rows in trains)
     least = 0.5 / (float(s.sum()) + 1.0)
+    shifts = tuple(
+        _shift(fitted, take_rows(samples.both, rows), y[rows], s[rows], least)
+        for fitted, rows in zip(models, trains, strict=True)
+    )
     ell = np.empty(y.shape[0])
     for k, fitted in enumerate(models):
         test = np.flatnonzero(fold == k)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from numbers import Real
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.preprocessing import PolynomialFeatures
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import PolynomialFeatures, StandardScaler
 from sklearn.utils.validation import check_is_fitted
 
 from causal_lm_opt.core.balancing import (
@@ -120,7 +122,11 @@ class BalancingRatio(BaseRatio):
         ValueError
             For bad input, or texts without ``features``.
         """
-        if not 0.0 <= float(self.tolerance) < np.inf:
+        if isinstance(self.tolerance, bool) or not isinstance(self.tolerance, Real):
+            raise TypeError(
+                f"tolerance must be one number for all features, got {self.tolerance!r}."
+            )
+        if not 0.0 <= self.tolerance < np.inf:
             raise ValueError(f"tolerance must be 0 or a positive number, got {self.tolerance!r}.")
         if self.degree not in (1, 2):
             raise ValueError(f"degree must be 1 or 2, got {self.degree!r}.")
@@ -132,7 +138,9 @@ class BalancingRatio(BaseRatio):
             )
         step = feature_step(self.features, "features")
         self.step_ = None if step is None else step.fit(distinct_rows(samples.both)[0])
-        self.poly_ = PolynomialFeatures(2, include_bias=False) if self.degree == 2 else None
+        self.poly_ = None
+        if self.degree == 2:  # squares of centred columns: raw ones may be all but collinear
+            self.poly_ = make_pipeline(StandardScaler(), PolynomialFeatures(2, include_bias=False))
         here, there, names = self._made(samples)
         centred, centred_target, kept = self._standardised(here, there, names, samples)
         self.names_ = [names[j] for j in np.flatnonzero(kept)]
@@ -160,8 +168,11 @@ class BalancingRatio(BaseRatio):
                 raise ValueError(f"The features of {name} are not finite at row {row}; mend them.")
         names = feature_names(here, self.step_, values.shape[1])
         if self.poly_ is not None:
-            values, other = self.poly_.fit_transform(values), self.poly_.transform(other)
-            names = [str(x) for x in self.poly_.get_feature_names_out(names)]
+            if not hasattr(self.poly_[1], "n_features_in_"):  # in fit
+                self.poly_[0].fit(values, sample_weight=samples.weight)
+                self.poly_[1].fit(values)
+            values, other = self.poly_.transform(values), self.poly_.transform(other)
+            names = [str(x) for x in self.poly_[1].get_feature_names_out(names)]
         return values, other, names
 
     def _standardised(

@@ -10,7 +10,7 @@ from scipy import sparse
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import PolynomialFeatures, StandardScaler
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
@@ -61,19 +61,22 @@ class DensityRatio(BaseRatio):
         Needs ``predict_proba`` (or ``decision_function`` with calibration). Cloned for every fold.
         Trees need leaves of many rows: a leaf of draws alone has boundless odds.
         Default: standardised features and a logistic regression that is all but unpenalised; for
-        texts (without ``latent``) TF-IDF and a logistic regression. ``"cells"`` counts the cells
-        of a discrete latent.
+        texts (without ``latent``) the counts of the commonest words, one for five rows (groups) of
+        the smaller sample, with a weak penalty. ``"cells"`` counts the cells of a discrete latent.
     latent : transformer, callable X -> Z, or column names, optional
         What outcomes respond to. A transformer (such as TF-IDF and SVD) is fitted inside folds, on
         texts of both samples.
     cv : int, "auto" or None, default "auto"
         Folds. ``"auto"``: a logistic regression with at least 20 rows (or groups) of the smaller
-        sample for each parameter is fitted once, on all rows, and its noise carried into the
-        value's standard error; other classifiers are cross-fitted in 5 folds. ``None``: on all
-        rows in any case.
+        sample for each parameter (the default for texts: 5) is fitted once, on all rows, and its
+        noise carried into the value's standard error, unless its penalty biases some direction by
+        more than a quarter of a standard error; other classifiers are cross-fitted in 5 folds,
+        whose weights balance less well. ``None``: on all rows in any case.
     calibrate : {"auto", "sigmoid", None}, default "auto"
         ``"sigmoid"``: the out-of-fold log odds are brought to :math:`a + b \times` themselves by
         maximum likelihood (Platt); ``"auto"``: where the classifier is no such logistic regression.
+    degree : int, default 1
+        Of the default classifier: 2 adds squares and products of the (standardised) features.
     random_state : int
         Seed of the folds.
     n_jobs : int, optional
@@ -89,6 +92,10 @@ class DensityRatio(BaseRatio):
 
     Notes
     -----
+    **For texts** ``DoublyRobust(model, ratio=DensityRatio())`` is the recommendation. ``IPW`` is
+    right only if the words that the ratio reads hold all that outcomes respond to, and no penalty,
+    calibration or fold takes out the bias of leaving some out.
+
     **Assumptions.** Rows of X are exchangeable draws of the logging policy (or mixture of authors),
     ``X_target`` of the target; the classifier can represent the odds. With ``latent``: outcomes
     depend on the text only through it (latent sufficiency), and logged texts reach everywhere in
@@ -119,6 +126,7 @@ class DensityRatio(BaseRatio):
         latent: Any = None,
         cv: int | str | None = "auto",
         calibrate: str | None = "auto",
+        degree: int = 1,
         random_state: int | None = 0,
         n_jobs: int | None = None,
     ) -> None:
@@ -126,6 +134,7 @@ class DensityRatio(BaseRatio):
         self.latent = latent
         self.cv = cv
         self.calibrate = calibrate
+        self.degree = degree
         self.random_state = random_state
         self.n_jobs = n_jobs
 
@@ -159,6 +168,8 @@ class DensityRatio(BaseRatio):
         """
         self._check_settings()
         samples = read_samples(X, X_target, sample_weight, target_weight, groups, target_groups)
+        if self.degree == 2 and self._reads_words(samples):
+            raise ValueError("degree=2 needs numeric features: give latent= for texts.")
         if isinstance(self.classifier, str):
             fitted: Any = fit_cells(feature_step(self.latent, "latent"), samples)
             self.label_ = f"counts of {fitted.keys.size} cells"
@@ -187,6 +198,15 @@ class DensityRatio(BaseRatio):
                 f"calibrate={self.calibrate!r} is not known; use 'auto', 'sigmoid' or None."
             )
         model = self.classifier
+        if self.degree not in (1, 2):
+            raise ValueError(f"degree must be 1 or 2, got {self.degree!r}.")
+        if self.degree == 2 and model is not None:
+            raise ValueError(
+                "degree=2 belongs to the default classifier: put PolynomialFeatures into yours, or "
+                "leave classifier out."
+            )
+        if isinstance(model, type):
+            raise TypeError(f"classifier is the class {model.__name__}: give {model.__name__}().")
         if isinstance(model, str):
             if model != "cells":
                 raise ValueError(f"classifier={model!r} is not known; give 'cells' or a learner.")
@@ -235,7 +255,9 @@ class DensityRatio(BaseRatio):
                 most = min(MOST_WORDS, int(samples.units / ROWS_PER_WORD) - 1)
                 weak = LogisticRegression(C=1.0, tol=1e-8, max_iter=2000)
                 return make_pipeline(WordCounts(most), Standardise(), weak)
-            classifier = make_pipeline(Standardise(), default_logistic())
+            bends = [] if self.degree == 1 else [PolynomialFeatures(2, include_bias=False)]
+            again = [Standardise()] if bends else []
+            classifier = make_pipeline(Standardise(), *bends, *again, default_logistic())
         steps = [] if step is None else [("latent", step)]
         if isinstance(classifier, Pipeline):
             return Pipeline([*steps, *classifier.steps])

@@ -29,7 +29,11 @@ from causal_lm_opt.estimators._base import (
     estimand_notes,
     r2_of_predictions,
 )
-from causal_lm_opt.estimators._bootstrap import bootstrap_values, replicate_influence
+from causal_lm_opt.estimators._bootstrap import (
+    bootstrap_values,
+    replicate_influence,
+    with_lost,
+)
 from causal_lm_opt.estimators._crossfit import Folds, crossfit, make_folds
 from causal_lm_opt.estimators._doubly_robust import (
     Predictions,
@@ -362,7 +366,8 @@ class DoublyRobust(RegressorMixin, BaseValueEstimator):
             part = median_part(parts)
             if replicates is not None:
                 column = replicates[:, order[k, label]]
-                part = replace(part, logged=None, target=None, replicates=column)
+                said = with_lost(part.verdict, column.shape[0], self.n_bootstrap)
+                part = replace(part, logged=None, target=None, replicates=column, verdict=said)
             return part
 
         name = weighting.label

@@ -20,6 +20,7 @@ from causal_lm_opt._validation import (
     digest,
     n_rows,
 )
+from causal_lm_opt.diagnostics.verdict import LEVELS, Verdict, worst
 from causal_lm_opt.estimate import ValueEstimate
 from causal_lm_opt.estimators._confounders import Encoder, confounder_frame, row_folds, same_length
 from causal_lm_opt.estimators._densities import (
@@ -30,7 +31,9 @@ from causal_lm_opt.estimators._densities import (
     law_influence,
     numbers,
     ones,
+    refuse_few_values,
 )
+from causal_lm_opt.estimators._law_balance import law_findings
 from causal_lm_opt.estimators._target import TargetSample
 from causal_lm_opt.estimators.observational import ProductSample
 from causal_lm_opt.exceptions import OverlapError
@@ -185,7 +188,10 @@ class GeneralisedPropensity(BaseEstimator):
                     "scikit-learn classifier."
                 )
             if model == "auto":
-                return "normal" if np.asarray(t).dtype.kind == "f" else "logistic"
+                if np.asarray(t).dtype.kind != "f":
+                    return "logistic"
+                refuse_few_values(t)
+                return "normal"
             return model
         if not hasattr(model, "predict_proba"):
             raise TypeError(
@@ -353,10 +359,27 @@ class GeneralisedPropensity(BaseEstimator):
             else "standard errors take the classifier's probabilities as known, which needs a "
             "right outcome model (DoublyRobust)"
         )
-        return replace(
+        result = replace(
             result, samples=tuple(samples), term_moment=False,
             notes=(*result.notes, f"Weights from {estimated}; {how}."),
         )  # fmt: skip
+        return replace(result, verdicts=self._verdicts(fitted, result))
+
+    def _verdicts(self, fitted: Any, result: ValueEstimate) -> tuple[Verdict, ...]:
+        """The estimator's verdicts, with what the balance of both laws says."""
+        rows = slice(None) if fitted.log_.taken is None else fitted.log_.taken
+        t, drawn = self._columns(self._t)[rows], self._columns(self._rows(self._t_target))
+        found = law_findings(
+            fitted, t, self._z[rows, 1:], drawn, self._target_weight, float(np.max(result.se))
+        )
+        said = [Verdict(LEVELS[severity], (text,)) for severity, text in found]
+        return tuple(worst([*said, given]) for given in result.verdicts)
+
+    def _columns(self, rows: Any) -> FloatArray:
+        """Features as columns: indicators of all classes but the last."""
+        if self.classes_ is None:
+            return np.asarray(rows, dtype=np.float64)
+        return np.asarray(rows[:, None] == np.arange(max(1, self.classes_.size - 1)), dtype=float)
 
     def _scored(self, product: ProductSample) -> TargetSample:
         """The pairs with their log-probs, for the unseen-mass check."""

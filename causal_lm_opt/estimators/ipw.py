@@ -38,7 +38,11 @@ from causal_lm_opt.estimators._assemble import (
     weighted_term,
 )
 from causal_lm_opt.estimators._base import SAME_TEXT_NOTE, BaseValueEstimator, estimand_notes
-from causal_lm_opt.estimators._bootstrap import bootstrap_values, replicate_influence
+from causal_lm_opt.estimators._bootstrap import (
+    bootstrap_values,
+    replicate_influence,
+    with_lost,
+)
 from causal_lm_opt.estimators._estimated import ratio_noise
 from causal_lm_opt.estimators._left_out import ratio_report
 from causal_lm_opt.estimators._log import Log, read_log
@@ -261,7 +265,8 @@ class IPW(BaseValueEstimator):
             if replicates is None:
                 return part
             column = replicates[:, order[k, label]]
-            return replace(part, logged=None, target=None, replicates=column)
+            said = with_lost(part.verdict, column.shape[0], self.n_bootstrap)
+            return replace(part, logged=None, target=None, replicates=column, verdict=said)
 
         plain = weighting.unbiased and not weighting.normalize and estimated is None
         name = weighting.label

@@ -234,7 +234,9 @@ def product_sample(
     **Assumptions.** Z holds every reader covariate that moved both the text shown and the outcome,
     and was fixed before the text; wherever the policy writes x for a reader z, the log may show it
     (positivity in (x, z)); a policy that writes for its reader needs its own draws of pairs
-    instead.
+    instead. With ``ratio=DensityRatio(...)`` texts that were chosen by reader differ from crossed
+    pairs in their *products* with z: use ``DensityRatio(degree=2)``, as main effects alone cannot
+    be right.
 
     Examples
     --------
@@ -254,6 +256,14 @@ def product_sample(
     ...     text_and_reader(x[:, None], z), y, X_target=pairs.sample)
     >>> right = pairs.adjust(est.result_)
     >>> bool(right.se > 1.5 * est.se_)
+    True
+
+    Weights of the pairs need the products of x and z:
+
+    >>> from causal_lm_opt import DensityRatio, DoublyRobust
+    >>> both = DoublyRobust(LinearRegression(), ratio=DensityRatio(degree=2)).fit(
+    ...     text_and_reader(x[:, None], z), y, X_target=pairs.sample)
+    >>> bool(abs(pairs.adjust(both.result_).value - 1.) < .5)
     True
     """
     given = draws if isinstance(draws, TargetSample) else TargetSample(draws)

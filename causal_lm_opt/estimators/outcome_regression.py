@@ -37,7 +37,11 @@ from causal_lm_opt.estimators._base import (
     estimand_notes,
     r2_of_predictions,
 )
-from causal_lm_opt.estimators._bootstrap import bootstrap_values, replicate_influence
+from causal_lm_opt.estimators._bootstrap import (
+    bootstrap_values,
+    replicate_influence,
+    with_lost,
+)
 from causal_lm_opt.estimators._linear import (
     LinearOutcome,
     coefficient_influence,
@@ -260,7 +264,12 @@ class OutcomeRegression(RegressorMixin, BaseValueEstimator):
                 part = replace(
                     part, logged=None, target=None, replicates=replicates[:, order[k, label]]
                 )
-            return self._judged(part, policies, k, label)
+            part = self._judged(part, policies, k, label)
+            if replicates is None:
+                return part
+            return replace(
+                part, verdict=with_lost(part.verdict, replicates.shape[0], self.n_bootstrap)
+            )
 
         return assemble(
             log, policies, cells, value_of, estimator="Outcome regression", notes=notes,

@@ -15,16 +15,42 @@ from causal_lm_opt.lm.protocol import EnumerablePolicy, Policy
 
 if TYPE_CHECKING:
     from causal_lm_opt.lm.embed import TextEmbedder
+    from causal_lm_opt.lm.objectives import (
+        DoublyRobustObjective,
+        IPWObjective,
+        LikelihoodObjective,
+        OnPolicyObjective,
+        OutcomeRegressionObjective,
+    )
     from causal_lm_opt.lm.policy import LanguageModelPolicy
+    from causal_lm_opt.lm.trainer import CausalPreferenceConfig, CausalPreferenceTrainer
     from causal_lm_opt.lm.training import from_texts
 
-_HOME = {"LanguageModelPolicy": "policy", "TextEmbedder": "embed", "from_texts": "training"}
-_EXTRA = ("torch", "transformers", "tokenizers", "safetensors")
+_HOME = {
+    "CausalPreferenceConfig": "trainer",
+    "CausalPreferenceTrainer": "trainer",
+    "DoublyRobustObjective": "objectives",
+    "IPWObjective": "objectives",
+    "LanguageModelPolicy": "policy",
+    "LikelihoodObjective": "objectives",
+    "OnPolicyObjective": "objectives",
+    "OutcomeRegressionObjective": "objectives",
+    "TextEmbedder": "embed",
+    "from_texts": "training",
+}
+_EXTRA = ("torch", "transformers", "tokenizers", "safetensors", "accelerate")
 
 __all__ = [
+    "CausalPreferenceConfig",
+    "CausalPreferenceTrainer",
+    "DoublyRobustObjective",
     "Draws",
     "EnumerablePolicy",
+    "IPWObjective",
     "LanguageModelPolicy",
+    "LikelihoodObjective",
+    "OnPolicyObjective",
+    "OutcomeRegressionObjective",
     "Policy",
     "TextEmbedder",
     "from_texts",

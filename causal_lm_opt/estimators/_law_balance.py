@@ -1,0 +1,101 @@
+"""Whether the weights of fitted feature laws balance: readers, text features and their products."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from causal_lm_opt.core.weights import Weighting, relative_weights
+
+__all__ = ["law_findings"]
+
+FloatArray = npt.NDArray[np.float64]
+LEVEL_Z = 3.29  # two-sided level .001
+MOST_COLUMNS = 100
+ESTIMATED = (
+    "The weights come from fitted laws of text features: no diagnostic sees a confounder outside "
+    "Z, or outcomes that respond to more of the text than these features, so that the verdict is "
+    "never better than caution."
+)
+
+
+def law_findings(
+    fitted: Any, t: FloatArray, z: FloatArray, t_target: FloatArray,
+    target_weight: FloatArray | None, se: float,
+) -> list[tuple[int, str]]:  # fmt: skip
+    r"""Findings from moments that right laws give: :math:`E_R[w\,h(t, z)] = E_Z E_{t\sim f}\,h`.
+
+    Looked at are z and t, their squares and products. Do not use where outcomes (or residuals)
+    respond to what is out of balance by more than ``se``, and the imbalance is no noise.
+
+    Parameters
+    ----------
+    fitted : IPW or DoublyRobust
+    t, z : arrays, shape (r, d), (r, c)
+        Features and covariates of the estimator's rows; ``t_target`` (m, d) those of the draws.
+    """
+    log = fitted.log_
+    s = np.ones(log.y.shape[0]) if log.sample_weight is None else log.sample_weight
+    v = np.ones(t_target.shape[0]) if target_weight is None else target_weight
+    weighting, ell = Weighting.of(fitted.weights), fitted.policies_.ell.column(0)
+    w = relative_weights(weighting.transform(ell, log.sample_weight), normalize=True)
+    w = w / np.average(w, weights=s)
+    t, t_target, z = _centred(t, t_target, s, v, z)
+    readers, goal_draws = np.hstack([z, z**2]), np.hstack([t_target, t_target**2])
+    products = (t[:, :, None] * z[:, None, :]).reshape(t.shape[0], -1)
+    if products.shape[1] > MOST_COLUMNS:
+        products = products[:, :0]
+    h = np.hstack([readers, products, t, t**2])
+    mean_r, mean_f = np.average(readers, axis=0, weights=s), np.average(goal_draws, 0, weights=v)
+    goal = np.concatenate([mean_r, np.zeros(products.shape[1]), mean_f])
+    reached = np.average(h, axis=0, weights=s * w)
+    gap = goal - reached
+    own = w[:, None] * (h - reached)
+    own[:, : readers.shape[1]] -= readers - mean_r
+    logged = s[:, None] * own / s.sum()
+    if log.codes is not None:
+        logged = np.stack([np.bincount(log.codes, weights=x) for x in logged.T], axis=1)
+    covariance = logged.T @ logged
+    drawn = v[:, None] * (goal_draws - mean_f) / v.sum()
+    covariance[-mean_f.size :, -mean_f.size :] += drawn.T @ drawn
+    found = [(1, ESTIMATED)]
+    spread = np.sqrt(np.average((h - np.average(h, axis=0, weights=s)) ** 2, axis=0, weights=s))
+    far = np.abs(gap) / np.maximum(spread, 1e-12)
+    noise = np.sqrt(np.diag(covariance))
+    bad = (far > 0.1) & (np.abs(gap) > LEVEL_Z * np.maximum(noise, 1e-12))
+    if not bad.any():
+        return found
+    shift, error = _shift(fitted, h, s, gap, covariance)
+    text = (
+        f"The fitted laws do not balance: {int(bad.sum())} of {gap.size} means of z, t, their "
+        f"squares and products are off after weighting (up to {far[bad].max():.2f} standard "
+        f"deviations), which would move the value by {shift:+.3g}. Let P(t | z) bend in z (squares "
+        "in Z, or a classifier), or give DoublyRobust an outcome model that does."
+    )
+    refuted = abs(shift) > max(se, LEVEL_Z * error)
+    return [(2 if refuted else 1, text), *found]
+
+
+def _centred(
+    t: FloatArray, t_target: FloatArray, s: FloatArray, v: FloatArray, z: FloatArray
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Features less the draws' means, covariates less the readers'; constants dropped."""
+    middle = np.average(t_target, axis=0, weights=v)
+    z = z[:, np.ptp(z, axis=0) > 0]
+    return t - middle, t_target - middle, z - np.average(z, axis=0, weights=s)
+
+
+def _shift(
+    fitted: Any, h: FloatArray, s: FloatArray, gap: FloatArray, covariance: FloatArray
+) -> tuple[float, float]:
+    """Change of the value, and its error, if outcomes linear in h met the means that are due."""
+    residual = fitted.log_.y
+    if hasattr(fitted, "splits_"):
+        residual = residual - np.mean([p.logged for p in fitted.splits_], axis=0)
+    root = np.sqrt(s)[:, None]
+    design = root * np.column_stack([np.ones(s.shape[0]), h])
+    slope = np.linalg.lstsq(design, root[:, 0] * residual, rcond=1e-9)[0][1:]
+    return float(slope @ gap), math.sqrt(max(float(slope @ covariance @ slope), 0.0))
