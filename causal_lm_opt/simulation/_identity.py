@@ -57,6 +57,10 @@ def identity(*parts: Any) -> str:
     return str(digest)
 
 
+#: Classes that no module names.
+NAMELESS = (types.NoneType, types.NotImplementedType, types.EllipsisType)
+
+
 class _Hasher(NumpyHasher):
     """joblib's hasher, to which functions, classes and modules are their code."""
 
@@ -80,6 +84,8 @@ class _Hasher(NumpyHasher):
         """Stand-ins for what pickles by name alone."""
         if obj is _stand_in:
             return NotImplemented
+        if any(obj is kind for kind in NAMELESS):
+            return _stand_in, (("nameless", obj.__name__),)
         if isinstance(obj, types.FunctionType):
             return self._described(obj, _function)
         if isinstance(obj, type):
@@ -179,7 +185,10 @@ def _distribution_version(name: str) -> str:
 def _libraries() -> tuple[Path, ...]:
     """Folders of installed packages and of Python itself."""
     keys = ("stdlib", "platstdlib", "purelib", "platlib")
-    return tuple(Path(sysconfig.get_path(key)).resolve() for key in keys)
+    found = [Path(sysconfig.get_path(key)) for key in keys]
+    # Also a user's own site-packages, a distribution's, and those that a .pth file adds.
+    found += [Path(p) for p in sys.path if Path(p).name in ("site-packages", "dist-packages")]
+    return tuple(dict.fromkeys(folder.resolve() for folder in found))
 
 
 @functools.cache

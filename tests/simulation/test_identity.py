@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import subprocess
 import sys
 import textwrap
@@ -213,3 +214,25 @@ def test_a_world_that_was_used_is_the_same_world() -> None:
     world.value()
     world.features(["x"])
     assert identity(world) == before
+
+
+def test_packages_of_another_site_folder_count_as_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with ``pip install --user``, or a folder that a .pth file names."""
+    folder = tmp_path / "site-packages"
+    folder.mkdir()
+    (folder / "elsewhere_installed.py").write_text("def f(x):\n    return x\n", encoding="utf-8")
+    monkeypatch.syspath_prepend(str(folder))
+    told._libraries.cache_clear()
+    told._is_library.cache_clear()
+    try:
+        importlib.import_module("elsewhere_installed")
+        assert told._is_library("elsewhere_installed")
+    finally:
+        told._libraries.cache_clear()
+        told._is_library.cache_clear()
+
+
+def test_classes_without_a_name_can_be_told() -> None:
+    assert identity(type(None)) != identity(type(...))
