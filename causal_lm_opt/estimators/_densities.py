@@ -38,6 +38,12 @@ class ConditionalDensity(Protocol):
     def score(self, t: Any, design: FloatArray) -> FloatArray:
         """Gradient of :meth:`log_prob` in the parameters, (n, q)."""
 
+    def residual(self, t: Any, design: FloatArray) -> FloatArray:
+        """Features less their means, of classes indicators (all but the last), (n, q)."""
+
+    def refit(self, t: Any, design: FloatArray, s: FloatArray | None) -> ConditionalDensity:
+        """A law of this kind fitted to other covariates."""
+
     @property
     def peak(self) -> float:
         """Largest value :meth:`log_prob` can take."""
@@ -55,6 +61,14 @@ class Normal:
         """Log density at the mean."""
         _, logdet = np.linalg.slogdet(2 * math.pi * self.covariance)
         return -0.5 * float(logdet)
+
+    def residual(self, t: FloatArray, design: FloatArray) -> FloatArray:
+        """Features less their means (n, d)."""
+        return np.asarray(t - design @ self.coef)
+
+    def refit(self, t: FloatArray, design: FloatArray, s: FloatArray | None) -> Normal:
+        """A normal law of other covariates."""
+        return fit_normal(t, design, s)
 
     def _scaled(self, t: FloatArray, design: FloatArray) -> tuple[FloatArray, FloatArray]:
         error = t - design @ self.coef
@@ -111,6 +125,15 @@ class Multinomial:
     def peak(self) -> float:
         """No log-probability is above 0."""
         return 0.0
+
+    def residual(self, t: IntArray, design: FloatArray) -> FloatArray:
+        """Indicators of all classes but the last, less their probabilities (n, K - 1)."""
+        every = np.arange(self.alive.size - 1)
+        return np.asarray((t[:, None] == every) - np.exp(self._log_probs(design)[:, every]))
+
+    def refit(self, t: IntArray, design: FloatArray, s: FloatArray | None) -> Multinomial:
+        """A multinomial law of other covariates."""
+        return fit_multinomial(t, self.alive.size, design, s)
 
     def _log_probs(self, design: FloatArray) -> FloatArray:
         eta = np.where(self.alive, design @ self.coef, -np.inf)

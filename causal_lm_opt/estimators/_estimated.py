@@ -167,9 +167,13 @@ def _fit_one(ratio: Any, log: Log, second: TargetRows, k: int) -> tuple[Any, Flo
     if codes is None and second.groups is not None:
         codes = np.unique(second.groups, return_inverse=True)[1] + log.n_clusters
     fitted = clone(ratio).fit(
-        _named(log.X, log.columns), _named(X, log.columns), sample_weight=log.sample_weight, target_weight=frequency, groups=log.codes,
+        _named(log.X, log.columns),
+        _named(X, log.columns),
+        sample_weight=log.sample_weight,
+        target_weight=frequency,
+        groups=log.codes,
         target_groups=codes,
-    )  # fmt: skip
+    )
     for name in ("log_ratio_", "log_ratio_target_", "influence_", "label_"):
         if not hasattr(fitted, name):
             raise TypeError(f"ratio={ratio!r} has no {name} after fit; use DensityRatio().")

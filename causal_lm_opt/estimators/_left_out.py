@@ -14,13 +14,16 @@ from causal_lm_opt.diagnostics.sufficiency import Sufficiency, latent_sufficienc
 from causal_lm_opt.estimators._estimated import ESTIMATED, EstimatedRatios
 from causal_lm_opt.estimators._log import Log
 from causal_lm_opt.estimators._policies import Policies
+from causal_lm_opt.estimators._ratio import RatioSamples, distinct_rows
 from causal_lm_opt.estimators._target import TargetRows
 from causal_lm_opt.estimators._trust import ReadableRows
+from causal_lm_opt.estimators._word_counts import WordCounts
 
 __all__ = ["ratio_report"]
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.intp]
+ROWS_PER_WORD, MOST_WORDS = 4, 200  # of the words that a ratio of texts does not read
 MOST_SQUARES, MOST_PRODUCTS = 20, 6  # features of the ratio whose squares, products are looked at
 
 
@@ -107,6 +110,11 @@ def _test(
         table = readable.logged_features
         features, names = table.to_numpy(dtype=np.float64), [str(c) for c in table.columns]
         features_target = readable.features(second.X).to_numpy(dtype=np.float64)[kept]
+        more = _unread(ratios.fits[k], table.shape[1])
+        if more is not None:
+            features = np.hstack([features, more[0]])
+            features_target = np.hstack([features_target, more[1]])
+            names = [*names, *more[2]]
     if not features.shape[1]:
         return None
     groups = second.groups if second.shared is None else second.shared
@@ -133,6 +141,26 @@ def _readable(log: Log, ratios: EstimatedRatios, policies: Policies) -> Readable
         ratios.memo["rows"] = ReadableRows(log.X, tuple(r.X for r in policies.row_sets))
     found: ReadableRows = ratios.memo["rows"]
     return found
+
+
+def _unread(fitted: Any, taken: int) -> tuple[FloatArray, FloatArray, list[str]] | None:
+    """Counts of the commonest words that the ratio does not read; as many as the rows bear."""
+    samples: RatioSamples | None = getattr(fitted, "samples_", None)
+    if samples is None or not samples.is_text:
+        return None
+    units = samples.n if samples.codes is None else np.unique(samples.codes).size
+    most = min(MOST_WORDS, int(units / ROWS_PER_WORD) - taken)
+    if most < 1:
+        return None
+    read: frozenset[str] = getattr(fitted, "_words_read", frozenset)()
+    words = WordCounts(len(read) + most).fit(distinct_rows(samples.both)[0])
+    names = words.get_feature_names_out()
+    new = np.flatnonzero([name not in read for name in names])[:most]
+    here, there = (
+        np.asarray(words.transform(X)[:, new].toarray(), dtype=np.float64)
+        for X in (samples.X, samples.X_target)
+    )
+    return here, there, [f"count: {name}" for name in names[new]]
 
 
 def curved(values: FloatArray, names: list[str]) -> tuple[FloatArray, list[str]]:

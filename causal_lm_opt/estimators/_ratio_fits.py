@@ -1,4 +1,4 @@
-r"""Fitting the odds of a density ratio: one parametric model, cross-fitted models, or cell counts.
+r"""Fitting the odds of a density ratio: one parametric model, or cross-fitted models.
 
 With classes 0 (logged, total frequency n_R) and 1 (draws, n_f) Bayes' rule gives
 :math:`\log w(x) = \log \mathrm{odds}(1 | x) + \log(n_R / n_f)`.
@@ -36,12 +36,15 @@ from causal_lm_opt.estimators._ratio import (
     distinct_rows,
 )
 
-__all__ = ["CellOdds", "FoldOdds", "SingleOdds", "fit_cells", "fit_folds", "fit_single"]
+__all__ = ["FoldOdds", "SingleOdds", "fit_folds", "fit_single", "is_logistic"]
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.intp]
 BoolArray = npt.NDArray[np.bool_]
-ROWS_PER_PARAMETER = 20.0  # of the smaller sample's; below, fits are too noisy for first order
+#: Of the smaller sample's. Below, fits are too noisy for first order. Above, one fit on all rows
+#: is far better than folds: its score equations balance the features that the value rests on, which
+#: the noise of another fold's fit does not (tests/estimators/test_ratio_mends.py).
+ROWS_PER_PARAMETER = 5.0
 MOST_PENALTY_BIAS = 0.25  # standard errors of the combination of coefficients it moves most
 MAX_CELLS = 60_000_000  # of the influence matrices, all folds together
 
@@ -141,9 +144,7 @@ class SingleOdds:
         return log_odds(self.model, X, self.least) + self.shift
 
 
-def fit_single(
-    model: Any, samples: RatioSamples, *, rows_per_parameter: float = ROWS_PER_PARAMETER
-) -> SingleOdds:
+def fit_single(model: Any, samples: RatioSamples) -> SingleOdds:
     """Fit on all rows; the influence is that of a (generalised) linear model, if it is one."""
     y, s = samples.is_target, samples.weight_both
     fitted = fit_classifier(model, samples.both, y, s)
@@ -152,7 +153,7 @@ def fit_single(
     ell = log_odds(fitted, samples.both, least) + shift
     n = samples.n
     influence = None
-    linear = parametric_odds(fitted, samples, rows_per_parameter=rows_per_parameter)
+    linear = parametric_odds(fitted, samples)
     if linear is not None:
         every = np.arange(y.shape[0])
         block = _block(linear, samples, every, np.ones(n, dtype=bool))
@@ -160,13 +161,7 @@ def fit_single(
     return SingleOdds(fitted, shift, least, ell[:n], ell[n:], influence)
 
 
-def parametric_odds(
-    fitted: Any,
-    samples: RatioSamples,
-    folds: int = 1,
-    *,
-    rows_per_parameter: float = ROWS_PER_PARAMETER,
-) -> LinearOutcome | None:
+def parametric_odds(fitted: Any, samples: RatioSamples, folds: int = 1) -> LinearOutcome | None:
     """The logistic model behind a classifier with rows enough for its parameters.
 
     ``None`` too where its penalty biases some combination of coefficients by more than a quarter
@@ -176,7 +171,7 @@ def parametric_odds(
     if linear is None:
         return None
     cells = linear.coef.size * (samples.n + samples.m) * folds
-    enough = linear.coef.size * rows_per_parameter <= samples.units
+    enough = linear.coef.size * ROWS_PER_PARAMETER <= samples.units
     fits = tractable(linear, float(samples.n + samples.m), rows_per_parameter=1.0)
     if not (enough and fits and cells <= MAX_CELLS):
         return None
@@ -385,73 +380,3 @@ def _sigmoid(ell: FloatArray, y: IntArray, s: FloatArray) -> tuple[float, float]
         b = b + step * min(1.0, 2.0 / float(np.abs(step).max()))
     slope = max(float(b[1]), 0.0) / scale
     return float(b[0]) - slope * mean if slope > 0 else 0.0, slope
-
-
-# ------------------------------------------------------------------------------ cells
-@dataclass(frozen=True, eq=False)
-class CellInfluence:
-    r"""Influence through the cells' shares: :math:`\psi_i = 1 - 1\{z_i = z\}/p_R(z)` and
-    :math:`\tilde\psi_j = 1\{z_j = z\}/p_f(z) - 1`.
-    """
-
-    code: IntArray
-    code_target: IntArray
-    share: FloatArray
-    share_target: FloatArray
-
-    @property
-    def size(self) -> int:
-        """Number of cells."""
-        return int(self.share.shape[0])
-
-    def move(self, slope: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """See :class:`causal_lm_opt.estimators._ratio.Influence`."""
-        direction = np.bincount(self.code, weights=slope, minlength=self.size)
-        total = float(direction.sum())
-        with np.errstate(divide="ignore", invalid="ignore"):
-            here = np.where(self.share > 0, direction / self.share, 0.0)
-            there = np.where(self.share_target > 0, direction / self.share_target, 0.0)
-        return total - here[self.code], there[self.code_target] - total
-
-
-@dataclass(frozen=True, eq=False)
-class CellOdds:
-    """Counts of cells: ``w(z) = (share of draws in z) / (share of logged rows in z)``.
-
-    ``+inf`` where only draws fall (latent positivity fails), ``-inf`` where no draw does, ``nan``
-    for rows of new cells.
-    """
-
-    step: Any
-    keys: npt.NDArray[np.uint64]
-    cell_ratio: FloatArray
-    log_ratio: FloatArray
-    log_ratio_target: FloatArray
-    influence: Influence | None
-
-    def predict(self, X: Any) -> FloatArray:
-        """Log ratios of new rows."""
-        keys = cell_keys(self.step, X)
-        place = np.minimum(np.searchsorted(self.keys, keys), self.keys.size - 1)
-        return np.where(self.keys[place] == keys, self.cell_ratio[place], math.nan)
-
-
-def cell_keys(step: Any, X: Any) -> npt.NDArray[np.uint64]:
-    """Key of each row's cell."""
-    return content_keys(X if step is None else step.transform(X))
-
-
-def fit_cells(step: Any, samples: RatioSamples) -> CellOdds:
-    """Count the cells of a discrete latent in both samples."""
-    if step is not None:
-        step = clone(step).fit(distinct_rows(samples.both)[0])
-    found = np.concatenate([cell_keys(step, samples.X), cell_keys(step, samples.X_target)])
-    keys, code = np.unique(found, return_inverse=True)
-    here, there = code[: samples.n], code[samples.n :]
-    p = np.bincount(here, weights=samples.weight, minlength=keys.size) / samples.weight.sum()
-    p_target = np.bincount(there, weights=samples.target_weight, minlength=keys.size)
-    p_target = p_target / samples.target_weight.sum()
-    with np.errstate(divide="ignore"):
-        ratio = np.log(p_target) - np.log(p)
-    influence = CellInfluence(here, there, p, p_target)
-    return CellOdds(step, keys, ratio, ratio[here], ratio[there], influence)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -122,7 +121,7 @@ class BalancingRatio(BaseRatio):
         ValueError
             For bad input, or texts without ``features``.
         """
-        if isinstance(self.tolerance, bool) or not isinstance(self.tolerance, Real):
+        if not isinstance(self.tolerance, float | int | np.number):
             raise TypeError(
                 f"tolerance must be one number for all features, got {self.tolerance!r}."
             )

@@ -24,11 +24,10 @@ from causal_lm_opt.estimators._ratio import (
     read_samples,
     transformed,
 )
+from causal_lm_opt.estimators._ratio_cells import CellOdds, fit_cells
 from causal_lm_opt.estimators._ratio_fits import (
     ROWS_PER_PARAMETER,
-    CellOdds,
     SingleOdds,
-    fit_cells,
     fit_folds,
     fit_single,
     is_logistic,
@@ -40,8 +39,7 @@ __all__ = ["DensityRatio"]
 
 FloatArray = npt.NDArray[np.float64]
 DEFAULT_FOLDS = 5
-ROWS_PER_WORD = 5.0  # of the smaller sample; their intervals hold, see tests/statistical
-MOST_WORDS = 1000
+FEW_WORDS, SOME_WORDS, MOST_WORDS = 50, 300, 1000
 
 
 class DensityRatio(BaseRatio):
@@ -62,16 +60,18 @@ class DensityRatio(BaseRatio):
         Trees need leaves of many rows: a leaf of draws alone has boundless odds.
         Default: standardised features and a logistic regression that is all but unpenalised; for
         texts (without ``latent``) the counts of the commonest words, one for five rows (groups) of
-        the smaller sample, with a weak penalty. ``"cells"`` counts the cells of a discrete latent.
+        the smaller sample, with a weak penalty; where these would be fewer than 50 of many words,
+        300 words, a stronger penalty and a bootstrap. ``"cells"`` counts the cells of a discrete
+        latent.
     latent : transformer, callable X -> Z, or column names, optional
         What outcomes respond to. A transformer (such as TF-IDF and SVD) is fitted inside folds, on
         texts of both samples.
     cv : int, "auto" or None, default "auto"
-        Folds. ``"auto"``: a logistic regression with at least 20 rows (or groups) of the smaller
-        sample for each parameter (the default for texts: 5) is fitted once, on all rows, and its
-        noise carried into the value's standard error, unless its penalty biases some direction by
-        more than a quarter of a standard error; other classifiers are cross-fitted in 5 folds,
-        whose weights balance less well. ``None``: on all rows in any case.
+        Folds. ``"auto"``: a logistic regression with at least 5 rows (or groups) of the smaller
+        sample for each parameter is fitted once, on all rows, and its noise carried into the
+        value's standard error, unless its penalty biases some direction by more than a quarter of
+        a standard error; other classifiers are cross-fitted in 5 folds, whose weights balance less
+        well (``IPW`` is then biased where features are many). ``None``: on all rows in any case.
     calibrate : {"auto", "sigmoid", None}, default "auto"
         ``"sigmoid"``: the out-of-fold log odds are brought to :math:`a + b \times` themselves by
         maximum likelihood (Platt); ``"auto"``: where the classifier is no such logistic regression.
@@ -229,8 +229,7 @@ class DensityRatio(BaseRatio):
         once = self.cv is None or (self.cv == "auto" and is_logistic(model))
         words = self._reads_words(samples)
         if once and proper and self.calibrate != "sigmoid":
-            least = ROWS_PER_WORD if words else ROWS_PER_PARAMETER
-            single: SingleOdds = fit_single(model, samples, rows_per_parameter=least)
+            single: SingleOdds = fit_single(model, samples)
             if single.influence is not None or self.cv is None or words:
                 self.label_ = f"{_name(model)} odds, fitted on all rows"
                 return single
@@ -252,9 +251,7 @@ class DensityRatio(BaseRatio):
         step, classifier = feature_step(self.latent, "latent"), self.classifier
         if classifier is None:
             if self._reads_words(samples):
-                most = min(MOST_WORDS, int(samples.units / ROWS_PER_WORD) - 1)
-                weak = LogisticRegression(C=1.0, tol=1e-8, max_iter=2000)
-                return make_pipeline(WordCounts(most), Standardise(), weak)
+                return word_odds(samples)
             bends = [] if self.degree == 1 else [PolynomialFeatures(2, include_bias=False)]
             again = [Standardise()] if bends else []
             classifier = make_pipeline(Standardise(), *bends, *again, default_logistic())
@@ -270,6 +267,14 @@ class DensityRatio(BaseRatio):
         """
         check_is_fitted(self, "odds_")
         return np.asarray(self.odds_.predict(X))
+
+    def _words_read(self) -> frozenset[str]:
+        """Words that the default for texts reads; none for other ratios."""
+        samples: RatioSamples = self.samples_
+        if not self._reads_words(samples):
+            return frozenset()
+        models = getattr(self.odds_, "models", None) or (self.odds_.model,)
+        return frozenset().union(*(m.steps[0][1].get_feature_names_out() for m in models))
 
     def _features(self) -> tuple[FloatArray, FloatArray, list[str]] | None:
         """The latent (or the numeric rows themselves) of both samples."""
@@ -312,6 +317,21 @@ def _name(model: Any) -> str:
     """Short name of a classifier."""
     final = model.steps[-1][1] if isinstance(model, Pipeline) else model
     return "logistic" if is_logistic(model) else type(final).__name__
+
+
+def word_odds(samples: RatioSamples) -> Pipeline:
+    """The default for texts: counts of words in a logistic regression of weak penalty.
+
+    As many words as the rows bear. Where that is few of many (long texts by few writers), a few
+    hundred with a stronger penalty, about that of two rows for each coefficient.
+    """
+    seen = WordCounts().fit(distinct_rows(samples.both)[0]).seen_
+    most, strength = int(samples.units / ROWS_PER_PARAMETER) - 1, 10.0
+    if most < min(seen, FEW_WORDS):
+        rows = min(float(samples.weight.sum()), float(samples.target_weight.sum()))
+        most, strength = SOME_WORDS, 0.5 * min(1.0, samples.units / rows)
+    model = LogisticRegression(C=strength, tol=1e-8, max_iter=2000)
+    return make_pipeline(WordCounts(min(most, MOST_WORDS)), Standardise(), model)
 
 
 def _words_read(fitted: Any) -> str:

@@ -33,7 +33,7 @@ from causal_lm_opt.estimators._densities import (
     ones,
     refuse_few_values,
 )
-from causal_lm_opt.estimators._law_balance import law_findings
+from causal_lm_opt.estimators._law_balance import form_findings, law_findings
 from causal_lm_opt.estimators._target import TargetSample
 from causal_lm_opt.estimators.observational import ProductSample
 from causal_lm_opt.exceptions import OverlapError
@@ -369,9 +369,10 @@ class GeneralisedPropensity(BaseEstimator):
         """The estimator's verdicts, with what the balance of both laws says."""
         rows = slice(None) if fitted.log_.taken is None else fitted.log_.taken
         t, drawn = self._columns(self._t)[rows], self._columns(self._rows(self._t_target))
-        found = law_findings(
-            fitted, t, self._z[rows, 1:], drawn, self._target_weight, float(np.max(result.se))
-        )
+        z, se = self._z[rows], float(np.max(result.se))
+        found = law_findings(fitted, t, z[:, 1:], drawn, self._target_weight, se)
+        if self._logging is not None:
+            found = [*form_findings(fitted, self._logging, self._t[rows], z, se), *found]
         said = [Verdict(LEVELS[severity], (text,)) for severity, text in found]
         return tuple(worst([*said, given]) for given in result.verdicts)
 

@@ -123,7 +123,8 @@ class IPW(BaseValueEstimator):
     to a shift of the outcome; the Horvitz-Thompson form is unbiased but not invariant.
 
     With ``ratio`` the logged texts need no log-probabilities; what is assumed instead is said there
-    (:class:`DensityRatio`, :class:`BalancingRatio`).
+    (:class:`DensityRatio`, :class:`BalancingRatio`). For texts :class:`DoublyRobust` with a ratio
+    is the recommendation: the outcome model takes out what the ratio leaves out.
 
     Examples
     --------
