@@ -30,8 +30,7 @@ __all__ = [
 
 #: Names and how each makes its weights.
 RATIOS = {
-    "classifier": "odds of a cross-fitted, calibrated logistic regression on the words of the "
-    "text (tf-idf)",
+    "classifier": "odds of a logistic regression on the words of the text",
     "balance": "entropy balancing of a few topics of the text (tf-idf, singular value "
     "decomposition)",
     "latent": "odds of a logistic regression on a few topics of the text (tf-idf, singular value "
@@ -44,7 +43,7 @@ NO_BALANCE = (
     "{}; an imbalance of {:g} standard deviations would have been allowed. The policy writes what "
     "the log lacks: log more texts like its own, or value a policy closer to the logged texts."
 )
-ROWS_PER_TOPIC = 20  # as DensityRatio asks for, to carry the fit's own noise
+ROWS_PER_TOPIC = 20  # few enough topics that their odds are told precisely
 
 
 class KnownFeatures(TransformerMixin, BaseEstimator):
@@ -224,6 +223,8 @@ def named_ratio(
         raise ValueError(f"ratio {name!r} is not known; use one of {list(RATIOS)}.")
     if texts is None and not features:
         raise ValueError("there are neither texts nor features to estimate a ratio from.")
+    if name == "classifier" and texts is not None and not features:
+        return WordOdds(random_state=seed)
     if name == "classifier" and texts is not None:
         words = KnownFeatures(tfidf_features(n_components=None, words=(1, 1)), texts)
         learner = LogisticRegression(max_iter=1000)
