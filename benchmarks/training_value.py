@@ -125,7 +125,7 @@ def train(
         watch.trainer = trainer
         begin = time.perf_counter()
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", OverlapWarning)
+            warnings.simplefilter("ignore", OverlapWarning)  # the reason to stop is in the figures
             trainer.train()
         last = [line for line in trainer.state.log_history if "ess" in line][-1]
     return {

@@ -358,7 +358,7 @@ def collected_warnings() -> Iterator[list[str]]:
     """Messages of the warnings raised inside, each once, filled in on leaving."""
     messages: list[str] = []
     with warnings.catch_warnings(record=True) as seen:
-        warnings.simplefilter("ignore")
+        warnings.simplefilter("ignore")  # deprecations of libraries; ours are told, just below
         for category in (UserWarning, RuntimeWarning):
             warnings.simplefilter("always", category)
         yield messages
