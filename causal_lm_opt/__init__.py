@@ -41,11 +41,18 @@ if TYPE_CHECKING:
         OverlapError,
         OverlapWarning,
     )
+    from causal_lm_opt.lm import CausalLMOptimizer as CausalLMOptimizer
     from causal_lm_opt.lm import LanguageModelPolicy as LanguageModelPolicy
     from causal_lm_opt.logged import LoggedData
+    from causal_lm_opt.rewards import AdversarialReward as AdversarialReward
+    from causal_lm_opt.rewards import BradleyTerryReward as BradleyTerryReward
+    from causal_lm_opt.rewards import MultiHeadReward as MultiHeadReward
 
 _HOME = {
+    "AdversarialReward": "rewards",
     "BalancingRatio": "estimators",
+    "BradleyTerryReward": "rewards",
+    "CausalLMOptimizer": "lm",
     "Comparison": "comparison",
     "DataError": "exceptions",
     "Deconfounder": "estimators",
@@ -55,6 +62,7 @@ _HOME = {
     "IPW": "estimators",
     "LanguageModelPolicy": "lm",
     "LoggedData": "logged",
+    "MultiHeadReward": "rewards",
     "NotIdentifiedError": "exceptions",
     "OutcomeRegression": "estimators",
     "OverlapError": "exceptions",
@@ -67,7 +75,7 @@ _HOME = {
     ),
 }
 
-# LanguageModelPolicy is left out: a star import must not need the extra lm.
+# What needs torch is left out: a star import must not need the extra lm.
 __all__ = [
     "IPW",
     "BalancingRatio",

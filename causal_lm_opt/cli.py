@@ -14,7 +14,23 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from causal_lm_opt import __version__
-from causal_lm_opt._run.options import Ratio, TargetTexts
+from causal_lm_opt._run.optimize_command import (
+    COMPARE_EXAMPLE,
+    OPTIMIZE_EXAMPLE,
+    compare,
+    optimize,
+)
+from causal_lm_opt._run.options import (
+    Dimension,
+    Encoder,
+    Factors,
+    Noise,
+    RatingsFile,
+    RatingsPrompt,
+    RatingsText,
+    Ratio,
+    TargetTexts,
+)
 from causal_lm_opt._run.shell import (
     DEMO_EXAMPLE,
     DOCTOR_EXAMPLE,
@@ -272,6 +288,15 @@ def demo(
     seed: Seed = 0,
     cv: Cv = 5,
     sensitivity: Sensitivity = False,
+    train: Annotated[
+        bool,
+        typer.Option(
+            "--train",
+            help="Then train a tiny language model on it, into DIR-training (a minute or two; "
+            "needs torch).",
+            rich_help_panel=RUN,
+        ),
+    ] = False,
     out: Out = DEFAULT_OUT,
     overwrite: Overwrite = False,
     figures: Figures = True,
@@ -281,7 +306,16 @@ def demo(
     from causal_lm_opt._run import demo as example
 
     settings = _settings(level, seed, cv, figures=figures, sensitivity=sensitivity)
+    if train:
+        from causal_lm_opt._run import optimize_demo
+
+        left_out = optimize_demo.check_training_demo(out)
     _run(context, lambda: example.demo(settings), example.demo_files)
+    if train and left_out is not None:
+        say(f"\n{left_out}\n")
+    elif train:
+        done = optimize_demo.train_demo(out, seed=seed, figures=figures, quiet=quiet)
+        say("" if quiet else f"\n{done.text}")
 
 
 @app.command(
@@ -459,35 +493,66 @@ def simulate(
     ] = None,
     quick: Annotated[
         bool,
-        typer.Option("--quick", help="A first look: 40 replications.", rich_help_panel=METHOD),
+        typer.Option(
+            "--quick",
+            help="A first look: 40 replications; of preference rewards, tiny sizes.",
+            rich_help_panel=METHOD,
+        ),
     ] = False,
     jobs: Annotated[
         int,
         typer.Option(
-            "--jobs", metavar="N", min=1, help="Worker processes.", rich_help_panel=RUN
+            "--jobs", "--workers", metavar="N", min=1, help="Worker processes.",
+            rich_help_panel=RUN,
         ),
     ] = 1,
     seed: Seed = 0,
+    dimension: Dimension = None,
+    noise: Noise = None,
+    data: RatingsFile = None,
+    text: RatingsText = None,
+    prompt: RatingsPrompt = None,
+    factors: Factors = None,
+    encoder: Encoder = None,
     out: Out = DEFAULT_OUT,
     quiet: Quiet = False,
 ) -> None:  # fmt: skip
     """Run a simulation study with known truth; run it again to go on where it stopped."""
+    from causal_lm_opt._run import preferences
     from causal_lm_opt._run import simulate as runner
 
     if listed:
-        say(runner.list_studies())
+        say(runner.list_studies() + preferences.list_studies())
         return
     if study is None:
         raise ValueError("name a study or a .toml file; --list shows the shipped ones")
+    ratings = preferences.ratings_of(data, text, prompt, factors, encoder)
     try:
-        text = runner.simulate(
-            study, out, replications=seeds, seed=seed, jobs=jobs, quick=quick, progress=not quiet
-        )
+        if study in preferences.PREFERENCE_STUDIES:
+            done = preferences.simulate_preferences(
+                study, out, seeds=seeds, seed=seed, jobs=jobs, quick=quick, dimension=dimension,
+                noise=noise or (), ratings=ratings, progress=not quiet,
+            )  # fmt: skip
+        else:
+            preferences.refuse_options(study, dimension=dimension, noise=noise, data=ratings)
+            done = runner.simulate(
+                study, out, replications=seeds, seed=seed, jobs=jobs, quick=quick,
+                progress=not quiet,
+            )  # fmt: skip
     except KeyboardInterrupt:
         say(f"interrupted; run again to go on, finished blocks are in {out}\n", error=True)
         raise typer.Exit(130) from None
     if not quiet:
-        say(text)
+        say(done)
+
+
+app.command(
+    cls=Command, epilog=OPTIMIZE_EXAMPLE + EXIT_CODES,
+    short_help="Train a language model on a log, and value it.",
+)(optimize)  # fmt: skip
+app.command(
+    cls=Command, epilog=COMPARE_EXAMPLE + EXIT_CODES, short_help="Compare finished training runs."
+)(compare)
 
 
 # ------------------------------------------------------------------------------ running

@@ -9,7 +9,15 @@ from typing import Any, Literal
 
 from causal_lm_opt._evaluation import LABELS
 
-__all__ = ["FIGURES", "GLOSSARY", "Figure", "figure_cell", "figure_of", "which_to_read"]
+__all__ = [
+    "FIGURES",
+    "GLOSSARY",
+    "TRAINING",
+    "Figure",
+    "figure_cell",
+    "figure_of",
+    "which_to_read",
+]
 
 
 @dataclass(frozen=True)
@@ -223,6 +231,25 @@ GLOSSARY = {
     "doubly robust": "The model's average, corrected by the weighted errors it makes on logged "
     "texts. Right if the logging probabilities or the model are.",
     **{figure.name: figure.meaning for figure in FIGURES.values()},
+}
+
+#: Words of a training run's report alone.
+TRAINING = {
+    "policy": "A way of writing texts: here a language model, which writes some texts more often "
+    "than others.",
+    "start, f0": "The model before training for the outcome. By default it was first taught to "
+    "write texts like those of the log.",
+    "V(f), V(f0)": "The average outcome readers would have had, had the trained model (or the "
+    "start) written the texts.",
+    "train, select and report rows": "The log dealt into three parts that share no cluster: one to "
+    "train on, one to choose by, one that is looked at once, for the values at the top.",
+    "step": "One small change of the model's weights.",
+    "checkpoint": "The model as it was after so many steps.",
+    "model-based mean": "What the outcome model predicts, on average, for the model's own fresh "
+    "texts. Training looks for texts of large predictions, errors included: no estimate.",
+    "win rate": "How often one model's text is judged better than the other's; a tie counts half.",
+    "accepted": "The trained model is returned only where the report rows' interval of the "
+    "difference lies above 0 and its verdict is not 'do not use'; else the start is returned.",
 }
 
 READ = {

@@ -9,7 +9,18 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["RATIO_NAMES", "Ratio", "TargetTexts"]
+__all__ = [
+    "RATIO_NAMES",
+    "Dimension",
+    "Encoder",
+    "Factors",
+    "Noise",
+    "Ratio",
+    "RatingsFile",
+    "RatingsPrompt",
+    "RatingsText",
+    "TargetTexts",
+]
 
 RATIO_NAMES = ("classifier", "balance", "latent")
 
@@ -36,5 +47,76 @@ Ratio = Annotated[
         show_default="classifier, which picks no topics beforehand and shows best where texts "
         "do not overlap",
         rich_help_panel="Method",
+    ),
+]
+
+# ------------------------------------------------------------------------------ preference rewards
+REWARDS = "Preference rewards (latent-positivity, user-objectives)"
+RATINGS = "Real ratings (latent-positivity)"
+Dimension = Annotated[
+    int | None,
+    typer.Option(
+        "--dimension",
+        metavar="D",
+        min=1,
+        help="Numbers of an embedding; the paper's have 4096.",
+        show_default="256",
+        rich_help_panel=REWARDS,
+    ),
+]
+Noise = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--noise",
+        metavar="[low|medium|high]",
+        help="How badly embeddings show the ratings (repeat for more).",
+        show_default="high, which is near the paper's accuracy",
+        rich_help_panel=REWARDS,
+    ),
+]
+RatingsFile = Annotated[
+    str | None,
+    typer.Option(
+        "--data",
+        metavar="FILE",
+        help="CSV of rated responses in place of a simulated world.",
+        show_default="none",
+        rich_help_panel=RATINGS,
+    ),
+]
+RatingsText = Annotated[
+    str | None,
+    typer.Option(
+        "--text", metavar="COL", help="Responses.", show_default="text", rich_help_panel=RATINGS
+    ),
+]
+RatingsPrompt = Annotated[
+    str | None,
+    typer.Option(
+        "--prompt",
+        metavar="COL",
+        help="What they respond to; pairs are made within it.",
+        show_default="prompt",
+        rich_help_panel=RATINGS,
+    ),
+]
+Factors = Annotated[
+    str | None,
+    typer.Option(
+        "--factors",
+        metavar="A,B",
+        help="Two columns of ratings; the reward is .25 A + .75 B.",
+        show_default="none",
+        rich_help_panel=RATINGS,
+    ),
+]
+Encoder = Annotated[
+    str | None,
+    typer.Option(
+        "--encoder",
+        metavar="FOLDER",
+        help="Sentence encoder of the texts.",
+        show_default="TF-IDF reduced to 256 numbers",
+        rich_help_panel=RATINGS,
     ),
 ]

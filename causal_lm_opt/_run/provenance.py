@@ -24,7 +24,7 @@ def command_line(context: Any) -> str:
     for parameter in context.command.params:
         value = context.params.get(parameter.name)
         if parameter.param_type_name == "argument":
-            words.append(str(value))
+            words += map(str, value) if isinstance(value, list | tuple) else [str(value)]
             continue
         if value == parameter.default or value in (None, False, [], ()):
             continue

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from causal_lm_opt.diagnostics.accuracy_gap import AccuracyGap, accuracy_gap
 from causal_lm_opt.diagnostics.agreement import draws_agreement
 from causal_lm_opt.diagnostics.allocation import AllocationCheck, allocation_check
 from causal_lm_opt.diagnostics.balance import BalanceSummary, balance, balance_summary
@@ -17,6 +18,8 @@ from causal_lm_opt.diagnostics.drift import (
     length_drift,
     position_drift,
 )
+from causal_lm_opt.diagnostics.latent_positivity import LatentPositivity, latent_positivity
+from causal_lm_opt.diagnostics.latent_probes import latent_probes
 from causal_lm_opt.diagnostics.overlap import (
     OverlapDiagnostics,
     effective_clusters,
@@ -59,10 +62,12 @@ from causal_lm_opt.diagnostics.verdict import BLIND_SPOTS, LEVELS, Verdict, verd
 __all__ = [
     "BLIND_SPOTS",
     "LEVELS",
+    "AccuracyGap",
     "AllocationCheck",
     "BalanceSummary",
     "Calibration",
     "ConfounderStrength",
+    "LatentPositivity",
     "LengthDrift",
     "OmittedVariableBound",
     "OverlapDiagnostics",
@@ -77,6 +82,7 @@ __all__ = [
     "TypicalityCoverage",
     "UnseenMass",
     "Verdict",
+    "accuracy_gap",
     "allocation_check",
     "balance",
     "balance_summary",
@@ -92,6 +98,8 @@ __all__ = [
     "frequent_words",
     "hidden_confounder_bounds",
     "hidden_confounder_contrast",
+    "latent_positivity",
+    "latent_probes",
     "latent_sufficiency",
     "length_drift",
     "logging_probability_bounds",

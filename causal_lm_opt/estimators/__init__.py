@@ -13,6 +13,7 @@ from causal_lm_opt.estimators.observational import ProductSample, product_sample
 from causal_lm_opt.estimators.outcome_models import StatsmodelsGLM
 from causal_lm_opt.estimators.outcome_regression import OutcomeRegression
 from causal_lm_opt.estimators.sensitivity import Claim, SensitivityResult, sensitivity
+from causal_lm_opt.estimators.targeting import Correction, retarget
 from causal_lm_opt.estimators.text_pipelines import tfidf_features
 from causal_lm_opt.estimators.transport import (
     AuthorPrediction,
@@ -26,6 +27,7 @@ __all__ = [
     "AuthorPrediction",
     "BalancingRatio",
     "Claim",
+    "Correction",
     "Deconfounder",
     "DensityRatio",
     "DoublyRobust",
@@ -39,6 +41,7 @@ __all__ = [
     "predict_author",
     "product_sample",
     "read_texts",
+    "retarget",
     "sensitivity",
     "text_and_reader",
     "tfidf_features",

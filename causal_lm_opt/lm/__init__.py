@@ -15,6 +15,20 @@ from causal_lm_opt.lm.protocol import EnumerablePolicy, Policy
 
 if TYPE_CHECKING:
     from causal_lm_opt.lm.embed import TextEmbedder
+    from causal_lm_opt.lm.evaluation import (
+        LIN24_TABLE3,
+        Agreement,
+        Judge,
+        Lin24Table,
+        WinRates,
+        agreement,
+        client_judge,
+        judge_from_csv,
+        judge_from_frame,
+        lin24_table,
+        pointwise_judge,
+        win_rates,
+    )
     from causal_lm_opt.lm.objectives import (
         DoublyRobustObjective,
         IPWObjective,
@@ -22,38 +36,65 @@ if TYPE_CHECKING:
         OnPolicyObjective,
         OutcomeRegressionObjective,
     )
+    from causal_lm_opt.lm.optimizer import CausalLMOptimizer
     from causal_lm_opt.lm.policy import LanguageModelPolicy
     from causal_lm_opt.lm.trainer import CausalPreferenceConfig, CausalPreferenceTrainer
     from causal_lm_opt.lm.training import from_texts
 
 _HOME = {
+    "Agreement": "evaluation",
+    "CausalLMOptimizer": "optimizer",
     "CausalPreferenceConfig": "trainer",
     "CausalPreferenceTrainer": "trainer",
     "DoublyRobustObjective": "objectives",
     "IPWObjective": "objectives",
+    "Judge": "evaluation",
+    "LIN24_TABLE3": "evaluation",
     "LanguageModelPolicy": "policy",
     "LikelihoodObjective": "objectives",
+    "Lin24Table": "evaluation",
     "OnPolicyObjective": "objectives",
     "OutcomeRegressionObjective": "objectives",
     "TextEmbedder": "embed",
+    "WinRates": "evaluation",
+    "agreement": "evaluation",
+    "client_judge": "evaluation",
     "from_texts": "training",
+    "judge_from_csv": "evaluation",
+    "judge_from_frame": "evaluation",
+    "lin24_table": "evaluation",
+    "pointwise_judge": "evaluation",
+    "win_rates": "evaluation",
 }
 _EXTRA = ("torch", "transformers", "tokenizers", "safetensors", "accelerate")
 
 __all__ = [
+    "Agreement",
+    "CausalLMOptimizer",
     "CausalPreferenceConfig",
     "CausalPreferenceTrainer",
     "DoublyRobustObjective",
     "Draws",
     "EnumerablePolicy",
     "IPWObjective",
+    "Judge",
+    "LIN24_TABLE3",
     "LanguageModelPolicy",
     "LikelihoodObjective",
+    "Lin24Table",
     "OnPolicyObjective",
     "OutcomeRegressionObjective",
     "Policy",
     "TextEmbedder",
+    "WinRates",
+    "agreement",
+    "client_judge",
     "from_texts",
+    "judge_from_csv",
+    "judge_from_frame",
+    "lin24_table",
+    "pointwise_judge",
+    "win_rates",
 ]
 
 

@@ -2,7 +2,8 @@
 
 A batch of 8 texts of 512 tokens over 128,000 words would need 2 GB of float32 logits, and the
 backward pass as much again. Here the head runs over some tokens at a time; the backward pass makes
-the logits anew (one more matrix product in four) instead of keeping them.
+the logits anew (one more matrix product in four) instead of keeping them. Where they fit, their
+softmax is kept: one array, written in the logits' place and turned into their gradient there.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ __all__ = ["LogitRule", "chunked_token_log_prob"]
 
 #: Logits held at a time: 16 MB of float32 on a CPU, where that is quickest; 256 MB on a GPU.
 CPU_ELEMENTS, GPU_ELEMENTS = 2**22, 2**26
+#: Logits that a CPU's second cache holds: passes over more at once wait for the memory.
+CACHED = 2**17
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,7 @@ def chunked_token_log_prob(
     cap: float | None = None,
     temperature: float = 1.0,
     chunk_elements: int | None = None,
+    keep: bool = False,
 ) -> Tensor:
     r"""Log-probabilities of tokens from hidden states, the head applied in chunks.
 
@@ -62,6 +66,9 @@ def chunked_token_log_prob(
         ``tau``.
     chunk_elements : int, optional
         Most logits held at a time; by default what suits the device.
+    keep : bool, default False
+        Whether to keep an (N, V) array of probabilities for the backward pass, which then need not
+        make the logits anew. Without a cap only.
 
     Returns
     -------
@@ -72,7 +79,7 @@ def chunked_token_log_prob(
     Raises
     ------
     ValueError
-        If shapes do not fit.
+        If shapes do not fit, or probabilities of capped logits are to be kept.
 
     Notes
     -----
@@ -94,42 +101,76 @@ def chunked_token_log_prob(
         raise ValueError(
             f"targets must have shape ({hidden.shape[0]},), got {tuple(targets.shape)}."
         )
+    if keep and cap is not None:
+        raise ValueError("keep=True is not for capped logits: their slope needs the logits.")
     if chunk_elements is None:
         chunk_elements = CPU_ELEMENTS if hidden.device.type == "cpu" else GPU_ELEMENTS
     rows = max(1, chunk_elements // weight.shape[0])
     # c tanh(s z / c) / tau = c' tanh(s' z / c') with s' = s / tau and c' = c / tau.
     rule = LogitRule(scale / temperature, None if cap is None else cap / temperature)
     apply: Any = _ChunkedLogProb.apply  # torch gives it no type
-    return cast(Tensor, apply(hidden, weight, bias, targets, rule, rows))
+    return cast(Tensor, apply(hidden, weight, bias, targets, rule, rows, keep))
 
 
 class _Head:
-    """Logits of some rows at a time, written into the same buffers again and again."""
+    """Logits of some rows at a time, written into the same buffers again and again.
 
-    def __init__(self, hidden: Tensor, weight: Tensor, bias: Tensor | None, rows: int) -> None:
-        self.hidden, self.weight, self.bias = hidden, weight, bias
+    With ``keep`` every row has its own place, in ``exact``.
+    """
+
+    def __init__(
+        self, hidden: Tensor, weight: Tensor, bias: Tensor | None, rows: int, keep: bool = False
+    ) -> None:
+        self.hidden, self.weight, self.bias, self.keep = hidden, weight, bias, keep
         self.rows = max(1, min(rows, hidden.shape[0]))
-        shape = (self.rows, weight.shape[0])
-        self.product = torch.empty(shape, dtype=hidden.dtype, device=hidden.device)
         half = hidden.dtype in (torch.float16, torch.bfloat16)
-        self.exact = (
-            torch.empty(shape, dtype=torch.float32, device=hidden.device) if half else self.product
-        )
+        shape = (hidden.shape[0] if keep else self.rows, weight.shape[0])
+        kind = torch.float32 if half else hidden.dtype
+        self.exact = torch.empty(shape, dtype=kind, device=hidden.device)
+        self.product = self.exact
+        if half:
+            self.product = torch.empty(
+                (self.rows, shape[1]), dtype=hidden.dtype, device=hidden.device
+            )
 
     def slices(self) -> list[slice]:
-        n = self.hidden.shape[0]
-        return [slice(i, min(i + self.rows, n)) for i in range(0, n, self.rows)]
+        return _slices(self.hidden.shape[0], self.rows)
 
     def logits(self, at: slice, rule: LogitRule) -> Tensor:
         """Logits of rows ``at`` before the cap, in the precision of the sums."""
         n = at.stop - at.start
-        product, exact = self.product[:n], self.exact[:n]
+        exact = self.exact[at] if self.keep else self.exact[:n]
+        product = exact if self.product is self.exact else self.product[:n]
         torch.mm(self.hidden[at], self.weight.t(), out=product)
         if self.bias is not None:
             product.add_(self.bias)
         if exact is not product:
             exact.copy_(product)
         return exact.mul_(rule.scale) if rule.scale != 1.0 else exact
+
+
+def _slices(n: int, rows: int) -> list[slice]:
+    return [slice(i, min(i + rows, n)) for i in range(0, n, rows)]
+
+
+def _log_normaliser(z: Tensor) -> Tensor:
+    """``log sum_v exp(z_nv)`` of every row; ``z`` is spent."""
+    top = z.max(1).values
+    return z.sub_(top[:, None]).exp_().sum(1).log_() + top
+
+
+def _softmax(z: Tensor) -> Tensor:
+    """As `_log_normaliser`; ``z`` becomes its softmax, a few rows at a time on a CPU."""
+    n = z.shape[0]
+    rows = max(1, CACHED // z.shape[1]) if z.device.type == "cpu" else n
+    found = torch.empty_like(z[:, 0])
+    for at in _slices(n, rows):
+        part = z[at]
+        top = part.amax(1)
+        total = part.sub_(top[:, None]).exp_().sum(1)
+        part.div_(total[:, None])
+        found[at] = total.log_() + top
+    return found
 
 
 def _cap(z: Tensor, cap: float) -> Tensor:
@@ -146,21 +187,22 @@ class _ChunkedLogProb(torch.autograd.Function):
         targets: Tensor,
         rule: LogitRule,
         rows: int,
+        keep: bool,
     ) -> Tensor:
         kind = torch.float64 if hidden.dtype == torch.float64 else torch.float32
         out = torch.empty(hidden.shape[0], dtype=kind, device=hidden.device)
         normaliser = torch.empty_like(out)
-        head = _Head(hidden, weight, bias, rows)
+        keep = keep and any(ctx.needs_input_grad)
+        head = _Head(hidden, weight, bias, rows, keep)
         for at in head.slices():
             z = head.logits(at, rule)
             if rule.cap is not None:
                 _cap(z, rule.cap)
             picked = z.gather(1, targets[at, None])[:, 0]
-            top = z.max(1).values
-            normaliser[at] = z.sub_(top[:, None]).exp_().sum(1).log_() + top
+            normaliser[at] = _softmax(z) if keep else _log_normaliser(z)
             out[at] = picked - normaliser[at]
         ctx.save_for_backward(hidden, weight, bias, targets, normaliser)
-        ctx.rule, ctx.rows = rule, rows
+        ctx.rule, ctx.rows, ctx.probabilities = rule, rows, head.exact if keep else None
         return out
 
     @staticmethod
@@ -174,16 +216,21 @@ class _ChunkedLogProb(torch.autograd.Function):
         d_hidden = torch.empty_like(hidden) if want_hidden else None
         d_weight = torch.zeros_like(weight, dtype=kind) if want_weight else None
         d_bias = torch.zeros_like(bias, dtype=kind) if want_bias else None
-        head = _Head(hidden, weight, bias, ctx.rows)
-        for at in head.slices():
-            z = head.logits(at, rule)
+        # What is kept becomes the gradient: a second backward pass makes the logits anew.
+        kept, ctx.probabilities = ctx.probabilities, None
+        head = None if kept is not None else _Head(hidden, weight, bias, ctx.rows)
+        for at in _slices(hidden.shape[0], ctx.rows):
             slope: Tensor | None = None
-            if rule.cap is not None:
-                _cap(z, rule.cap)
-                slope = 1.0 - (z / rule.cap) ** 2
-            d = z.sub_(normaliser[at, None]).exp_().neg_()
-            d.scatter_add_(1, targets[at, None], torch.ones_like(d[:, :1]))
-            d.mul_(upstream[at, None] * rule.scale)
+            if head is None:
+                d = kept[at]
+            else:
+                z = head.logits(at, rule)
+                if rule.cap is not None:
+                    _cap(z, rule.cap)
+                    slope = 1.0 - (z / rule.cap) ** 2
+                d = z.sub_(normaliser[at, None]).exp_()
+            pull = upstream[at, None] * rule.scale
+            d.mul_(-pull).scatter_add_(1, targets[at, None], pull)
             if slope is not None:
                 d.mul_(slope)
             if d_bias is not None:
@@ -197,9 +244,7 @@ class _ChunkedLogProb(torch.autograd.Function):
             d_hidden,
             None if d_weight is None else d_weight.to(weight.dtype),
             None if d_bias is None else d_bias.to(weight.dtype),
-            None,
-            None,
-            None,
+            *(None,) * 4,
         )
 
 

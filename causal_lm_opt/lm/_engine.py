@@ -26,6 +26,7 @@ Float = NDArray[np.float64]
 CPU_TOKENS, GPU_TOKENS = 2048, 16384
 #: Drawing holds no hidden states of the past, only keys and values: more rows fit.
 DRAWING = 4
+DRAWING_BYTES = 2**28
 
 
 @dataclass
@@ -112,7 +113,10 @@ class Engine:
     ) -> list[DrawnTokens]:
         """One completion per context, in the order given; see `draw_tokens`."""
         lengths = [len(c) + m for c, m in zip(contexts, limits, strict=True)]
-        batches = plan_batches(lengths, max_tokens=DRAWING * self.tokens, max_rows=self.batch_size)
+        batches = plan_batches(
+            lengths, max_tokens=self._drawing_tokens(max(lengths, default=1)),
+            max_rows=self.batch_size,
+        )  # fmt: skip
         found: dict[int, DrawnTokens] = {}
 
         def compute(at: Rows) -> list[DrawnTokens]:
@@ -135,6 +139,21 @@ class Engine:
                 found.update(zip(at.tolist(), part, strict=True))
                 bar.update(len(at))
         return [found[i] for i in range(len(contexts))]
+
+    def _drawing_tokens(self, longest: int) -> int:
+        """Most tokens of a batch of draws: a small model's step costs much the same for many rows.
+
+        By default as many rows as keep keys, values and the table of probabilities in
+        ``DRAWING_BYTES``, or those that suit the device.
+        """
+        if self.batch_tokens is not None:
+            return DRAWING * self.batch_tokens
+        config = self.model.config.get_text_config()
+        width = (
+            8 * int(config.num_hidden_layers) * int(config.hidden_size)
+        )  # bytes of a token, at the most
+        row = longest * width + 32 * int(config.vocab_size)
+        return max(DRAWING * self.tokens, DRAWING_BYTES // row * longest)
 
     def _bar(self, total: int, unit: str) -> tqdm[Any]:
         return progress_bar(total, unit, self.progress, self.label)

@@ -119,7 +119,7 @@ def token_log_prob(
         Temperature and truncation; a truncated token has -inf.
     dense_elements : int, default 0
         Up to so many logits are kept for the backward pass, which then need not make them anew: a
-        quarter of the head's time for three arrays of them.
+        quarter of the head's time for one array of them (three where the model caps its logits).
     """
     decoding = decoding or Decoding()
     targets = target_ids(batch)
@@ -131,7 +131,8 @@ def token_log_prob(
     out = plain.base_model(**model_inputs(model, batch))
     hidden = gather_predictors(out.last_hidden_state, batch.target_mask)
     linear = plain.get_output_embeddings()
-    if decoding.is_plain and len(targets) * linear.weight.shape[0] <= dense_elements:
+    keep = decoding.is_plain and len(targets) * linear.weight.shape[0] <= dense_elements
+    if keep and head.rule.cap is not None:
         return _picked(head.rule.apply(_raised(linear(hidden))).log_softmax(1), targets)
     if not decoding.truncates:
         kind = _product_dtype(linear)
@@ -139,6 +140,7 @@ def token_log_prob(
         return chunked_token_log_prob(
             hidden.to(kind), linear.weight.to(kind), targets, bias,
             scale=head.rule.scale, cap=head.rule.cap, temperature=decoding.temperature,
+            keep=keep,
         )  # fmt: skip
     parts = []
     for h, t in _row_chunks(hidden, targets, linear.weight.shape[0]):
@@ -213,12 +215,8 @@ def checked_head(model: Any, batch: PaddedBatch) -> Head:
     rows = max(1, CHECKED_TOKENS // batch.input_ids.shape[1])
     part = batch.rows(0, rows)
     with torch.no_grad():
-        logits = model(**model_inputs(model, part)).logits
         if head.kind == "logits":
             return head
-        own = token_log_prob_from_logits(
-            gather_predictors(logits, part.target_mask), target_ids(part)
-        )
         linear = plain_model(model).get_output_embeddings()
         try:
             fast = token_log_prob(model, part, head)
@@ -226,6 +224,11 @@ def checked_head(model: Any, batch: PaddedBatch) -> Head:
             if is_out_of_memory(error):
                 raise
             return replace(head, kind="logits")
+        # Last: a sharded model gives its parameters back after a forward pass of its own.
+        logits = model(**model_inputs(model, part)).logits
+        own = token_log_prob_from_logits(
+            gather_predictors(logits, part.target_mask), target_ids(part)
+        )
         gap = float((own - fast).abs().mean()) if len(own) else 0.0
         allowed = TOLERANCE.get(_product_dtype(linear), 1e-4)
     return head if gap <= allowed else replace(head, kind="logits")

@@ -207,6 +207,8 @@ class Objective(nn.Module):
 
     def violation(self) -> str | None:
         """Why the trust region is left, in words; None inside it."""
+        if not self.ess_floor and self.kl_limit is None:
+            return None
         for name, state in zip(self.samples, self.states, strict=True):
             health = state.health()
             if health["ess"] < self.ess_floor:

@@ -100,8 +100,13 @@ class SampleState(nn.Module):
     def settle(self) -> None:
         """Normaliser and centre of the whole sample, from the remembered log ratios."""
         self.known_health = None
-        changed = self.weighting.transform(self.log_ratio)
-        self.shift = torch.where(changed == self.log_ratio, 0.0, changed - self.log_ratio)
+        ell = self.log_ratio
+        changed = self.weighting.transform(ell)
+        self.shift = (
+            torch.zeros_like(ell)
+            if self.weighting.unbiased
+            else torch.where(changed == ell, 0.0, changed - ell)
+        )
         if not self.weighting.normalize:
             self.log_normalizer = torch.zeros_like(self.log_normalizer)
             self.centre = torch.zeros_like(self.centre)
@@ -109,7 +114,7 @@ class SampleState(nn.Module):
         peak = changed.max()
         weight = core.relative_weights(changed, normalize=True)
         self.log_normalizer = core.weighted_mean(weight).log() + peak
-        self.centre = self.solve(self.full_payoff(self.log_ratio + self.logp_logging))[0]
+        self.centre = self.solve(self.full_payoff(ell + self.logp_logging), weight)[0]
 
     # ------------------------------------------------------------------ one step
     def contributions(self, logp: Tensor, rows: Tensor) -> Tensor:
@@ -149,12 +154,18 @@ class SampleState(nn.Module):
         return payoff - self.entropy * logp if self.entropy else payoff
 
     # ------------------------------------------------------------------ the whole sample
-    def solve(self, payoff: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Value and influence (n,) of the whole sample, by the estimators' own formula."""
+    def solve(
+        self, payoff: Tensor | None = None, weight: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Value and influence (n,) of the whole sample, by the estimators' own formula.
+
+        ``weight``: the transformed weights, where they are at hand.
+        """
         normalize = self.weighting.normalize
-        weight = core.relative_weights(
-            self.weighting.transform(self.log_ratio), normalize=normalize
-        )
+        if weight is None:
+            weight = core.relative_weights(
+                self.weighting.transform(self.log_ratio), normalize=normalize
+            )
         chosen = self.payoff if payoff is None else payoff
         return core.solve_linear_moment(*core.ipw_moment(weight, chosen, normalize=normalize))
 

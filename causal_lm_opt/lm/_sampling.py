@@ -92,22 +92,30 @@ def draw_tokens(
     uniform, limit = uniform.to(home), torch.tensor(limits, device=home)
     log_prob = torch.zeros(n, dtype=torch.float64, device=home)
     drawn = torch.full((n, max(limits, default=0)), -1, dtype=torch.int64, device=home)
+    at = torch.arange(n, device=home)  # rows of the batch that are still computed
     alive = limit > 0
+    known = forward_arguments(model)
     past: Any = None
     step = 0
     while bool(alive.any()):
-        logits, past = _next_logits(model, ids, mask, past)
+        logits, past = _next_logits(model, ids, mask, past, known)
         table = decoding.log_probs(logits.to(home).double())
         if bool(torch.isnan(table).any()):
             raise ValueError(NAN)
-        token = pick(table, uniform[:, step])
-        log_prob += torch.where(alive, table.gather(1, token[:, None])[:, 0], 0.0)
-        drawn[alive, step] = token[alive]
+        token = pick(table, uniform[at, step])
+        chosen = table.gather(1, token[:, None])[:, 0]
+        log_prob[at[alive]] += chosen[alive]
+        drawn[at[alive], step] = token[alive]
         step += 1
-        alive = alive & (token != end_id) & (limit > step)
+        alive = alive & (token != end_id) & (limit[at] > step)
         ids = token[:, None].to(device)
         # A row that is done reads no more: its positions would run past the model's context.
         mask = torch.cat([mask, alive[:, None].to(mask)], dim=1)
+        if 2 * int(alive.sum()) <= len(alive) and hasattr(past, "batch_select_indices"):
+            some = torch.nonzero(alive)[:, 0]
+            past.batch_select_indices(some.to(device))
+            ids, mask = ids[some.to(device)], mask[some.to(device)]
+            at, alive = at[some], alive[some]
     found = zip(drawn.tolist(), log_prob.tolist(), strict=True)
     return [_drawn(row, lp, end_id) for row, lp in found]
 
@@ -122,9 +130,16 @@ def _uniforms(seeds: Sequence[int], length: int) -> Tensor:
     return torch.from_numpy(np.stack(rows)) if rows else torch.zeros(0, length)
 
 
-def _next_logits(model: Any, ids: Tensor, mask: Tensor, past: Any) -> tuple[Tensor, Any]:
+def forward_arguments(model: Any) -> frozenset[str]:
+    """Names of the arguments that the model's forward pass takes."""
+    inner = getattr(model, "get_base_model", lambda: model)()
+    return frozenset(inspect.signature(inner.forward).parameters)
+
+
+def _next_logits(
+    model: Any, ids: Tensor, mask: Tensor, past: Any, known: frozenset[str]
+) -> tuple[Tensor, Any]:
     """Logits (B, V) of the token after ``ids``, and the keys and values so far."""
-    known = inspect.signature(getattr(model, "get_base_model", lambda: model)().forward).parameters
     given: dict[str, Any] = {"input_ids": ids, "attention_mask": mask, "use_cache": True}
     if "position_ids" in known:
         given["position_ids"] = position_ids(mask)[:, -ids.shape[1] :]

@@ -42,6 +42,11 @@ class CausalPreferenceConfig(TrainingArguments):  # type: ignore[misc,valid-type
     -----
     Other defaults than the parent's: ``logging_steps=1`` (every step tells the raw effective sample
     size), ``remove_unused_columns=False``.
+
+    *FSDP*: ``fsdp`` and ``fsdp_config`` as for the parent, but not on-policy. On CPUs accelerate
+    takes DDP in its place; so what is tested on two processes is the scorer and the objective on a
+    model sharded by torch's ``fully_shard`` (losses equal to one process's), not the whole trainer,
+    which nobody has run sharded on GPUs yet.
     """
 
     remove_unused_columns: bool = field(default=False)

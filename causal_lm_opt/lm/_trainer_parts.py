@@ -5,28 +5,36 @@ from __future__ import annotations
 import copy
 import os
 import warnings
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from torch import nn
+from torch import distributed, nn
 
 from causal_lm_opt.exceptions import OverlapWarning
 from causal_lm_opt.lm._collator import LOGGED, read_table
 from causal_lm_opt.lm._loading import Loading, load_model, load_tokenizer, transformers
 from causal_lm_opt.lm._rounds import Reward, Rounds
+from causal_lm_opt.lm._scorer import world
 from causal_lm_opt.lm._trainer_config import CausalPreferenceConfig
 from causal_lm_opt.lm.objectives import Columns, Objective, OnPolicyObjective
+from causal_lm_opt.lm.policy import LanguageModelPolicy
 
 TrainerCallback = transformers().TrainerCallback
 
 __all__ = [
+    "Evaluator",
     "ObjectiveSteps",
     "check_arguments",
     "copy_of",
     "empty_columns",
+    "on_first",
     "opened",
     "rounds_of",
 ]
+
+#: ``evaluator(policy, step)``: figures of the policy after so many steps.
+Evaluator = Callable[[LanguageModelPolicy, int], Mapping[str, Any]]
 
 
 class ObjectiveSteps(TrainerCallback):  # type: ignore[misc,valid-type]
@@ -67,6 +75,11 @@ def check_arguments(
         raise TypeError(f"args must be a CausalPreferenceConfig, got {type(args).__name__}.")
     if isinstance(objective, OnPolicyObjective) != (reward is not None):
         raise ValueError("reward and OnPolicyObjective go together.")
+    if reward is not None and args.fsdp:
+        raise ValueError(
+            "on-policy training cannot shard the model (fsdp): one process draws a round's texts. "
+            "Use torchrun without fsdp, or an adapter (peft_config) to save memory."
+        )
 
 
 def opened(model: Any, tokenizer: Any, peft_config: Any, args: Any) -> tuple[Any, Any]:
@@ -118,3 +131,12 @@ def copy_of(objective: Objective) -> Objective:
         return copy.deepcopy(objective)
     finally:
         objective._states = states
+
+
+def on_first(make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """What the first process makes, on every process."""
+    found: list[Any] = [make() if world()[0] == 0 else None]
+    if world()[1] > 1:
+        distributed.broadcast_object_list(found, src=0)
+    made: dict[str, Any] = found[0]
+    return made

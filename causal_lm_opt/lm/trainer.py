@@ -22,10 +22,12 @@ from causal_lm_opt.lm._sampler import FullBatchSampler
 from causal_lm_opt.lm._scorer import Scorer, without_adapter
 from causal_lm_opt.lm._trainer_config import CausalPreferenceConfig
 from causal_lm_opt.lm._trainer_parts import (
+    Evaluator,
     ObjectiveSteps,
     check_arguments,
     copy_of,
     empty_columns,
+    on_first,
     opened,
     rounds_of,
 )
@@ -72,6 +74,10 @@ class CausalPreferenceTrainer(AtomicTrainer):
     eval_objective : Objective, optional
         What `evaluate` estimates; by default the objective, or `IPWObjective` where the objective
         is no value of logged rows.
+    evaluator : callable, optional
+        ``evaluator(policy, step) -> mapping of figures``, in the place of evaluation rows: what
+        `evaluate` logs, and what ``metric_for_best_model`` and early stopping go by. Called on the
+        first process.
     reward : callable, optional
         On-policy: ``reward(texts, prompts) -> numbers``.
     reference_model : model object, optional
@@ -148,6 +154,7 @@ class CausalPreferenceTrainer(AtomicTrainer):
         processing_class: Any = None,
         *,
         eval_objective: Objective | None = None,
+        evaluator: Evaluator | None = None,
         reward: Reward | None = None,
         reference_model: Any = None,
         peft_config: Any = None,
@@ -166,12 +173,15 @@ class CausalPreferenceTrainer(AtomicTrainer):
         self.eval_objective, self._eval_rows = self._for_evaluation(
             eval_dataset, eval_target_dataset, eval_objective, args
         )
+        if evaluator is not None and self.eval_objective is not None:
+            raise ValueError("evaluation goes by evaluator or by eval_dataset, not by both.")
+        self.evaluator = evaluator
         self.stopped_because: str | None = None
         pad = tokenizer.pad_token_id
         pad = self.policy.encoder.end_id if pad is None else int(pad)
         super().__init__(
             model=model, args=args, data_collator=Collator(pad), train_dataset=EncodedRows(rows),
-            eval_dataset=EncodedRows(self._eval_rows) if self._eval_rows else None,
+            eval_dataset=EncodedRows(self._eval_rows) if self._eval_rows or evaluator else None,
             processing_class=tokenizer, callbacks=[ObjectiveSteps(self), *(callbacks or [])],
             optimizers=optimizers,
         )  # fmt: skip
@@ -321,22 +331,28 @@ class CausalPreferenceTrainer(AtomicTrainer):
         ValueError
             If there are no evaluation rows, or others are given than at the start.
         """
-        if self.eval_objective is None:
-            raise ValueError("evaluate needs eval_dataset (and eval_target_dataset) at the start.")
         if eval_dataset is not None and eval_dataset is not self.eval_dataset:
             raise ValueError("give eval_dataset when the trainer is made: its rows keep a state.")
-        if not self.eval_objective.ready:
-            self._bring_up(self.eval_objective, self._eval_rows)
-        logp = self.scorer.all_rows(self.model_wrapped, self._eval_rows)
-        self.eval_objective.refresh(logp)
-        value, se = self.eval_objective.value()
-        found = self.eval_objective.diagnostics()
-        found |= {"value": value, "value_se": se, "lower": value - ONE_SIDED * se}
+        if self.evaluator is not None:
+            evaluator, step = self.evaluator, self.state.global_step
+            found = on_first(lambda: dict(evaluator(self.policy, step)))
+        else:
+            found = self._value_of_rows()
         metrics = {f"{metric_key_prefix}_{key}": x for key, x in found.items()}
         self.log(metrics)
         control: Any = self.control
         self.control = self.callback_handler.on_evaluate(self.args, self.state, control, metrics)
         return metrics
+
+    def _value_of_rows(self) -> dict[str, float]:
+        if self.eval_objective is None:
+            raise ValueError("evaluate needs eval_dataset (and eval_target_dataset) at the start.")
+        if not self.eval_objective.ready:
+            self._bring_up(self.eval_objective, self._eval_rows)
+        self.eval_objective.refresh(self.scorer.all_rows(self.model_wrapped, self._eval_rows))
+        value, se = self.eval_objective.value()
+        found = self.eval_objective.diagnostics()
+        return found | {"value": value, "value_se": se, "lower": value - ONE_SIDED * se}
 
     # ------------------------------------------------------------------ files
     def write_extra(self, folder: Path) -> None:

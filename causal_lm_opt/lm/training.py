@@ -27,6 +27,7 @@ def from_texts(
     texts: Iterable[str],
     *,
     vocab_size: int = 2000,
+    phrases: bool = False,
     n_layer: int = 3,
     n_embd: int = 128,
     n_head: int = 4,
@@ -49,6 +50,9 @@ def from_texts(
     texts : iterable of n str
     vocab_size : int, default 2000
         Most words of the byte-level vocabulary, at least 258; any text can be encoded.
+    phrases : bool, default False
+        Words of the vocabulary may span spaces. Texts put together from recurring phrases become a
+        few tokens long, and training and drawing several times faster.
     n_layer, n_embd, n_head : int
         Size of the GPT-2; ``n_embd`` is a multiple of ``n_head``.
     context : int, optional
@@ -83,7 +87,7 @@ def from_texts(
     listed = list(texts)
     _check(listed, vocab_size, n_embd, n_head, epochs, batch_size)
     library = transformers()
-    tokenizer = _tokenizer(library, listed, vocab_size)
+    tokenizer = _tokenizer(library, listed, vocab_size, phrases)
     ids = [tuple(row) for row in tokenizer(listed, split_special_tokens=True)["input_ids"]]
     longest = max(map(len, ids)) + 2
     width = max(64, 2 * longest) if context is None else context
@@ -93,6 +97,7 @@ def from_texts(
         vocab_size=len(tokenizer), n_positions=width, n_embd=n_embd, n_layer=n_layer,
         n_head=n_head, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0,
         bos_token_id=tokenizer.eos_token_id, eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
     )  # fmt: skip
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(random_state)
@@ -119,12 +124,14 @@ def _check(
         raise ValueError(f"epochs must be >= 0 and batch_size >= 1, got {epochs} and {batch}.")
 
 
-def _tokenizer(library: Any, texts: Sequence[str], vocab_size: int) -> Any:
+def _tokenizer(library: Any, texts: Sequence[str], vocab_size: int, phrases: bool) -> Any:
     """Byte-level BPE; end of text is also the beginning."""
     import tokenizers
 
     made = tokenizers.Tokenizer(tokenizers.models.BPE())
-    made.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    made.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(
+        add_prefix_space=False, use_regex=not phrases
+    )
     made.decoder = tokenizers.decoders.ByteLevel()
     trainer = tokenizers.trainers.BpeTrainer(
         vocab_size=vocab_size, special_tokens=[END, PAD], show_progress=False,

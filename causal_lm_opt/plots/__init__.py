@@ -17,11 +17,13 @@ from causal_lm_opt.plots._calibration import calibration_plot
 from causal_lm_opt.plots._confounder import confounder_plot
 from causal_lm_opt.plots._forest import contrast_plot, forest_height, forest_plot
 from causal_lm_opt.plots._love import love_height, love_plot
+from causal_lm_opt.plots._preferences import preference_plot
 from causal_lm_opt.plots._sensitivity import sensitivity_plot
 from causal_lm_opt.plots._study import plot_study
 from causal_lm_opt.plots._svg import to_svg
 from causal_lm_opt.plots._theme import DARK, LIGHT, MARKERS, Axes, Theme, new_axes, new_grid, themed
 from causal_lm_opt.plots._tilt import tilt_plot
+from causal_lm_opt.plots._training import training_plot
 from causal_lm_opt.plots._weights import overlap_plot, weights_plot
 
 __all__ = [
@@ -41,9 +43,11 @@ __all__ = [
     "new_grid",
     "overlap_plot",
     "plot_study",
+    "preference_plot",
     "sensitivity_plot",
     "themed",
     "tilt_plot",
     "to_svg",
+    "training_plot",
     "weights_plot",
 ]

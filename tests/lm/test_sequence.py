@@ -58,6 +58,33 @@ def test_chunked_head_equals_full_softmax(scale, cap, with_bias, rows, temperatu
         torch.testing.assert_close(one, two, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("scale", [1.0, 0.3])
+@pytest.mark.parametrize("with_bias", [False, True])
+@pytest.mark.parametrize("rows", [1, 3, 100])
+def test_kept_probabilities_change_nothing(scale, with_bias, rows) -> None:
+    hidden, weight, bias, targets = head_inputs()
+    bias = bias if with_bias else None
+    leaves = [x for x in (hidden, weight, bias) if x is not None]
+    ours = chunked_token_log_prob(
+        hidden, weight, targets, bias, scale=scale, keep=True,
+        chunk_elements=rows * weight.shape[0],
+    )  # fmt: skip
+    theirs = full(hidden, weight, bias, targets, scale, None, 1.0)
+    torch.testing.assert_close(ours, theirs, atol=1e-12, rtol=0)
+    upstream = torch.linspace(-1, 2, len(targets), dtype=torch.float64)
+    wanted = torch.autograd.grad(theirs, leaves, upstream)
+    for again in (True, False):  # the second pass finds what was kept spent
+        found = torch.autograd.grad(ours, leaves, upstream, retain_graph=again)
+        for mine, other in zip(found, wanted, strict=True):
+            torch.testing.assert_close(mine, other, atol=1e-12, rtol=0)
+
+
+def test_capped_logits_are_not_kept() -> None:
+    hidden, weight, _, targets = head_inputs()
+    with pytest.raises(ValueError, match="capped logits"):
+        chunked_token_log_prob(hidden, weight, targets, cap=2.0, keep=True)
+
+
 def test_chunked_head_passes_gradcheck() -> None:
     hidden, weight, bias, targets = head_inputs(5, 4, 3)
 

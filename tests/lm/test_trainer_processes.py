@@ -1,6 +1,7 @@
 """Gradients and losses do not depend on batch size, accumulation or the number of processes.
 
-Run as a script (by torchrun) this file is the worker of its own tests.
+Nor on sharding, or on a SIGKILL in the middle of a checkpoint. Run as a script (by torchrun, say)
+this file is the worker of its own tests.
 """
 
 from __future__ import annotations
@@ -8,8 +9,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -75,8 +78,9 @@ def model(dropout: float = 0.0) -> Any:
 
 
 def make_trainer(
-    folder: Path, objective: Any = None, callbacks: Any = None, **settings: Any
-) -> Any:
+    folder: Path, objective: Any = None, callbacks: Any = None, *, peft_config: Any = None,
+    dropout: float = 0.0, **settings: Any,
+) -> Any:  # fmt: skip
     from causal_lm_opt.lm import (
         CausalPreferenceConfig,
         CausalPreferenceTrainer,
@@ -91,9 +95,10 @@ def make_trainer(
     if "RANK" in os.environ:
         given["ddp_backend"] = "gloo"
     return CausalPreferenceTrainer(
-        model(), DoublyRobustObjective(kl=0.05, ess_floor=0) if objective is None else objective,
+        model(dropout),
+        DoublyRobustObjective(kl=0.05, ess_floor=0) if objective is None else objective,
         CausalPreferenceConfig(str(folder), **given), logged, drawn,
-        processing_class=tokenizer(), callbacks=callbacks,
+        processing_class=tokenizer(), callbacks=callbacks, peft_config=peft_config,
     )  # fmt: skip
 
 
@@ -133,6 +138,50 @@ def losses(folder: Path, resume: bool = False, **settings: Any) -> tuple[list[fl
     trainer.train(resume_from_checkpoint=resume)
     told = [line["loss"] for line in trainer.state.log_history if "loss" in line]
     return told, torch.cat([p.detach().flatten() for p in trainer.model.parameters()]).numpy()
+
+
+def sharded_losses() -> tuple[list[float], str]:
+    """Losses of a few steps by torch alone; on several processes the model is sharded.
+
+    Not by the trainer: accelerate shards on accelerators only, and takes DDP on CPUs.
+    """
+    from torch import distributed
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    from causal_lm_opt.lm import DoublyRobustObjective, LanguageModelPolicy
+    from causal_lm_opt.lm._collator import Collator, as_batch, read_examples
+    from causal_lm_opt.lm._scorer import Scorer, world
+
+    net, (rank, size) = model(), world()
+    if size > 1:
+        mesh = init_device_mesh("cpu", (size,))
+        for part in (*net.transformer.h, net):
+            fully_shard(part, mesh=mesh)
+    optimizer = torch.optim.SGD(net.parameters(), lr=1e-2)  # scoring leaves the shards joined
+    objective = DoublyRobustObjective(kl=0.05, ess_floor=0)
+    encoder = LanguageModelPolicy(model(), tokenizer()).encoder
+    examples = read_examples(*tables(), objective, encoder)
+    objective.begin(examples.columns)
+    scorer = Scorer(lambda m: m, nullcontext, pad_id=0, rows=8)
+    current = scorer.all_rows(net, examples.rows)
+    objective.fill(current)
+    objective.refresh(current)
+    found = []
+    for step in range(4):
+        at = [(7 * step + 5 * i) % (N + M) for i in range(16)][rank::size]
+        batch = Collator(0)([(i, examples.rows[i]) for i in at])
+        loss = -objective(scorer.log_prob(net, as_batch(batch)), batch["rows"])
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        objective.commit()
+        told = loss.detach() / size
+        if size > 1:
+            distributed.all_reduce(told)
+        found.append(float(told))
+    assert scorer.head is not None
+    return found, scorer.head.kind
 
 
 def full_gradient() -> np.ndarray:
@@ -186,19 +235,24 @@ def test_accumulation_changes_nothing(tmp_path: Path) -> None:
     np.testing.assert_allclose(parts[1], whole[1], atol=1e-10)
 
 
-def test_two_processes_are_one(full: np.ndarray, tmp_path: Path) -> None:
-    """64 rows in global batches of 12: four are left over and begin the second epoch."""
-    command = [
-        sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone",
-        str(Path(__file__)), str(tmp_path),
-    ]  # fmt: skip
+def start(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Python in a process of its own, on CPUs."""
     environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     environment["PYTHONPATH"] = os.pathsep.join(
         [str(Path(__file__).resolve().parents[2]), environment.get("PYTHONPATH", "")]
     )
-    done = subprocess.run(
-        command, env=environment, capture_output=True, text=True, timeout=300, check=False
-    )
+    return subprocess.run(
+        [sys.executable, *arguments], env=environment, capture_output=True, text=True, timeout=300,
+        check=False,
+    )  # fmt: skip
+
+
+def test_two_processes_are_one(full: np.ndarray, tmp_path: Path) -> None:
+    """64 rows in global batches of 12: four are left over and begin the second epoch."""
+    done = start(
+        "-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone",
+        str(Path(__file__)), str(tmp_path),
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     found = json.loads((tmp_path / "found.json").read_text())
     assert found["processes"] == 2
@@ -208,6 +262,8 @@ def test_two_processes_are_one(full: np.ndarray, tmp_path: Path) -> None:
     np.testing.assert_allclose(found["losses"], whole[0], atol=1e-6)
     np.testing.assert_allclose(found["parameters"], whole[1], atol=1e-10)
     assert found["resumed"] == found["parameters"]  # from a checkpoint of two processes, bit by bit
+    assert found["sharded"][1] == "chunked"
+    np.testing.assert_allclose(found["sharded"][0], sharded_losses()[0], atol=1e-10)
 
 
 def work(folder: Path) -> None:
@@ -225,15 +281,90 @@ def work(folder: Path) -> None:
             shutil.rmtree(folder / "l" / name)
     torch.distributed.barrier()
     _, resumed = losses(folder / "l", resume=True, **settings)
+    sharded = sharded_losses()
     if torch.distributed.get_rank() == 0:
         found = {
             "processes": torch.distributed.get_world_size(), "gradient": gradient.tolist(),
             "gradient_accumulated": accumulated.tolist(), "losses": told,
-            "parameters": parameters.tolist(), "resumed": resumed.tolist(),
+            "parameters": parameters.tolist(), "resumed": resumed.tolist(), "sharded": sharded,
         }  # fmt: skip
         (folder / "found.json").write_text(json.dumps(found))
     torch.distributed.destroy_process_group()
 
 
+def test_settings_of_sharding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from causal_lm_opt.lm import (
+        CausalPreferenceConfig,
+        CausalPreferenceTrainer,
+        OnPolicyObjective,
+    )
+
+    monkeypatch.setenv("FSDP_CPU_RAM_EFFICIENT_LOADING", "false")  # the settings write it
+    args = CausalPreferenceConfig(
+        str(tmp_path), use_cpu=True, report_to="none", fsdp=True,
+        fsdp_config={"transformer_layer_cls_to_wrap": ["GPT2Block"]},
+    )  # fmt: skip
+    assert args.fsdp
+    with pytest.raises(ValueError, match="cannot shard"):
+        CausalPreferenceTrainer(
+            model(), OnPolicyObjective(), args, processing_class=tokenizer(),
+            reward=lambda texts, prompts: [0.0] * len(texts),
+        )  # fmt: skip
+
+
+# ---------------------------------------------------------------------------- killed with LoRA
+def lora_trainer(folder: Path) -> Any:
+    """Dropout in the adapter and in the model; checkpoints every other step."""
+    peft = pytest.importorskip("peft")
+    adapter = peft.LoraConfig(
+        r=2, target_modules=["c_attn"], lora_dropout=0.1, fan_in_fan_out=True,
+        task_type="CAUSAL_LM",
+    )  # fmt: skip
+    return make_trainer(
+        folder, peft_config=adapter, dropout=0.1, disable_dropout=False, learning_rate=0.02,
+        per_device_train_batch_size=8, max_steps=7, seed=3, save_strategy="steps", save_steps=2,
+    )  # fmt: skip
+
+
+def adapter_of(trainer: Any) -> dict[str, np.ndarray]:
+    return {k: p.detach().numpy() for k, p in trainer.model.named_parameters() if "lora" in k}
+
+
+def killed(folder: Path) -> None:
+    """SIGKILL when the second checkpoint is written, all but its seal."""
+    from causal_lm_opt.lm import _atomic_trainer as module
+
+    plain, count = module.seal, iter(range(9))
+
+    def seal(at: Path) -> None:
+        if next(count) == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        plain(at)
+
+    module.seal = seal
+    lora_trainer(folder).train()
+
+
+@pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system has no SIGKILL")
+def test_an_adapters_run_killed_outright_resumes_bit_by_bit(tmp_path: Path) -> None:
+    unbroken = lora_trainer(tmp_path / "a")
+    begun = {k: x.copy() for k, x in adapter_of(unbroken).items()}
+    unbroken.train()
+    done = start(str(Path(__file__)), str(tmp_path / "b"), "killed")
+    assert done.returncode == -signal.SIGKILL, done.stderr[-3000:]
+    assert sorted(p.name for p in (tmp_path / "b").iterdir()) == [".partial-4", "checkpoint-2"]
+    torch.manual_seed(99)
+    resumed = lora_trainer(tmp_path / "b")
+    resumed.train(resume_from_checkpoint=True)
+    assert resumed.state.global_step == unbroken.state.global_step == 7
+    wanted = adapter_of(unbroken)
+    assert any(not np.array_equal(begun[k], wanted[k]) for k in wanted)
+    for key, found in adapter_of(resumed).items():
+        np.testing.assert_array_equal(found, wanted[key])
+    saved, other = [t.objective.state_dict() for t in (resumed, unbroken)]
+    assert all(torch.equal(saved[k], other[k]) for k in other)
+
+
 if __name__ == "__main__":
-    work(Path(sys.argv[1]))
+    (killed if "killed" in sys.argv else work)(Path(sys.argv[1]))

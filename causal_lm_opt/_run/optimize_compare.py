@@ -1,0 +1,300 @@
+"""``compare``: finished training runs side by side, and whose texts a judge prefers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from causal_lm_opt._evaluate import collected_warnings
+from causal_lm_opt._run.glossary import TRAINING
+from causal_lm_opt._run.models import _without_loading_bars
+from causal_lm_opt._run.numbers import band_decimals, decimals_for, interval, number, percent
+from causal_lm_opt._run.optimize import (
+    Optimized,
+    OptimizeRequest,
+    asked_prompts,
+    fresh_texts,
+    judge_on,
+    logged_rows,
+)
+from causal_lm_opt._run.optimize_files import clear_folder, own_folder, write_files
+from causal_lm_opt._run.optimize_page import (
+    Block,
+    Fold,
+    Grid,
+    Pairs,
+    Points,
+    Section,
+    Terms,
+    Words,
+    html_page,
+    markdown_page,
+)
+from causal_lm_opt._run.optimize_report import decision, origin, short, win_rate_grid
+from causal_lm_opt._run.optimize_runs import FinishedRun, read_run, run_names
+from causal_lm_opt._run.output import OutputError, csv_text, json_text
+from causal_lm_opt._run.provenance import provenance
+from causal_lm_opt._run.terminal import printable
+from causal_lm_opt.diagnostics.verdict import BLIND_SPOTS
+
+if TYPE_CHECKING:
+    from causal_lm_opt.lm._optimizer_rows import Rows
+    from causal_lm_opt.lm.evaluation import WinRates
+
+__all__ = ["compare_runs"]
+
+NAMES = (
+    "report.html", "report.md", "comparison.csv", "comparison.json", "win_rates.csv",
+    "samples.csv",
+)  # fmt: skip
+COLUMNS = (
+    "run", "objective", "accepted", "step", "steps", "ess", "what", "value", "se", "ci_lower",
+    "ci_upper", "level", "verdict",
+)  # fmt: skip
+
+
+def compare_runs(
+    runs: Sequence[str],
+    log: OptimizeRequest | None,
+    out: str | Path,
+    *,
+    level: float = 0.95,
+    seed: int = 0,
+    overwrite: bool = False,
+    arguments: Mapping[str, Any],
+    reproduce: str = "",
+) -> Optimized:
+    """Write the table of finished runs and, with a log, the win rates of their policies.
+
+    Raises
+    ------
+    DataError, ValueError
+        If a folder holds no finished run, or there are fewer than two.
+    OutputError
+        If the folder holds something else, or cannot be written.
+    """
+    if len(runs) < 2:
+        raise ValueError(f"compare needs at least two runs, got {len(runs)}")
+    if not 0 < level < 1:
+        raise ValueError(f"--level must lie between 0 and 1, as in 0.95; got {level:g}")
+    folder = own_folder(out, NAMES)
+    found = [read_run(given, name) for given, name in zip(runs, run_names(runs), strict=True)]
+    if not overwrite and folder.is_dir() and any(folder.iterdir()):
+        raise OutputError(f"{out} is not empty; give another --out, or --overwrite")
+    rates: WinRates | None = None
+    said: list[str] = []
+    with collected_warnings() as warned:
+        if log is not None:
+            rates, said = _judged(found, log, level, seed)
+    notes = [*_paired(found), *said]
+    inputs = [] if log is None else [("log", log.log)]
+    facts = provenance("compare", arguments, inputs, reproduce)
+    files = _files(found, rates, notes, warned, facts)
+    clear_folder(folder)
+    write_files(folder, files)
+    return Optimized(_text(found, rates, notes, folder), tuple(warned))
+
+
+# ------------------------------------------------------------------------------ judging
+def _paired(runs: Sequence[FinishedRun]) -> list[str]:
+    """What may not be read from two intervals side by side."""
+    if len({run.part for run in runs}) == 1:
+        return [
+            "The runs report from the same rows, so that their errors go together: two intervals "
+            "side by side are not a paired comparison, and say too little of the difference "
+            "between two runs."
+        ]
+    same = len({run.rows for run in runs}) == 1
+    which = "overlapping parts of one log" if same else "rows of different logs"
+    return [
+        f"The runs report from {which}: their intervals are neither independent nor paired; do "
+        "not subtract one value from another. Train with the same log, --seed and split to report "
+        "from the same rows."
+    ]
+
+
+def _judged(
+    runs: Sequence[FinishedRun], request: OptimizeRequest, level: float, seed: int
+) -> tuple[WinRates, list[str]]:
+    """Win rates of the runs' policies by an outcome model fitted on rows of the log."""
+    from causal_lm_opt._run.optimize_settings import check_installed
+
+    check_installed("compare --log")
+    log = logged_rows(request)
+    from causal_lm_opt.lm._optimizer_rows import read_rows
+    from causal_lm_opt.lm._optimizer_steps import most_tokens
+    from causal_lm_opt.lm.evaluation import win_rates
+    from causal_lm_opt.lm.optimizer import CausalLMOptimizer
+
+    rows = read_rows(log.text, log.outcome, log.prompt, log.logp_logging, log.groups)
+    judging, note = _unseen(rows, runs)
+    with _without_loading_bars():
+        policies = {run.name: CausalLMOptimizer.load(run.folder).policy_ for run in runs}
+        prompts = asked_prompts(rows)
+        texts = {
+            name: fresh_texts(policy, prompts, (seed, k), most_tokens(policy, rows))
+            for k, (name, policy) in enumerate(policies.items())
+        }
+        judge = judge_on(judging, rows.read, seed=seed)
+        rates = win_rates(texts, judge, prompts=prompts, random_state=seed, level=level)
+    return rates, [note]
+
+
+def _unseen(rows: Rows, runs: Sequence[FinishedRun]) -> tuple[Rows, str]:
+    """Rows that no run trained on or chose by, where there are enough; else all, and a warning."""
+    from causal_lm_opt.lm._optimizer_rows import LEAST_CLUSTERS, LEAST_ROWS
+
+    kept = np.ones(len(rows), dtype=bool)
+    identity = rows.digest()
+    strangers = [run.name for run in runs if run.rows != identity]
+    for run in runs:
+        if run.rows == identity:
+            kept &= _reported(rows, run)
+    at = np.flatnonzero(kept)
+    some = rows.take(at)
+    enough = len(some) >= LEAST_ROWS and np.unique(some.groups).size >= LEAST_CLUSTERS
+    if not enough or (enough and np.ptp(some.outcome) == 0):
+        return rows, (
+            f"The judge was fitted on all {len(rows):,} rows of the log, also those that the runs "
+            "trained on, as too few are left besides: it may share their errors."
+        )
+    told = f"The judge was fitted on {len(some):,} rows of the log that no run trained on."
+    if strangers:
+        told = (
+            f"The judge was fitted on {len(some):,} rows of the log; whether "
+            f"{', '.join(strangers)} trained on some of them is not known, as the run was made "
+            "from another log or other columns."
+        )
+    return some, told
+
+
+def _reported(rows: Rows, run: FinishedRun) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """Which rows a run reported from."""
+    from dataclasses import replace
+
+    from causal_lm_opt.lm._optimizer_rows import split
+
+    numbered = replace(rows, outcome=np.arange(len(rows), dtype=np.float64))
+    report = split(numbered, run.settings["split"], int(run.settings["random_state"])).report
+    found = np.zeros(len(rows), dtype=bool)
+    found[report.outcome.astype(np.intp)] = True
+    return found
+
+
+# ------------------------------------------------------------------------------ writing
+def _files(
+    runs: Sequence[FinishedRun], rates: WinRates | None, notes: Sequence[str],
+    warned: Sequence[str], facts: Mapping[str, Any],
+) -> dict[str, str]:  # fmt: skip
+    lines = [line for run in runs for line in _lines(run)]
+    files = {
+        "comparison.csv": csv_text(COLUMNS, lines),
+        "comparison.json": json_text({
+            "format": "causal-lm-opt comparison 1", **facts,
+            "runs": [dict(zip(COLUMNS, line, strict=True)) for line in lines],
+            "win_rates": [] if rates is None else rates.to_frame().to_dict("records"),
+            "notes": list(notes), "warnings": list(warned),
+        }),
+    }  # fmt: skip
+    if rates is not None:
+        frame = rates.to_frame()
+        files["win_rates.csv"] = csv_text(
+            list(frame.columns), frame.to_numpy(dtype=object).tolist()
+        )
+        names = list(rates.texts)
+        texts = [list(row) for row in zip(*rates.texts.values(), strict=True)]
+        files["samples.csv"] = csv_text(names, texts)
+    sections = _sections(runs, rates, notes, warned, facts)
+    title, footer = "Training runs compared", f"causal-lm-opt {facts.get('version', '')}".strip()
+    lead = "Which of these training runs gained most, as far as their own report rows can say?"
+    return files | {
+        "report.html": html_page(title, lead, sections, footer),
+        "report.md": markdown_page(title, lead, sections, footer),
+    }
+
+
+def _lines(run: FinishedRun) -> list[list[Any]]:
+    """A line each for V(f), V(f0) and the difference."""
+    result = run.result
+    return [
+        [
+            run.name, str(run.settings.get("objective", "")), str(result.accepted).lower(),
+            result.step, run.steps, run.ess, row["what"], float(row["value"]), float(row["se"]),
+            float(row["lower"]), float(row["upper"]), result.level, str(row["verdict"]),
+        ]
+        for row in result.to_frame().to_dict("records")
+    ]  # fmt: skip
+
+
+def _sections(
+    runs: Sequence[FinishedRun], rates: WinRates | None, notes: Sequence[str],
+    warned: Sequence[str], facts: Mapping[str, Any],
+) -> list[Section]:  # fmt: skip
+    answer: list[Block] = [_grid(runs), Points([f"{r.name}: {decision(r.result)}" for r in runs])]
+    out = [Section("Values", [*answer, *map(Words, notes[:1])])]
+    if rates is not None:
+        judged: list[Block] = [
+            Words("How often a fresh text of one run's policy has a larger predicted outcome than "
+                  "one of another's. Judged by the outcome model, and right only if it is."),
+            Words(notes[1]), win_rate_grid(rates),
+        ]  # fmt: skip
+        out.append(Section("Win rates", judged))
+        shown = list(zip(*rates.texts.values(), strict=True))[:8]
+        said = f"The first {len(shown)} fresh texts of each, not picked; all are in samples.csv."
+        pairs = Pairs(list(rates.texts), [(None, [short(t) for t in row]) for row in shown])
+        out.append(Section("Texts side by side", [Words(said), pairs]))
+    if warned:
+        out.append(Section("Warnings", [Points(list(warned))]))
+    out.append(Section("What no figure here can see", [Words(BLIND_SPOTS)]))
+    out.append(Section("Words", [Fold("What the words mean", [Terms(TRAINING)])]))
+    return [*out, Section("Where this came from", origin(facts))]
+
+
+def _grid(runs: Sequence[FinishedRun]) -> Grid:
+    errors = [float(se) for run in runs for se in run.result.to_frame()["se"]]
+    decimals = decimals_for(errors)
+    lines = [_table_line(run, decimals) for run in runs]
+    levels = sorted({run.result.level for run in runs})
+    told = (
+        f"{percent(levels[0])} intervals" if len(levels) == 1 else "intervals at each run's level"
+    )
+    columns = [
+        "Run", "Objective", "V(f)", "Verdict", "V(f0)", "Verdict", "Difference", "Verdict",
+        "Accepted", "Steps", "ESS per row",
+    ]  # fmt: skip
+    kinds = ["", "w", "n", "v", "n", "v", "n", "v", "w", "n", "n"]
+    return Grid(f"Report rows, used once; {told} in brackets", columns, lines, kinds)
+
+
+def _table_line(run: FinishedRun, decimals: int) -> list[str]:
+    line = [run.name, str(run.settings.get("objective", ""))]
+    for row in run.result.to_frame().to_dict("records"):
+        low, high = float(row["lower"]), float(row["upper"])
+        more = band_decimals(low, high, decimals) if row["what"] == "difference" else decimals
+        line += [
+            f"{number(row['value'], decimals)} ({interval(low, high, more)})", str(row["verdict"])
+        ]  # fmt: skip
+    share = "" if np.isnan(run.ess) else f"{run.ess:.1%}"
+    return [*line, "yes" if run.result.accepted else "no", f"{run.steps:,}", share]
+
+
+def _text(
+    runs: Sequence[FinishedRun], rates: WinRates | None, notes: Sequence[str], folder: Path
+) -> str:
+    grid = _grid(runs)
+    lines = []
+    for row in grid.rows:
+        said = "; ".join(f"{c} {v}" for c, v in zip(grid.columns[2:8:2], row[2:8:2], strict=True))
+        lines.append(printable(f"{row[0]} ({row[1]}): {said}; {row[7]}; accepted: {row[8]}"))
+    for pair in () if rates is None else rates.pairs:
+        lines.append(printable(
+            f"{pair.a} beats {pair.b} {pair.rate:.1%} ({pair.lower:.1%} to {pair.upper:.1%}), "
+            "judged by the outcome model"
+        ))  # fmt: skip
+    return (
+        "\n".join([*lines, "", *notes, "", f"Report: {printable(str(folder / 'report.html'))}"])
+        + "\n"
+    )

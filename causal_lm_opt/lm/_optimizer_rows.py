@@ -1,0 +1,184 @@
+"""The log an optimiser is given: checked, told apart by cluster, split three ways."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from causal_lm_opt._validation import (
+    as_text_rows,
+    check_groups,
+    check_log_probs,
+    check_vector,
+    content_keys,
+    digest,
+    mix64,
+)
+from causal_lm_opt.exceptions import DataError
+
+__all__ = [
+    "LEAST_CLUSTERS",
+    "LEAST_ROWS",
+    "Parts",
+    "Rows",
+    "joined",
+    "prompt_words",
+    "read_rows",
+    "split",
+]
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.intp]
+LEAST_ROWS, LEAST_CLUSTERS = 20, 10
+MANY_PROMPTS = 50  # distinct prompts that stand for others like them; fewer are fixed strata
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Some rows of a log.
+
+    Attributes
+    ----------
+    texts : tuple of n str
+    outcome : (n,) float64 array
+    prompts : tuple of n prompts, or None
+    logp_logging : (n,) float64 array, or None
+    groups : (n,) int array
+        Code of each row's cluster.
+    """
+
+    texts: tuple[str, ...]
+    outcome: FloatArray
+    prompts: tuple[Any, ...] | None
+    logp_logging: FloatArray | None
+    groups: IntArray
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    @property
+    def read(self) -> list[str]:
+        """What outcome models and features read: the text, after its prompt where there is one."""
+        return joined(self.texts, self.prompts)
+
+    def take(self, at: IntArray) -> Rows:
+        """The rows at some positions."""
+        return Rows(
+            tuple(self.texts[i] for i in at), self.outcome[at],
+            None if self.prompts is None else tuple(self.prompts[i] for i in at),
+            None if self.logp_logging is None else self.logp_logging[at], self.groups[at],
+        )  # fmt: skip
+
+    def digest(self) -> str:
+        """Identity of the rows, for runs that are resumed."""
+        parts = [content_keys(np.array(self.read, dtype=object)), self.outcome, self.groups]
+        return digest(*parts, *([] if self.logp_logging is None else [self.logp_logging]))
+
+
+class Parts(NamedTuple):
+    """Rows to train on, to select a checkpoint by, and to report from: no cluster in two."""
+
+    train: Rows
+    select: Rows
+    report: Rows
+
+
+def joined(texts: Sequence[str], prompts: Sequence[Any] | None) -> list[str]:
+    """Each text after its prompt."""
+    if prompts is None:
+        return list(texts)
+    return [f"{prompt_words(p)}\n\n{t}" for p, t in zip(prompts, texts, strict=True)]
+
+
+def prompt_words(prompt: Any) -> str:
+    """A prompt as plain words: a conversation's messages, one a line."""
+    if isinstance(prompt, str):
+        return prompt
+    return "\n".join(str(message["content"]) for message in prompt)
+
+
+def read_rows(texts: Any, outcomes: Any, prompts: Any, logp_logging: Any, groups: Any) -> Rows:
+    """The checked log.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Naming the argument, what was seen and what to do.
+    """
+    listed = as_text_rows(texts if isinstance(texts, str | np.ndarray) else list(texts), "texts")
+    if listed is None:
+        raise TypeError("texts must be a non-empty sequence of strings.")
+    n = len(listed)
+    y = check_vector(outcomes, "outcomes", n)
+    if np.ptp(y) == 0:
+        raise ValueError(
+            f"outcomes are all {y[0]:g}: no text did better than another, so that there is nothing "
+            "to optimise; check the column."
+        )
+    given = None if prompts is None else tuple(prompts)
+    if given is not None and len(given) != n:
+        raise ValueError(f"prompts must be {n}, one for each text, got {len(given)}.")
+    logp = None
+    if logp_logging is not None:
+        logp = check_log_probs(logp_logging, "logp_logging", n, allow_zero=False)
+    if groups is not None:
+        labels: Any = check_groups(groups, "groups", n)
+    else:
+        labels = _own_clusters(list(listed), given)
+    codes = np.unique(labels.astype(str), return_inverse=True)[1].astype(np.intp)
+    return Rows(tuple(listed), y, given, logp, codes)
+
+
+def _own_clusters(texts: Sequence[str], prompts: Sequence[Any] | None) -> Any:
+    """Equal prompts share a cluster where there are many, else equal rows do."""
+    if prompts is not None:
+        words = [prompt_words(p) for p in prompts]
+        if len(set(words)) >= MANY_PROMPTS:
+            return np.array(words, dtype=object)
+    return np.array(joined(texts, prompts), dtype=object)
+
+
+def split(rows: Rows, shares: Sequence[float], seed: int) -> Parts:
+    """Deal whole clusters to train, select and report, by the rank of their seeded hash.
+
+    Parameters
+    ----------
+    shares : three positive numbers
+        Of the rows; they need not add up to one.
+
+    Raises
+    ------
+    DataError
+        If a part would have fewer than 20 rows or 10 clusters.
+    """
+    share = np.asarray(shares, dtype=np.float64)
+    if share.shape != (3,) or not np.isfinite(share).all() or not (share > 0).all():
+        raise ValueError(
+            f"split must be three positive shares (train, select, report), got {shares!r}."
+        )
+    clusters, size = np.unique(rows.groups, return_counts=True)
+    order = np.argsort(mix64(clusters.astype(np.uint64), seed), kind="stable")
+    before = np.cumsum(size[order]) - size[order] / 2
+    cuts = np.cumsum(share)[:2] / share.sum() * len(rows)
+    part_of = np.empty(clusters.size, dtype=np.intp)
+    part_of[order] = np.searchsorted(cuts, before)
+    part = part_of[np.searchsorted(clusters, rows.groups)]
+    made = Parts(*(rows.take(np.flatnonzero(part == k)) for k in range(3)))
+    for name, some in zip(Parts._fields, made, strict=True):
+        found = np.unique(some.groups).size
+        if len(some) < LEAST_ROWS or found < LEAST_CLUSTERS:
+            raise DataError(
+                f"after splitting, {name} has {len(some)} rows in {found} clusters (equal texts or "
+                f"prompts, or groups); {LEAST_ROWS} rows in {LEAST_CLUSTERS} clusters are the "
+                f"least. Log more texts, or change split={tuple(shares)}."
+            )
+        if np.ptp(some.outcome) == 0:
+            raise DataError(
+                f"after splitting, all {len(some)} outcomes of {name} are {some.outcome[0]:g}: "
+                "outcomes vary too rarely for three parts; log more rows."
+            )
+    return made

@@ -1,0 +1,328 @@
+"""The stages of an optimiser's fit: where it starts, what it trains on, how it is watched."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from causal_lm_opt.estimators._crossfit import CrossFit, Folds, crossfit, make_folds
+from causal_lm_opt.estimators.targeting import regression_on
+from causal_lm_opt.exceptions import OverlapError
+from causal_lm_opt.lm._engine import progress_bar
+from causal_lm_opt.lm._features import TextFeatures
+from causal_lm_opt.lm._heldout import NAMES, Drawn, HeldOut, draw_for
+from causal_lm_opt.lm._loading import transformers
+from causal_lm_opt.lm._optimizer_rows import Rows
+from causal_lm_opt.lm.objectives import (
+    DoublyRobustObjective,
+    IPWObjective,
+    LikelihoodObjective,
+    Objective,
+    OnPolicyObjective,
+    OutcomeRegressionObjective,
+)
+from causal_lm_opt.lm.policy import LanguageModelPolicy
+from causal_lm_opt.lm.trainer import CausalPreferenceConfig, CausalPreferenceTrainer
+from causal_lm_opt.lm.training import from_texts
+
+TrainerCallback = transformers().TrainerCallback
+
+__all__ = [
+    "NOT_ELIGIBLE",
+    "OBJECTIVES",
+    "Bar",
+    "FloorStop",
+    "Nuisances",
+    "Watch",
+    "fine_tune",
+    "make_objective",
+    "most_tokens",
+    "nuisances_of",
+    "on_gpu",
+    "quiet",
+    "start_policy",
+    "training_data",
+]
+
+FloatArray = npt.NDArray[np.float64]
+OBJECTIVES = ("targeted", "dr", "ipw", "or", "likelihood")
+TINY_EPOCHS = 12
+NOT_ELIGIBLE = -1e12  # score of a checkpoint that must not be chosen
+
+
+def on_gpu() -> bool:
+    """Whether training would run on an accelerator."""
+    return torch.cuda.is_available()
+
+
+# ------------------------------------------------------------------------------ the start
+def start_policy(
+    model: Any, rows: Rows, epochs: int | None, seed: int, args: Mapping[str, Any], folder: Path
+) -> LanguageModelPolicy:
+    """The policy that training starts from, f0.
+
+    "tiny" is a small GPT made from the training texts; any other model is fine-tuned on them where
+    the log does not say how likely its texts were, unless ``epochs`` says otherwise.
+    """
+    tiny = isinstance(model, str) and model == "tiny"
+    if tiny:
+        given = TINY_EPOCHS if epochs is None else epochs
+        if rows.prompts is None:
+            return from_texts(rows.texts, epochs=given, random_state=seed, name="start")
+        policy = from_texts(rows.read, epochs=0, random_state=seed, name="start")
+        return fine_tune(policy, rows, given, seed, {**args, "learning_rate": 2e-3}, folder)
+    policy = opened_policy(model)
+    given = int(rows.logp_logging is None) if epochs is None else epochs
+    return fine_tune(policy, rows, given, seed, args, folder) if given else policy
+
+
+def opened_policy(model: Any) -> LanguageModelPolicy:
+    """A policy from a policy, a folder or hub name, or a pair (model, tokenizer)."""
+    if isinstance(model, LanguageModelPolicy):
+        return model
+    if isinstance(model, tuple) and len(model) == 2:
+        return LanguageModelPolicy(*model, name="start")
+    return LanguageModelPolicy(model, name="start")
+
+
+def fine_tune(
+    policy: LanguageModelPolicy, rows: Rows, epochs: int, seed: int, args: Mapping[str, Any],
+    folder: Path,
+) -> LanguageModelPolicy:  # fmt: skip
+    """A copy of the policy trained to write the rows' texts."""
+    model = copy.deepcopy(policy.model)
+    batch = int(args["per_device_train_batch_size"])
+    config = CausalPreferenceConfig(**{
+        **args, "output_dir": str(folder), "save_strategy": "no", "eval_strategy": "no",
+        "load_best_model_at_end": False, "metric_for_best_model": None, "seed": seed,
+        "max_steps": epochs * max(1, -(-len(rows) // batch)),
+    })  # fmt: skip
+    data = training_data(rows, None)
+    trainer = CausalPreferenceTrainer(
+        model, LikelihoodObjective(), config, data, processing_class=policy.tokenizer
+    )
+    quiet(trainer)
+    trainer.train()
+    return LanguageModelPolicy(trainer.policy.model.eval(), policy.tokenizer, name="start")
+
+
+def most_tokens(policy: LanguageModelPolicy, rows: Rows) -> int:
+    """Room for a draw: a quarter more tokens than the longest training text has."""
+    longest = max(len(ids) for _, ids in policy.encode(rows.texts, rows.prompts))
+    return int(1.25 * longest) + 8
+
+
+# ------------------------------------------------------------------------------ the outcome model
+@dataclass(frozen=True, eq=False)
+class Nuisances:
+    """Cross-fitted outcome model of the training rows.
+
+    Attributes
+    ----------
+    predicted : (n,) array
+        Of each training row, by the model that has not seen its cluster.
+    folds : Folds
+    fit : CrossFit
+    """
+
+    predicted: FloatArray
+    folds: Folds
+    fit: CrossFit
+
+    def predict(self, read: list[str]) -> FloatArray:
+        """Predictions of other texts, (m,): the average of the folds' models."""
+        return self.fit.predict(np.array(read, dtype=object))
+
+    def by_fold(self, read: list[str]) -> FloatArray:
+        """The prediction of each fold's model, (m, folds)."""
+        X = np.array(read, dtype=object)
+        parts = [replace(self.fit, models=(m,), fold_share=np.ones(1)) for m in self.fit.models]
+        return np.column_stack([part.predict(X) for part in parts])
+
+
+def nuisances_of(rows: Rows, model: Any, features: TextFeatures, cv: int, seed: int) -> Nuisances:
+    """Fit the outcome model without each fold; by default ridge regression on the features."""
+    X = np.array(rows.read, dtype=object)
+    folds = make_folds(X, rows.outcome, rows.groups, cv, seed)
+    learner = regression_on(features) if model is None else model
+    fit = crossfit(
+        learner, X, rows.outcome, folds, codes=rows.groups, n_clusters=int(rows.groups.max()) + 1
+    )
+    return Nuisances(fit.predict_logged(X), folds, fit)
+
+
+# ------------------------------------------------------------------------------ the objective
+def make_objective(objective: str | Objective, kl: float, entropy: float) -> Objective:
+    """The objective of a name; the floor of the effective sample size is the select rows'."""
+    if isinstance(objective, Objective):
+        return objective
+    shared: dict[str, Any] = {"kl": kl, "entropy": entropy, "ess_floor": 0.0}
+    made: dict[str, Any] = {
+        "targeted": OnPolicyObjective, "dr": DoublyRobustObjective, "ipw": IPWObjective,
+        "or": OutcomeRegressionObjective,
+    }  # fmt: skip
+    if objective == "likelihood":
+        return LikelihoodObjective("high", kl=kl, entropy=entropy)
+    if objective not in made:
+        raise ValueError(
+            f"objective must be one of {list(OBJECTIVES)} or an Objective, got {objective!r}."
+        )
+    found: Objective = made[objective](**shared)
+    return found
+
+
+def training_data(
+    rows: Rows, nuisances: Nuisances | None, logp: FloatArray | None = None
+) -> dict[str, Any]:
+    """Columns of the logged rows, as the trainer takes them."""
+    data: dict[str, Any] = {"completion": list(rows.texts), "outcome": rows.outcome.tolist()}
+    if rows.prompts is not None:
+        data["prompt"] = list(rows.prompts)
+    if logp is not None:
+        data["logp_logging"] = logp.tolist()
+    if nuisances is not None:
+        data["prediction"] = nuisances.predicted.tolist()
+        data["fold"] = nuisances.folds.fold.tolist()
+    return data
+
+
+# ------------------------------------------------------------------------------ watching
+@dataclass(eq=False)
+class Watch:
+    """The trainer's evaluator: V(f) and V(f) - V(f0) on select rows, after every so many steps.
+
+    Attributes
+    ----------
+    held : HeldOut
+        Select rows.
+    start : Drawn
+        Draws of f0 for them.
+    start_logp : (n,) array or None
+    logger : object with log_prob, or None
+        Scores draws under the logging policy.
+    model_based : callable
+        Mean of the outcome model over a policy's draws.
+    """
+
+    held: HeldOut
+    start: Drawn
+    start_logp: FloatArray | None
+    logger: Any
+    n_draws: int
+    max_new_tokens: int
+    seed: int
+    ess_floor: float
+    level: float
+    trouble: dict[int, str] = field(default_factory=dict)
+
+    def __call__(self, policy: LanguageModelPolicy, step: int) -> dict[str, Any]:
+        """Figures after ``step`` steps; ``score`` is what the checkpoint is chosen by."""
+        rows = self.held.rows
+        drawn = draw_for(
+            policy, rows, self.n_draws, (self.seed, step), self.max_new_tokens, self.logger
+        )
+        based = float(self.held.predict(drawn.read).mean())
+        logp = None
+        if self.start_logp is not None and self.held.ratio in ("auto", "sequence"):
+            logp = {"trained": policy.log_prob(rows.texts, rows.prompts), "start": self.start_logp}
+        try:
+            kind, values = self.held.chosen(
+                dict(zip(NAMES, (drawn, self.start), strict=True)), logp
+            )
+        except OverlapError as error:
+            self.trouble[step] = str(error)
+            nothing = dict.fromkeys(
+                ("value", "se", "lower", "upper", "difference", "difference_se",
+                 "difference_lower", "difference_upper"), math.nan)  # fmt: skip
+            return nothing | {
+                "start": math.nan, "ess": 0.0, "verdict": "do not use", "ratio": self.held.ratio,
+                "model_based": based, "score": NOT_ELIGIBLE,
+            }  # fmt: skip
+        return self._figures(kind, values) | {"model_based": based}
+
+    def _figures(self, kind: str, values: Any) -> dict[str, Any]:
+        trained, start = values["trained"], values["start"]
+        difference = trained - start
+        low, high = trained.confint(self.level)
+        worse, better = difference.confint(self.level)
+        ess = float(values.diagnostics[0].get("ess_share") or 0.0)
+        verdict = trained.verdicts[0].level
+        eligible = verdict != "do not use" and ess >= self.ess_floor
+        return {
+            "value": trained.value, "se": trained.se, "lower": float(low), "upper": float(high),
+            "start": start.value, "difference": difference.value, "difference_se": difference.se,
+            "difference_lower": float(worse), "difference_upper": float(better), "ess": ess,
+            "verdict": verdict, "ratio": kind,
+            "score": float(worse) if eligible else NOT_ELIGIBLE,
+        }  # fmt: skip
+
+
+class FloorStop(TrainerCallback):  # type: ignore[misc,valid-type]
+    """Stop where the select rows no longer say what the policy is worth.
+
+    Parameters
+    ----------
+    patience : int
+        Evaluations in a row that may be unusable.
+    """
+
+    def __init__(self, patience: int = 2) -> None:
+        self.patience = patience
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, metrics: Any, **_: Any) -> None:
+        """Count evaluations below the floor."""
+        lines = [x for x in state.log_history if "eval_score" in x][-self.patience :]
+        if len(lines) == self.patience and all(x["eval_score"] <= NOT_ELIGIBLE for x in lines):
+            control.should_training_stop = True
+
+
+class Bar(TrainerCallback):  # type: ignore[misc,valid-type]
+    """A bar of the optimiser's steps, with the newest value on the select rows.
+
+    Parameters
+    ----------
+    progress : bool, optional
+        None: on a terminal only.
+    """
+
+    def __init__(self, progress: bool | None) -> None:
+        self.progress = progress
+        self.bar: Any = None
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Open."""
+        if state.is_world_process_zero:
+            self.bar = progress_bar(state.max_steps, "steps", self.progress, "training")
+            self.bar.update(state.global_step)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Go on."""
+        if self.bar is not None:
+            self.bar.update(state.global_step - self.bar.n)
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, metrics: Any, **_: Any) -> None:
+        """Say the newest value, with its interval and verdict."""
+        if self.bar is not None:
+            m = {key.removeprefix("eval_"): value for key, value in metrics.items()}
+            self.bar.set_postfix_str(
+                f"V(f) {m['value']:.4g} [{m['lower']:.4g}, {m['upper']:.4g}], {m['verdict']}"
+            )
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Close."""
+        if self.bar is not None:
+            self.bar.close()
+
+
+def quiet(trainer: CausalPreferenceTrainer) -> None:
+    """Without transformers' line for every log."""
+    library = transformers()
+    trainer.remove_callback(library.trainer_callback.PrinterCallback)

@@ -1,0 +1,598 @@
+"""From a log to a policy and the value that may be published of it."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import json
+import math
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from causal_lm_opt._version import __version__
+from causal_lm_opt.exceptions import DataError
+from causal_lm_opt.lm._features import TextFeatures
+from causal_lm_opt.lm._heldout import NAMES, RATIOS, HeldOut, draw_for
+from causal_lm_opt.lm._loading import check_counts, transformers
+from causal_lm_opt.lm._optimizer_result import OptimizerResult
+from causal_lm_opt.lm._optimizer_rows import Parts, Rows, joined, read_rows, split
+from causal_lm_opt.lm._optimizer_steps import (
+    NOT_ELIGIBLE,
+    Bar,
+    FloorStop,
+    Nuisances,
+    Watch,
+    make_objective,
+    most_tokens,
+    nuisances_of,
+    on_gpu,
+    quiet,
+    start_policy,
+    training_data,
+)
+from causal_lm_opt.lm._targeted import TargetedReward
+from causal_lm_opt.lm.draws import Draws
+from causal_lm_opt.lm.objectives import Objective, OnPolicyObjective
+from causal_lm_opt.lm.policy import LanguageModelPolicy
+from causal_lm_opt.lm.trainer import CausalPreferenceConfig, CausalPreferenceTrainer
+
+__all__ = ["CausalLMOptimizer"]
+
+RECORD, RUN, POLICY, START, TRAINING = (
+    "optimizer.json", "run.json", "policy", "start", "training",
+)  # fmt: skip
+SELECT, REPORT, TRAIN = 1, 2, 3  # seeds of draws
+HISTORY = (
+    "step", "value", "se", "lower", "upper", "start", "difference", "difference_se",
+    "difference_lower", "difference_upper", "chosen_by", "ess", "verdict", "ratio", "model_based",
+)  # fmt: skip
+
+
+@dataclass(eq=False)
+class CausalLMOptimizer:
+    r"""Train a language model to raise an outcome, and value it on rows it has not seen.
+
+    The log is split three ways by cluster. On *train* rows an outcome model is cross-fitted and the
+    policy trained; on *select* rows every checkpoint is valued, training stopped and a checkpoint
+    chosen, by the lower end of the interval of V(f) - V(f0); on *report* rows the chosen policy is
+    valued, once.
+
+    Parameters
+    ----------
+    model : "tiny", folder, hub name, LanguageModelPolicy or (model, tokenizer), default "tiny"
+        What training starts from. "tiny": a small GPT made from the training texts.
+    objective : {"targeted", "dr", "ipw", "or", "likelihood"} or Objective, default "targeted"
+        ``"targeted"``: rounds of fresh draws, rewarded by an outcome model that is retargeted to
+        the randomised rows at each round; right if the outcome model or the weights of the
+        features are. ``"dr"`` (DR-CPO), ``"ipw"`` (CPO), ``"or"`` (OO-RLHF): the papers'
+        objectives on logged texts, whose sequence weights degenerate after some steps.
+        ``"likelihood"``: fine-tuning on the better half of the texts, a baseline.
+    outcome_model : scikit-learn regressor of texts, optional
+        Predicts an outcome from the text (after its prompt, if any). By default ridge regression
+        on ``features``.
+    features : transformer, callable texts -> (n, p) numbers, optional
+        What outcomes are taken to respond to: basis of weights and retargeting. By default TF-IDF
+        of words, 20 topics.
+    ratio : {"auto", "sequence", "latent", "classifier", "balance"}, default "auto"
+        Weights of values on select and report rows: ratios of whole texts' probabilities (needs
+        ``logp_logging``), odds on the features, odds on words, or entropy balancing of the
+        features. "auto": sequences where the diagnostics of the select rows allow it, else the
+        features; ``result_.ratio`` says which.
+    safe : bool, default True
+        Return f0 unless the report rows' lower limit of V(f) - V(f0) is above 0 and the verdict is
+        not "do not use".
+    split : (train, select, report), default (0.5, 0.2, 0.3)
+        Shares of the rows.
+    cv : int, default 5
+        Folds of the outcome model.
+    fine_tune_epochs : int, optional
+        Of f0 on the training texts, before anything else. By default 12 for "tiny"; for another
+        model 1 where ``logp_logging`` is not given, as f0 then stands for the policy that wrote the
+        log, else 0.
+    steps, batch_size : int, default 160, 64
+    learning_rate : float, optional
+        By default 1e-4 for "tiny" and adapters, else 1e-5; constant.
+    round_size, round_passes : int, default 512, 2
+        "targeted": texts of a round, and passes over them.
+    tilt : float or None, default 2.0
+        "targeted": how far the policy may leave the log in what outcomes respond to, in standard
+        deviations of the retargeted outcome model; None: as far as it takes it.
+    eval_every : int, optional
+        Steps between evaluations; by default every round, or an eighth of the steps.
+    patience : int, default 3
+        Evaluations without a better checkpoint before training stops.
+    n_draws : int, default 1000
+        Texts drawn of a policy for each of its values.
+    max_new_tokens : int, optional
+        Most tokens of a draw; by default a quarter more than the longest training text has.
+    kl, entropy : float, default 0
+        As for the objectives, in outcome units per nat.
+    ess_floor : float, default 0.05
+        Effective sample size of the select rows' weights, a share, below which a checkpoint is not
+        chosen; training stops after two such in a row.
+    level : float, default 0.95
+    training : mapping, optional
+        Other settings of :class:`CausalPreferenceConfig`.
+    peft_config : peft configuration, optional
+        Train an adapter.
+    progress : bool, optional
+        A bar on stderr that tells the newest value; by default on a terminal only.
+    out : folder, optional
+        Where the run is kept: an interrupted fit is resumed from there, a finished one loaded.
+    random_state : int, default 0
+
+    Attributes
+    ----------
+    policy_ : LanguageModelPolicy
+        The trained policy, or f0 where ``safe`` says so.
+    start_ : LanguageModelPolicy
+        f0.
+    history_ : DataFrame
+        One row an evaluation: step, V(f) (``value``), V(f0) (``start``), ``difference``, with
+        intervals, effective sample size (``ess``), verdict, and the outcome model's mean over fresh
+        texts (``model_based``).
+    steps_ : DataFrame
+        What every optimiser step told: loss, gradient norm, raw effective sample size, KL, ...
+    result_ : OptimizerResult
+    sizes_ : dict
+        Rows of each part.
+
+    Notes
+    -----
+    **Assumptions**: readers' outcomes independent of who got which text given the log's
+    randomisation; for "latent" and "balance" (and "targeted"), outcomes respond to the text through
+    ``features`` alone. What the features leave out, the verdict's sufficiency test looks for.
+
+    *Features fitted on train rows* are taken as given by the interval.
+
+    Sources: Lin, Ben-Michael and Morency (2024), Prop. 4.1-4.3 (objectives); Kang and Schafer
+    (2007) (retargeting).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> words = np.array(["Join us.", "Do join us today.", "Stay at home.", "Stay away."])
+    >>> rng = np.random.default_rng(0)
+    >>> texts = [f"{w} {i}" for i, w in enumerate(words[rng.integers(0, 4, 120)])]
+    >>> y = [float("join" in t.lower()) + rng.normal() for t in texts]
+    >>> join = lambda texts: np.array([["join" in t.lower()] for t in texts], dtype=float)
+    >>> run = CausalLMOptimizer(features=join, fine_tune_epochs=1, steps=4, batch_size=16,
+    ...                         round_size=32, round_passes=1, n_draws=50)
+    >>> run = run.fit(texts, y)
+    >>> run.result_.accepted, len(run.sample(2, random_state=0))
+    (False, 2)
+    """
+
+    model: Any = "tiny"
+    _: dataclasses.KW_ONLY
+    objective: str | Objective = "targeted"
+    outcome_model: Any = None
+    features: Any = None
+    ratio: str = "auto"
+    safe: bool = True
+    split: Sequence[float] = (0.5, 0.2, 0.3)
+    cv: int = 5
+    fine_tune_epochs: int | None = None
+    steps: int = 160
+    batch_size: int = 64
+    learning_rate: float | None = None
+    round_size: int = 512
+    round_passes: int = 2
+    tilt: float | None = 2.0
+    eval_every: int | None = None
+    patience: int = 3
+    n_draws: int = 1000
+    max_new_tokens: int | None = None
+    kl: float = 0.0
+    entropy: float = 0.0
+    ess_floor: float = 0.05
+    level: float = 0.95
+    training: Mapping[str, Any] = field(default_factory=dict)
+    peft_config: Any = None
+    progress: bool | None = None
+    out: str | os.PathLike[str] | None = None
+    random_state: int = 0
+
+    # ------------------------------------------------------------------ fit
+    def fit(
+        self,
+        texts: Sequence[str],
+        outcomes: npt.ArrayLike,
+        prompts: Sequence[Any] | None = None,
+        logp_logging: npt.ArrayLike | None = None,
+        groups: npt.ArrayLike | None = None,
+    ) -> CausalLMOptimizer:
+        """Split, train, choose, report.
+
+        Parameters
+        ----------
+        texts : sequence of n str
+        outcomes : (n,) array
+            Numbers; more is better.
+        prompts : sequence of n, optional
+            Strings or conversations, for policies that answer prompts.
+        logp_logging : (n,) array, optional
+            Natural log-probability of each text under the policy (or design) that wrote it.
+        groups : (n,) array, optional
+            Clusters, which no two parts share. By default rows with the same prompt (of at least 50
+            distinct ones), else rows with the same text.
+
+        Returns
+        -------
+        CausalLMOptimizer
+            Itself.
+
+        Raises
+        ------
+        TypeError, ValueError
+            For bad input; outcomes that are all the same.
+        DataError
+            If too few rows or clusters are left after splitting, or ``out`` holds another run.
+        """
+        self._check()
+        rows = read_rows(texts, outcomes, prompts, logp_logging, groups)
+        if self.ratio == "sequence" and rows.logp_logging is None:
+            raise ValueError("ratio='sequence' needs logp_logging; or use ratio='latent'.")
+        parts = split(rows, self.split, self.random_state)
+        self.sizes_ = {name: len(part) for name, part in parts._asdict().items()}
+        with self._folder(rows) as folder:
+            if (folder / RECORD).is_file():
+                return self._take_up(folder)
+            self._fit(parts, folder)
+            if self.out is not None:
+                self._keep(folder)
+        return self
+
+    def _check(self) -> None:
+        check_counts(
+            steps=self.steps, batch_size=self.batch_size, round_size=self.round_size,
+            round_passes=self.round_passes, eval_every=self.eval_every, patience=self.patience,
+            n_draws=self.n_draws, max_new_tokens=self.max_new_tokens,
+        )  # fmt: skip
+        if self.ratio not in RATIOS:
+            raise ValueError(f"ratio must be one of {list(RATIOS)}, got {self.ratio!r}.")
+        if not 0 <= self.ess_floor < 1 or not 0 < self.level < 1:
+            raise ValueError(
+                f"ess_floor and level must be shares, got {self.ess_floor!r} and {self.level!r}."
+            )
+        if self.tilt is not None and not self.tilt > 0:
+            raise ValueError(f"tilt must be a positive number or None, got {self.tilt!r}.")
+        make_objective(self.objective, self.kl, self.entropy)
+
+    @property
+    def _on_policy(self) -> bool:
+        return self.objective == "targeted" or isinstance(self.objective, OnPolicyObjective)
+
+    def _fit(self, parts: Parts, folder: Path) -> None:
+        train, seed = parts.train, self.random_state
+        start = self._start(train, folder)
+        self.start_ = start
+        limit = self.max_new_tokens or most_tokens(start, train)
+        features = TextFeatures(self.features, train.read)
+        nuisances = nuisances_of(train, self.outcome_model, features, self.cv, seed)
+        self.nuisances_ = nuisances
+        # Without the design's, f0's own log-probabilities stand for the logging policy's.
+        logger = start if train.logp_logging is None else None
+        held = HeldOut(parts.select, features, nuisances.predict, self.ratio)
+        drawn = draw_for(start, parts.select, self.n_draws, (seed, SELECT), limit, logger)
+        known = None
+        if parts.select.logp_logging is not None:
+            known = start.log_prob(parts.select.texts, parts.select.prompts)
+        watch = Watch(held, drawn, known, logger, self.n_draws, limit, seed, self.ess_floor,
+                      self.level)  # fmt: skip
+        trainer = self._trainer(start, train, features, nuisances, watch, limit, folder)
+        trainer.train(resume_from_checkpoint="auto")
+        lines = trainer.state.log_history
+        self.history_ = _evaluations(lines)
+        self.steps_ = pd.DataFrame([x for x in lines if "grad_norm" in x])
+        best = trainer.state.best_metric
+        step = 0
+        if best is not None and best > NOT_ELIGIBLE:
+            step = int(str(trainer.state.best_model_checkpoint).rpartition("-")[2])
+        trained = LanguageModelPolicy(trainer.policy.model.eval(), start.tokenizer, name="trained")
+        self._report(parts.report, held, trained if step else None, step, limit)
+
+    def _start(self, train: Rows, folder: Path) -> LanguageModelPolicy:
+        if (folder / START / "config.json").is_file():
+            return LanguageModelPolicy(folder / START, name="start")
+        policy = start_policy(
+            self.model, train, self.fine_tune_epochs, self.random_state,
+            self._settings(folder / TRAINING), folder / TRAINING,
+        )  # fmt: skip
+        policy.save(folder / START)
+        return policy
+
+    def _settings(self, folder: Path) -> dict[str, Any]:
+        """Settings of every trainer of the run."""
+        tiny = self.model == "tiny" if isinstance(self.model, str) else False
+        rate = 1e-4 if tiny or self.peft_config is not None else 1e-5
+        every = self.eval_every
+        if every is None:
+            round_steps = max(1, self.round_size * self.round_passes // self.batch_size)
+            every = round_steps if self._on_policy else max(1, self.steps // 8)
+        return {
+            "output_dir": str(folder), "per_device_train_batch_size": self.batch_size,
+            "max_steps": self.steps, "seed": self.random_state, "lr_scheduler_type": "constant",
+            "learning_rate": rate if self.learning_rate is None else self.learning_rate,
+            "eval_strategy": "steps", "eval_steps": every, "save_strategy": "steps",
+            "save_steps": every, "save_total_limit": 1, "load_best_model_at_end": True,
+            "metric_for_best_model": "eval_score", "greater_is_better": True,
+            "restore_callback_states_from_checkpoint": True, "report_to": "none",
+            "dataloader_pin_memory": on_gpu(), "disable_tqdm": True,
+            "round_size": self.round_size, "round_passes": self.round_passes, **self.training,
+        }  # fmt: skip
+
+    def _trainer(
+        self, start: LanguageModelPolicy, train: Rows, features: TextFeatures,
+        nuisances: Nuisances, watch: Watch, limit: int, folder: Path,
+    ) -> CausalPreferenceTrainer:  # fmt: skip
+        data: Any = None
+        target, reward = None, None
+        objective = make_objective(self.objective, self.kl, self.entropy)
+        if self._on_policy:
+            kind = "latent" if self.ratio in ("auto", "sequence") else self.ratio
+            reward = TargetedReward(
+                train, nuisances.predicted, nuisances.predict, features, kind, self.tilt
+            )
+            data = None if train.prompts is None else {"prompt": list(train.prompts)}
+        else:
+            data = training_data(train, nuisances, train.logp_logging)
+            if "target" in objective.samples:
+                target = self._second_sample(start, train, nuisances, limit)
+        stopper = transformers().EarlyStoppingCallback(self.patience)
+        config = CausalPreferenceConfig(
+            **{"max_new_tokens": limit, **self._settings(folder / TRAINING)}
+        )
+        model = copy.deepcopy(start.model)  # f0 itself stays as it is
+        trainer = CausalPreferenceTrainer(
+            model, objective, config, data, target, processing_class=start.tokenizer,
+            evaluator=watch, reward=reward, peft_config=self.peft_config,
+            callbacks=[stopper, FloorStop(), Bar(self.progress)],
+        )  # fmt: skip
+        quiet(trainer)
+        return trainer
+
+    def _second_sample(
+        self, start: LanguageModelPolicy, train: Rows, nuisances: Nuisances, limit: int
+    ) -> dict[str, Any]:
+        """Draws of f0 with their predictions, as many as there are rows."""
+        rng = np.random.default_rng([self.random_state, TRAIN])
+        n = len(train) if train.prompts is None else 1
+        draws = start.sample(n, rng, prompts=train.prompts, max_new_tokens=limit)
+        prompts = train.prompts
+        some = Rows(draws.texts, np.zeros(len(draws)), prompts, None, np.zeros(len(draws), np.intp))
+        found: dict[str, Any] = {"completion": list(draws.texts)}
+        found["prediction"] = nuisances.by_fold(some.read).tolist()
+        return found if prompts is None else found | {"prompt": list(prompts)}
+
+    # ------------------------------------------------------------------ report
+    def _report(
+        self, rows: Rows, chosen_by: HeldOut, trained: LanguageModelPolicy | None, step: int,
+        limit: int,
+    ) -> None:  # fmt: skip
+        """Value the chosen policy and f0 on the report rows; decide."""
+        kind = "latent" if self.ratio == "auto" else self.ratio
+        if trained is not None:
+            kind = str(self.history_.loc[self.history_["step"] == step, "ratio"].iloc[-1])
+        held = dataclasses.replace(chosen_by, rows=rows, ratio=kind)
+        logger = self.start_ if rows.logp_logging is None else None
+        policies = [self.start_] if trained is None else [trained, self.start_]
+        names = NAMES[1:] if trained is None else NAMES
+        draws = {
+            name: draw_for(p, rows, self.n_draws, (self.random_state, REPORT, i), limit, logger)
+            for i, (name, p) in enumerate(zip(names, policies, strict=True))
+        }
+        logp = None
+        if kind == "sequence":
+            logp = {
+                name: p.log_prob(rows.texts, rows.prompts)
+                for name, p in zip(names, policies, strict=True)
+            }
+        values = held.value(draws, logp, kind)
+        start = values["start"]
+        value = start if trained is None else values["trained"]
+        difference = value - start
+        accepted, decision = self._decide(difference, trained is not None, step)
+        self.policy_ = self.start_ if trained is None or not accepted else trained
+        based = math.nan
+        if trained is not None:
+            based = float(held.predict(draws["trained"].read).mean())
+        self.result_ = OptimizerResult(
+            value, start, difference, accepted, decision, kind, step, based, self.level
+        )
+
+    def _decide(self, difference: Any, found: bool, step: int) -> tuple[bool, str]:
+        """Whether the trained policy is returned, and why."""
+        if not found:
+            return False, (
+                "policy_ is the start: on the select rows no checkpoint had a verdict other than "
+                f"'do not use' and an effective sample size of {self.ess_floor:.0%} of the rows."
+            )
+        lower, level = float(difference.confint(self.level)[0]), difference.verdicts[0].level
+        if not self.safe:
+            return True, f"policy_ is the checkpoint of step {step} (safe=False: not tested)."
+        if level == "do not use":
+            return False, "policy_ is the start: the report rows cannot value the trained policy."
+        if not lower > 0:
+            return False, (
+                "policy_ is the start: on the report rows the lower limit of V(f) - V(f0) is "
+                f"{lower:.3g}, not above 0."
+            )
+        return True, (
+            f"policy_ is the checkpoint of step {step}: on the report rows V(f) - V(f0) is above "
+            f"{lower:.3g} ({self.level:.0%} interval)."
+        )
+
+    # ------------------------------------------------------------------ use
+    def sample(
+        self, n: int = 1, random_state: int | np.random.Generator | None = None, *,
+        prompts: Sequence[Any] | None = None, max_new_tokens: int | None = None,
+    ) -> Draws:  # fmt: skip
+        """Draw texts of ``policy_``: see :meth:`LanguageModelPolicy.sample`."""
+        return self._fitted().policy_.sample(
+            n, random_state, prompts=prompts, max_new_tokens=max_new_tokens
+        )
+
+    def predict_outcome(self, texts: Sequence[str], prompts: Sequence[Any] | None = None) -> Any:
+        """The cross-fitted outcome model's predictions (m,): right only if that model is.
+
+        Not kept by `save`: the run that was fitted has it, a loaded one has not.
+        """
+        model = getattr(self, "nuisances_", None)
+        if model is None:
+            raise AttributeError("the outcome model is with the run that was fitted here only.")
+        return model.predict(joined(texts, prompts))
+
+    def summary(self) -> str:
+        """The result in words."""
+        return str(self._fitted().result_)
+
+    def _fitted(self) -> CausalLMOptimizer:
+        if not hasattr(self, "result_"):
+            raise AttributeError("this optimizer is not fitted yet: call fit(texts, outcomes).")
+        return self
+
+    # ------------------------------------------------------------------ files
+    def save(self, folder: str | os.PathLike[str]) -> Path:
+        """Write policy, start, history and result; no pickle.
+
+        Raises
+        ------
+        FileExistsError
+            If the folder exists and is not empty.
+        """
+        self._fitted()
+        target = Path(folder)
+        if target.exists() and any(target.iterdir()):
+            raise FileExistsError(f"{target} is not empty; choose another folder.")
+        target.mkdir(parents=True, exist_ok=True)
+        self.start_.save(target / START)
+        self._keep(target)
+        return target
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str]) -> CausalLMOptimizer:
+        """What `save` wrote, or a finished run's ``out``: policies, history and result.
+
+        Raises
+        ------
+        DataError
+            If the folder holds no finished run, or it is damaged.
+        """
+        return cls(out=folder)._take_up(Path(folder))
+
+    def _keep(self, folder: Path) -> None:
+        """Write the policy and, last of all, the record."""
+        same = self.policy_ is self.start_
+        if not same and not (folder / POLICY).exists():
+            self.policy_.save(folder / POLICY)
+        record = {
+            "version": __version__, "policy": START if same else POLICY, "sizes": self.sizes_,
+            "history": _json_rows(self.history_), "steps": _json_rows(self.steps_),
+            "result": self.result_.to_dict(),
+        }  # fmt: skip
+        _write_json(folder / RECORD, record)
+
+    def _take_up(self, folder: Path) -> CausalLMOptimizer:
+        record = _read_json(folder / RECORD)
+        try:
+            self.sizes_ = {str(k): int(v) for k, v in record["sizes"].items()}
+            self.history_ = pd.DataFrame(record["history"])
+            self.steps_ = pd.DataFrame(record["steps"])
+            self.result_ = OptimizerResult.from_dict(record["result"])
+            which = record["policy"]
+        except (KeyError, TypeError, AttributeError) as error:
+            raise DataError(f"{folder / RECORD} is damaged ({error!r}); fit again.") from error
+        self.start_ = LanguageModelPolicy(folder / START, name="start")
+        self.policy_ = self.start_
+        if which != START:
+            self.policy_ = LanguageModelPolicy(folder / POLICY, name="trained")
+        return self
+
+    @contextmanager
+    def _folder(self, rows: Rows) -> Any:
+        """The run's folder, checked to hold this run or none; a temporary one without ``out``."""
+        if self.out is None:
+            with tempfile.TemporaryDirectory() as scratch:
+                yield Path(scratch)
+            return
+        folder = Path(self.out)
+        folder.mkdir(parents=True, exist_ok=True)
+        own = {"version": __version__, "rows": rows.digest(), "settings": self._identity()}
+        if (folder / RUN).is_file():
+            kept = _read_json(folder / RUN)
+            differs = [key for key in own if kept.get(key) != own[key]]
+            if differs:
+                raise DataError(
+                    f"{folder} holds a run with other {differs[0]}; choose another folder, or "
+                    "delete it."
+                )
+        elif any(folder.iterdir()):
+            raise DataError(f"{folder} is not empty and holds no run; choose another folder.")
+        else:
+            _write_json(folder / RUN, own)
+        yield folder
+
+    def _identity(self) -> dict[str, str]:
+        """Settings as words, to tell whether a kept run is this one."""
+        return {
+            f.name: repr(getattr(self, f.name)) if _plain(getattr(self, f.name))
+            else type(getattr(self, f.name)).__qualname__
+            for f in dataclasses.fields(self) if f.name not in ("out", "progress")
+        }  # fmt: skip
+
+
+def _plain(value: Any) -> bool:
+    """Whether a setting's repr says all of it."""
+    if isinstance(value, Mapping):
+        return all(_plain(v) for v in value.values())
+    if isinstance(value, list | tuple):
+        return all(map(_plain, value))
+    if hasattr(value, "get_params"):
+        return True
+    return value is None or isinstance(value, str | int | float | os.PathLike)
+
+
+def _evaluations(lines: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """The trainer's evaluations as a table."""
+    rows = [
+        {"step": int(x["step"])}
+        | {k.removeprefix("eval_"): v for k, v in x.items() if k.startswith("eval_")}
+        for x in lines if "eval_score" in x
+    ]  # fmt: skip
+    table = pd.DataFrame(rows)
+    if table.empty:
+        return table
+    table["score"] = table["score"].where(table["score"] > NOT_ELIGIBLE)
+    table = table.rename(columns={"score": "chosen_by"})
+    return table[[name for name in HISTORY if name in table]]
+
+
+def _json_rows(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows with NaN as null."""
+    rows: list[dict[str, Any]] = json.loads(table.to_json(orient="records", double_precision=15))
+    return rows
+
+
+def _write_json(file: Path, content: Any) -> None:
+    beside = file.with_suffix(".partial")
+    beside.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    os.replace(beside, file)
+
+
+def _read_json(file: Path) -> Any:
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DataError(f"{file} is missing: the folder holds no finished run.") from None
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise DataError(f"{file} is damaged ({error}); delete the folder and fit again.") from error

@@ -1,0 +1,419 @@
+"""The optimiser: split, train, choose, report; interrupted, resumed, refused.
+
+A tiny world: four openings, of which two raise the outcome. What matters statistically is tested
+over many runs by `benchmarks.optimizer`; here are identities and behaviour.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from causal_lm_opt.exceptions import DataError
+from causal_lm_opt.lm import LanguageModelPolicy, from_texts
+from causal_lm_opt.lm._features import TextFeatures
+from causal_lm_opt.lm._heldout import Drawn, HeldOut
+from causal_lm_opt.lm._optimizer_rows import read_rows, split
+from causal_lm_opt.lm._optimizer_steps import NOT_ELIGIBLE, Watch, make_objective
+from causal_lm_opt.lm._targeted import TargetedReward
+from causal_lm_opt.lm.optimizer import CausalLMOptimizer
+from causal_lm_opt.lm.trainer import CausalPreferenceTrainer
+
+OPENINGS = ("Join us", "Do join", "Stay home", "Stay away")
+
+
+def join(texts: Any) -> pd.DataFrame:
+    """Whether a text asks to join."""
+    return pd.DataFrame({"join": [float("join" in t.lower()) for t in texts]})
+
+
+def make_log(n: int = 240, seed: int = 0, noise: float = 0.3) -> tuple[list[str], np.ndarray]:
+    rng = np.random.default_rng(seed)
+    texts = [f"{OPENINGS[i]} {rng.integers(10)}" for i in rng.integers(0, 4, n)]
+    return texts, join(texts).to_numpy()[:, 0] + noise * rng.normal(size=n)
+
+
+@pytest.fixture(scope="module")
+def start() -> LanguageModelPolicy:
+    return from_texts(
+        make_log(160, 9)[0], vocab_size=290, n_layer=1, n_embd=16, n_head=1, epochs=12, context=64
+    )
+
+
+SETTINGS: dict[str, Any] = {
+    "features": join, "fine_tune_epochs": 0, "steps": 6, "batch_size": 16, "round_size": 32,
+    "round_passes": 1, "n_draws": 60, "learning_rate": 2e-3, "cv": 2,
+}  # fmt: skip
+
+
+def make(start: LanguageModelPolicy, **given: Any) -> CausalLMOptimizer:
+    return CausalLMOptimizer(start, **(SETTINGS | given))
+
+
+@pytest.fixture(scope="module")
+def finished(start: LanguageModelPolicy) -> CausalLMOptimizer:
+    texts, y = make_log()
+    return make(start, safe=False).fit(texts, y, groups=np.arange(240))
+
+
+# ------------------------------------------------------------------ rows
+def test_no_cluster_in_two_parts_and_shares_as_asked():
+    texts, y = make_log(600)
+    rows = read_rows(texts, y, None, None, np.arange(600) // 3)
+    parts = split(rows, (0.5, 0.2, 0.3), 0)
+    seen = [set(part.groups.tolist()) for part in parts]
+    assert not (seen[0] & seen[1] | seen[0] & seen[2] | seen[1] & seen[2])
+    assert [len(part) / 600 for part in parts] == pytest.approx([0.5, 0.2, 0.3], abs=0.01)
+    assert sum(map(len, parts)) == 600
+
+
+def test_equal_texts_or_many_prompts_are_clusters():
+    texts = ["a", "b", "a"]
+    assert read_rows(texts, [0, 1, 2], None, None, None).groups.tolist() == [0, 1, 0]
+    prompts = [f"p{i % 60}" for i in range(120)]
+    rows = read_rows([f"t{i}" for i in range(120)], np.arange(120.0), prompts, None, None)
+    assert len(set(rows.groups.tolist())) == 60
+    few = read_rows(["x", "x", "y"], [0, 1, 2], ["p", "q", "p"], None, None)
+    assert len(set(few.groups.tolist())) == 3
+    assert few.read == ["p\n\nx", "q\n\nx", "p\n\ny"]
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"texts": [], "outcomes": []}, "texts"),
+        ({"texts": "one", "outcomes": [1.0]}, "texts"),
+        ({"texts": ["a", 2], "outcomes": [1.0, 2.0]}, "texts"),
+        ({"outcomes": [1.0]}, r"outcomes must have shape \(3,\)"),
+        ({"outcomes": [1.0, np.nan, 2.0]}, "outcomes has 1 NaN"),
+        ({"outcomes": [1.0, np.inf, 2.0]}, "outcomes has 1 NaN or infinite"),
+        ({"outcomes": [2.0, 2.0, 2.0]}, "outcomes are all 2"),
+        ({"prompts": ["p"]}, "prompts must be 3"),
+        ({"logp_logging": [0.5, -1.0, -1.0]}, "logp_logging"),
+        ({"groups": [1, 2]}, "groups"),
+    ],
+)
+def test_bad_rows_are_named(given, said):
+    whole = {"texts": ["a", "b", "c"], "outcomes": [1.0, 2.0, 3.0]} | given
+    values = [whole.get(k) for k in ("texts", "outcomes", "prompts", "logp_logging", "groups")]
+    with pytest.raises((TypeError, ValueError), match=said):
+        read_rows(*values)
+
+
+def test_too_few_rows_after_splitting():
+    texts, y = make_log(40)
+    with pytest.raises(DataError, match="after splitting, train has"):
+        split(read_rows(texts, y, None, None, np.arange(40)), (0.2, 0.4, 0.4), 0)
+    with pytest.raises(ValueError, match="three positive shares"):
+        split(read_rows(texts, y, None, None, None), (0.5, 0.5), 0)
+    rare = np.zeros(400)
+    rare[0] = 1.0
+    rows = read_rows([f"t{i}" for i in range(400)], rare, None, None, None)
+    with pytest.raises(DataError, match=r"outcomes of .* are 0"):
+        split(rows, (0.5, 0.2, 0.3), 0)
+
+
+# ------------------------------------------------------------------ features
+def test_features_are_fitted_once_and_remembered():
+    calls: list[int] = []
+
+    def count(texts: Any) -> np.ndarray:
+        calls.append(len(texts))
+        return np.array([[len(t)] for t in texts], dtype=float)
+
+    features = TextFeatures(count, ["a", "bb"])
+    assert features(["bb", "a", "bb"]).to_numpy()[:, 0].tolist() == [2.0, 1.0, 2.0]
+    assert features(["bb"]).columns.tolist() == ["feature 0"]
+    assert sum(calls) == 2
+    assert TextFeatures(None, make_log(60)[0]).width > 2
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        (3, "features must be a transformer"),
+        (lambda texts: np.zeros(len(texts)), "shape"),
+        (lambda texts: np.full((len(texts), 1), np.nan), "finite"),
+        (lambda texts: [["x"]] * len(texts), "numbers"),
+    ],
+)
+def test_bad_features(spec, said):
+    with pytest.raises((TypeError, ValueError), match=said):
+        TextFeatures(spec, ["a", "b"])
+
+
+# ------------------------------------------------------------------ values and rewards
+def held_out(n: int = 300) -> HeldOut:
+    texts, y = make_log(n, 3)
+    rows = read_rows(texts, y, None, None, np.arange(n))
+    return HeldOut(rows, TextFeatures(join, texts), lambda read: np.zeros(len(read)), "latent")
+
+
+def drawn(share: float, n: int = 400) -> Drawn:
+    many = round(share * n)
+    texts = ["Join us 1"] * many + ["Stay home 1"] * (n - many)
+    return Drawn(texts, None, np.zeros(n), None)
+
+
+def test_held_out_values_are_those_of_the_re_weighted_rows():
+    """One binary feature: V(f) is the mix of the two feature means by the draws' shares."""
+    held = held_out()
+    values = held.value({"trained": drawn(0.8), "start": drawn(0.5)}, None, "latent")
+    y, z = held.rows.outcome, join(held.rows.texts).to_numpy()[:, 0]
+    means = y[z == 1].mean(), y[z == 0].mean()
+    assert values.values == pytest.approx(
+        [0.8 * means[0] + 0.2 * means[1], sum(means) / 2], abs=1e-4
+    )
+    assert values.names == ("trained", "start")
+
+
+def test_a_right_outcome_model_narrows_the_interval():
+    held = held_out()
+    right = HeldOut(held.rows, held.features, lambda r: join(r).to_numpy()[:, 0], "latent")
+    draws = {"trained": drawn(0.8), "start": drawn(0.5)}
+    wide, narrow = (h.value(draws, None, "latent") for h in (held, right))
+    assert narrow["trained"].se <= wide["trained"].se * 1.001
+    assert narrow["trained"].value == pytest.approx(wide["trained"].value, abs=0.02)
+
+
+def test_checkpoints_below_the_floor_are_not_eligible():
+    held = held_out()
+    watch = Watch(held, drawn(0.5), None, None, 100, 10, 0, 0.95, 0.95)
+    figures = watch._figures("latent", held.value(
+        {"trained": drawn(0.97), "start": drawn(0.5)}, None, "latent"
+    ))  # fmt: skip
+    assert figures["score"] == NOT_ELIGIBLE
+    assert figures["difference_lower"] > 0
+    watch.ess_floor = 0.0
+    again = watch._figures("latent", held.value(
+        {"trained": drawn(0.97), "start": drawn(0.5)}, None, "latent"
+    ))  # fmt: skip
+    assert again["score"] == again["difference_lower"]
+
+
+def targeted(tilt: float | None, sign: float = 1.0) -> TargetedReward:
+    texts, y = make_log(400, 5)
+    rows = read_rows(texts, y, None, None, np.arange(400))
+
+    def predict(read: Any) -> np.ndarray:
+        return sign * join(read).to_numpy()[:, 0]
+
+    features = TextFeatures(join, texts)
+    return TargetedReward(rows, predict(texts), predict, features, "latent", tilt)
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_reward_has_the_right_direction_whatever_the_sign_of_the_outcome_model(sign):
+    reward = targeted(None, sign)
+    texts = ["Join us 1", "Stay home 1"] * 50
+    found = np.array(reward(texts, None))
+    assert found[0] - found[1] == pytest.approx(1.0, abs=0.1)
+    plug_in = found.mean()
+    weighted = HeldOut(reward.rows, reward.features, lambda r: np.zeros(len(r)), "latent").value(
+        {"f": Drawn(texts, None, np.zeros(100), None)}, None, "latent"
+    )
+    assert plug_in == pytest.approx(weighted.value if weighted.scalar else weighted.values[0],
+                                    abs=0.02)  # fmt: skip
+
+
+def test_the_pull_vanishes_at_the_best_tilt():
+    """Where the draws' features are the log's tilted by exp(q*/tau), every text is as good."""
+    tilt = 1.2
+    reward = targeted(tilt)
+    z = join(reward.rows.texts).to_numpy()[:, 0]
+    gap = 1.0  # of q* between the two cells
+    tau = gap * z.std() / tilt
+    odds = z.mean() / (1 - z.mean()) * np.exp(gap / tau)
+    many = round(2000 * odds / (1 + odds))
+    found = np.array(reward(["Join us 1"] * many + ["Stay home 1"] * (2000 - many), None))
+    assert abs(found[0] - found[-1]) < 0.12
+    plain = np.array(reward(["Join us 1", "Stay home 1"] * 500, None))
+    assert plain[0] - plain[1] > 0.8
+
+
+def test_what_was_never_logged_pays():
+    """A text of a cell without logged rows is worth no more than the worst that was logged."""
+    reward = targeted(1.0)
+    reward.features = TextFeatures(
+        lambda texts: np.array([["join" in t.lower(), "zebra" in t] for t in texts], float),
+        list(reward.rows.texts),
+    )
+    found = np.array(reward(["Join us 1"] * 60 + ["Stay home 1"] * 60 + ["Join zebra"] * 4, None))
+    assert found[-1] == found.min() == found[60]
+
+
+# ------------------------------------------------------------------ a whole run
+def test_history_result_and_words(finished):
+    history = finished.history_
+    assert history["step"].tolist() == [2, 4, 6]
+    assert {"value", "lower", "upper", "start", "difference", "ess", "verdict", "model_based"} <= (
+        set(history.columns)
+    )
+    assert finished.sizes_ == {"train": 120, "select": 48, "report": 72}
+    result = finished.result_
+    table = result.to_frame().set_index("what")
+    assert table.loc["difference", "value"] == pytest.approx(
+        table.loc["trained", "value"] - table.loc["start", "value"]
+    )
+    text = str(result)
+    assert "V(f) - V(f0)" in text
+    assert "no estimate to report" in text
+    assert finished.summary() == text
+    assert "<pre>" in result._repr_html_()
+    assert len(finished.steps_) == 6
+    assert len(finished.sample(3, random_state=0, max_new_tokens=8)) == 3
+
+
+def test_training_raises_the_feature_that_matters(start):
+    texts, y = make_log(400)
+    run = make(
+        start, steps=30, eval_every=10, learning_rate=4e-3, patience=20, tilt=None, safe=False
+    )
+    run.fit(texts, y, groups=np.arange(400))
+    before, after = (
+        join(p.sample(300, 1, max_new_tokens=20).texts)["join"].mean()
+        for p in (run.start_, run.policy_)
+    )
+    assert after > before + 0.15
+    assert run.result_.accepted
+
+
+def test_saved_and_loaded_is_the_same(finished, tmp_path):
+    folder = finished.save(tmp_path / "kept")
+    again = CausalLMOptimizer.load(folder)
+    assert str(again.result_) == str(finished.result_)
+    pd.testing.assert_frame_equal(again.history_, finished.history_, check_dtype=False)
+    one, other = (run.sample(2, 3, max_new_tokens=8) for run in (again, finished))
+    assert one.texts == other.texts
+    with pytest.raises(FileExistsError):
+        finished.save(folder)
+    (folder / "optimizer.json").write_text("{", encoding="utf-8")
+    with pytest.raises(DataError, match="damaged"):
+        CausalLMOptimizer.load(folder)
+    (folder / "optimizer.json").write_text(json.dumps({"sizes": {}}), encoding="utf-8")
+    with pytest.raises(DataError, match="damaged"):
+        CausalLMOptimizer.load(folder)
+    with pytest.raises(DataError, match="missing"):
+        CausalLMOptimizer.load(tmp_path)
+
+
+def test_interrupted_and_resumed_is_the_unbroken_run(start, finished, tmp_path, monkeypatch):
+    """Killed in the middle of a round: the resumed run is equal to the last bit."""
+    texts, y = make_log()
+    unbroken = finished
+    steps = [0]
+    plain = CausalPreferenceTrainer.training_step
+
+    def break_off(self: Any, *given: Any, **named: Any) -> Any:
+        steps[0] += 1
+        if steps[0] == 4:
+            raise KeyboardInterrupt
+        return plain(self, *given, **named)
+
+    run = make(start, safe=False, out=tmp_path / "run")
+    monkeypatch.setattr(CausalPreferenceTrainer, "training_step", break_off)
+    with pytest.raises(KeyboardInterrupt):
+        run.fit(texts, y, groups=np.arange(240))
+    monkeypatch.setattr(CausalPreferenceTrainer, "training_step", plain)
+    run.fit(texts, y, groups=np.arange(240))
+    pd.testing.assert_frame_equal(run.history_, unbroken.history_)
+    assert str(run.result_) == str(unbroken.result_)
+    once_more = make(start, safe=False, out=tmp_path / "run").fit(texts, y, groups=np.arange(240))
+    assert str(once_more.result_) == str(run.result_)
+    with pytest.raises(DataError, match="other settings"):
+        make(start, safe=False, steps=7, out=tmp_path / "run").fit(texts, y, groups=np.arange(240))
+    with pytest.raises(DataError, match="other rows"):
+        make(start, safe=False, out=tmp_path / "run").fit(texts, y + 1, groups=np.arange(240))
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "a.txt").write_text("mine", encoding="utf-8")
+    with pytest.raises(DataError, match="holds no run"):
+        make(start, out=tmp_path / "other").fit(texts, y)
+
+
+@pytest.mark.parametrize("objective", ["dr", "ipw", "or", "likelihood"])
+def test_every_objective_runs(start, objective):
+    texts, y = make_log()
+    run = make(start, objective=objective, steps=4, eval_every=2, safe=False, learning_rate=1e-4)
+    run.fit(texts, y, groups=np.arange(240), logp_logging=np.full(240, -6.0))
+    assert len(run.history_) == 2
+    assert np.isfinite(run.result_.difference.value)
+
+
+@pytest.mark.parametrize("ratio", ["sequence", "balance", "classifier", "auto"])
+def test_every_ratio_runs(start, ratio):
+    texts, y = make_log()
+    run = make(start, ratio=ratio, steps=2, safe=False, learning_rate=1e-5)
+    run.fit(texts, y, groups=np.arange(240), logp_logging=start.log_prob(texts))
+    assert set(run.history_["ratio"]) <= {ratio if ratio != "auto" else "sequence", "latent"}
+    if ratio == "auto":  # one small step: sequences still know what the policy is
+        assert run.result_.ratio == "sequence"
+
+
+def test_prompts(start):
+    rng = np.random.default_rng(0)
+    prompts = [f"Topic {rng.integers(6)}" for _ in range(240)]
+    texts, y = make_log()
+    run = make(start, steps=2, safe=False).fit(texts, y, prompts=prompts)
+    assert len(run.sample(2, 0, prompts=["Topic 1"], max_new_tokens=8)) == 2
+    tiny = CausalLMOptimizer(**(SETTINGS | {"steps": 2, "fine_tune_epochs": 1, "safe": False}))
+    assert tiny.fit(texts, y, prompts=prompts).result_.step in (0, 2)
+
+
+def test_nothing_eligible_gives_the_start(start):
+    texts, y = make_log()
+    run = make(start, steps=4, ess_floor=0.9999).fit(texts, y, groups=np.arange(240))
+    assert run.policy_ is run.start_
+    assert run.result_.step == 0
+    assert run.result_.difference.value == 0
+    assert "no checkpoint" in run.result_.decision
+
+
+def test_safe_returns_the_start_where_nothing_is_gained(start):
+    texts, y = make_log(noise=3.0)
+    run = make(start, learning_rate=1e-6).fit(texts, np.roll(y, 7), groups=np.arange(240))
+    assert not run.result_.accepted
+    assert run.policy_ is run.start_
+
+
+def test_settings_are_checked(start, tmp_path):
+    texts, y = make_log()
+    for given, said in (
+        ({"objective": "dpo"}, "objective must be one of"),
+        ({"ratio": "odds"}, "ratio must be one of"),
+        ({"steps": 0}, "steps"),
+        ({"ess_floor": 2.0}, "ess_floor"),
+        ({"tilt": -1.0}, "tilt"),
+        ({"ratio": "sequence"}, "needs logp_logging"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            make(start, **given).fit(texts, y)
+    with pytest.raises(AttributeError, match="not fitted"):
+        make(start).sample(1)
+    assert make_objective("dr", 0.1, 0.0).label.startswith("doubly robust")
+
+
+def test_a_run_without_room_leaves_the_record_unwritten(start, tmp_path, monkeypatch):
+    """A full disk at the end: one error, and the run resumes to the same result."""
+    texts, y = make_log()
+    run = make(start, steps=2, safe=False, out=tmp_path / "run")
+    plain = Path.write_text
+
+    def full(self: Path, *given: Any, **named: Any) -> int:
+        if self.name.startswith("optimizer"):
+            raise OSError(28, "No space left on device")
+        return plain(self, *given, **named)
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(OSError, match="No space left"):
+        run.fit(texts, y, groups=np.arange(240))
+    monkeypatch.setattr(Path, "write_text", plain)
+    assert not (tmp_path / "run" / "optimizer.json").exists()
+    run.fit(texts, y, groups=np.arange(240))
+    assert (tmp_path / "run" / "optimizer.json").is_file()
+    shutil.rmtree(tmp_path / "run")
