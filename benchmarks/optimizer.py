@@ -8,6 +8,8 @@ arms plus noise; a tiny GPT that imitates the design is where every run starts. 
 *null*: no text is better than another. How often does ``safe=True`` accept a policy?
 *right*: effects of arms; the outcome model is right.
 *negated*: the same effects; the outcome model has the wrong sign.
+*words*: the latent is not known: 20 topics of the words in its place, and a regression on them.
+*hidden*: the arm that matters most is missing from the features. Do the diagnostics say so?
 
 For every run the same policies are also valued in ways that should fail: on the select rows that
 chose them (one fold for both), and on the report rows by ratios of whole texts' probabilities. Each
@@ -31,7 +33,8 @@ from scipy import stats
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.linear_model import LinearRegression
 
-WORLDS = ("null", "right", "negated")
+WORLDS = ("null", "right", "negated", "words", "hidden")
+HIDDEN = "evil"
 #: Fixed before any result was seen.
 EFFECTS = {
     "brave": 6.0, "evil": 8.0, "flag": -4.0, "threat": 5.0, "economy": -3.0, "treatycommit": 2.0,
@@ -106,10 +109,16 @@ def one_run(world: Any, name: str, start: Any, seed: int, sizes: Sizes, start_va
     rng = np.random.default_rng([WORLDS.index(name), seed])
     texts = list(world.design.sample(sizes.rows, random_state=rng))
     y, logp = world.outcomes(texts, rng), world.design.log_prob(texts)
-    features = Remembered(world.features)
+    features: Any = Remembered(world.features)
+    model: Any = ArmModel(features, name == "negated")
+    if name == "hidden":
+        features = Remembered(lambda some: world.features(some).drop(columns=HIDDEN))
+        model = ArmModel(features)
+    if name == "words":
+        features, model = None, None
     begin = time.process_time()
     run = CausalLMOptimizer(
-        start, features=features, outcome_model=ArmModel(features, name == "negated"),
+        start, features=features, outcome_model=model,
         fine_tune_epochs=0, steps=sizes.steps, batch_size=sizes.batch_size,
         round_size=sizes.round_size, round_passes=1, learning_rate=sizes.learning_rate,
         eval_every=sizes.eval_every, n_draws=sizes.n_draws, random_state=seed, progress=False,
@@ -123,6 +132,7 @@ def one_run(world: Any, name: str, start: Any, seed: int, sizes: Sizes, start_va
     found = {
         "world": name, "seed": seed, "seconds": seconds, "step": result.step, "truth": truth,
         "truth_start": start_value, "verdict": result.verdict.level,
+        "sufficiency_fails": any("sufficiency fails" in r for r in result.verdict.reasons),
         "accepted": bool(
             result.step and result.verdict.level != "do not use"
             and table.loc["difference", "lower"] > 0
@@ -134,6 +144,7 @@ def one_run(world: Any, name: str, start: Any, seed: int, sizes: Sizes, start_va
         }
     if not result.step:
         return found
+    found["gain_estimated"] = float(table.loc["difference", "value"])
     chosen = run.history_.set_index("step").loc[result.step]
     found |= {
         "one_fold_value": chosen["value"], "one_fold_lower": chosen["lower"],
@@ -206,6 +217,7 @@ def summary(table: pd.DataFrame, sd: float) -> dict[str, Any]:
         tested = moved[moved["verdict"] != "do not use"]
         found[str(name)] = {
             "do not use": share(runs["verdict"] == "do not use"),
+            "latent sufficiency refuted": share(runs["sufficiency_fails"].fillna(False)),
             "no checkpoint chosen": share(runs["step"] == 0),
             "report rows cover V(f), where used": share(covered(used, "trained", used["truth"])),
             "report rows cover V(f) - V(f0), where used": share(

@@ -62,15 +62,17 @@ def records(cache: str) -> int:
     return sum(f.stat().st_size for f in Path(cache).rglob("*") if f.is_file())
 
 
-def killed_run(model: Path, cache: str, threads: int, texts: list[str]) -> dict[str, float]:
-    """Score in a process of its own and kill it once something has been kept."""
+def killed_run(
+    model: Path, cache: str, threads: int, texts: list[str], after: float
+) -> dict[str, float]:
+    """Score in a process of its own and kill it some seconds after something has been kept."""
     context = multiprocessing.get_context("spawn")
     process = context.Process(target=score_part, args=(model, cache, threads, texts))
     start = time.perf_counter()
     process.start()
     while process.is_alive() and records(cache) == 0:
         time.sleep(0.2)
-    time.sleep(5.0)
+    time.sleep(after)
     alive = process.is_alive()
     if alive and process.pid is not None:
         os.kill(process.pid, signal.SIGKILL)
@@ -82,10 +84,10 @@ def killed_run(model: Path, cache: str, threads: int, texts: list[str]) -> dict[
     }
 
 
-def measure(model: Path, texts: list[str], threads: int) -> dict[str, Any]:
+def measure(model: Path, texts: list[str], threads: int, after: float = 5.0) -> dict[str, Any]:
     """Figures of one set of texts, through a fresh cache."""
     with tempfile.TemporaryDirectory() as cache:
-        kill = killed_run(model, cache, threads, texts)
+        kill = killed_run(model, cache, threads, texts, after)
         policy = open_policy(model, cache, threads)
         rows = policy.encode(texts)
         tokens = sum(len(x) for _, x in rows)
@@ -135,10 +137,13 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--json", type=Path, help="file for the figures")
     parser.add_argument("--rows", type=int, help="texts of each set, by default all")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument(
+        "--after", type=float, default=5.0, help="seconds from the first score kept to the kill"
+    )
     given = parser.parse_args(arguments)
     found: dict[str, Any] = {}
     for name, texts in texts_of(given.data).items():
-        found[name] = measure(given.model, texts[: given.rows], given.threads)
+        found[name] = measure(given.model, texts[: given.rows], given.threads, given.after)
         print(name, json.dumps(found[name], indent=1), flush=True)
     config = json.loads((given.model / "config.json").read_text(encoding="utf-8"))
     report = {

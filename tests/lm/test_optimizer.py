@@ -333,7 +333,7 @@ def test_interrupted_and_resumed_is_the_unbroken_run(start, finished, tmp_path, 
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "a.txt").write_text("mine", encoding="utf-8")
     with pytest.raises(DataError, match="holds no run"):
-        make(start, out=tmp_path / "other").fit(texts, y)
+        make(start, out=tmp_path / "other").fit(texts, y, groups=np.arange(240))
 
 
 @pytest.mark.parametrize("objective", ["dr", "ipw", "or", "likelihood"])
