@@ -1,4 +1,5 @@
-# make demo      evaluates the shipped experiment with each estimator, beside the truth
+# make demo      evaluates the shipped experiment with each estimator, beside the truth; then, where
+#                torch is there (make test installs it), trains a tiny model on it
 # make test      all tests and doctests, with the seconds each folder took
 # make lint      ruff check, ruff format --check, mypy --strict
 # make validate  long runs, by hand; their figures are committed as JSON
@@ -45,7 +46,7 @@ $(VENV)/.test-stamp: $(WORKSHOP) | $(BIN)/python
 	@touch $@ $(VENV)/.core-stamp
 
 demo: $(VENV)/.core-stamp
-	$(BIN)/causal-lm-opt demo --out demo-output --overwrite
+	$(BIN)/causal-lm-opt demo --train --out demo-output --overwrite
 
 test: $(VENV)/.test-stamp
 	$(ONE_THREAD) $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
@@ -59,4 +60,4 @@ validate: $(VENV)/.test-stamp
 	$(ONE_THREAD) $(BIN)/python -m benchmarks.validate
 
 clean:
-	rm -rf $(VENV) demo-output build .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) demo-output demo-output-training build .mypy_cache .pytest_cache .ruff_cache

@@ -23,6 +23,7 @@ from causal_lm_opt._run.optimize_command import (
 from causal_lm_opt._run.options import (
     Dimension,
     Encoder,
+    Entanglement,
     Factors,
     Noise,
     RatingsFile,
@@ -508,6 +509,7 @@ def simulate(
     ] = 1,
     seed: Seed = 0,
     dimension: Dimension = None,
+    entanglement: Entanglement = 0.0,
     noise: Noise = None,
     data: RatingsFile = None,
     text: RatingsText = None,
@@ -531,10 +533,13 @@ def simulate(
         if study in preferences.PREFERENCE_STUDIES:
             done = preferences.simulate_preferences(
                 study, out, seeds=seeds, seed=seed, jobs=jobs, quick=quick, dimension=dimension,
-                noise=noise or (), ratings=ratings, progress=not quiet,
+                entanglement=entanglement, noise=noise or (), ratings=ratings,
+                progress=not quiet,
             )  # fmt: skip
         else:
-            preferences.refuse_options(study, dimension=dimension, noise=noise, data=ratings)
+            preferences.refuse_options(
+                study, dimension=dimension, entanglement=entanglement, noise=noise, data=ratings
+            )
             done = runner.simulate(
                 study, out, replications=seeds, seed=seed, jobs=jobs, quick=quick,
                 progress=not quiet,

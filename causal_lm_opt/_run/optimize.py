@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,7 +18,7 @@ from causal_lm_opt._run.models import _without_loading_bars, check_folder
 from causal_lm_opt._run.optimize_files import RUN, clear_folder, own_folder, write_files
 from causal_lm_opt._run.optimize_report import TrainingRun, decision, report_pages, value_rows
 from causal_lm_opt._run.optimize_settings import check_installed, settings_of
-from causal_lm_opt._run.output import csv_text, json_text
+from causal_lm_opt._run.output import csv_text, guarded, json_text
 from causal_lm_opt._run.provenance import provenance
 from causal_lm_opt._run.terminal import printable
 from causal_lm_opt.exceptions import DataError
@@ -28,7 +30,15 @@ if TYPE_CHECKING:
     from causal_lm_opt.lm.evaluation import WinRates
     from causal_lm_opt.lm.optimizer import CausalLMOptimizer
 
-__all__ = ["NAMES", "OptimizeRequest", "Optimized", "judge_on", "logged_rows", "optimize_file"]
+__all__ = [
+    "NAMES",
+    "OptimizeRequest",
+    "Optimized",
+    "judge_on",
+    "logged_rows",
+    "optimize_file",
+    "texts_csv",
+]
 
 FORMAT = "causal-lm-opt training run 1"
 NAMES = (
@@ -176,7 +186,7 @@ def _compared(
     prompts = asked_prompts(parts.report)
     limit = optimizer.max_new_tokens or most_tokens(optimizer.start_, parts.train)
     before = fresh_texts(optimizer.start_, prompts, (seed, 10), limit)
-    trained = _trained(optimizer, run)
+    trained = optimizer.trained_
     if trained is None:
         asked = prompts or [None] * len(before)
         return None, [(p, b, None) for p, b in zip(asked, before, strict=True)]
@@ -201,9 +211,10 @@ def asked_prompts(rows: Rows) -> list[Any] | None:
 
 
 def fresh_texts(
-    policy: LanguageModelPolicy, prompts: Sequence[Any] | None, seed: Sequence[int], limit: int
-) -> Any:
-    """A text for each prompt, or so many without."""
+    policy: LanguageModelPolicy, prompts: Sequence[Any] | None, seed: Sequence[int],
+    limit: int | None = None,
+) -> Any:  # fmt: skip
+    """A text for each prompt, or so many without; by default as long as the model can."""
     import numpy as np
 
     rng = np.random.default_rng(list(seed))
@@ -241,19 +252,6 @@ def judge_on(
     )
 
 
-def _trained(optimizer: CausalLMOptimizer, run: Path) -> LanguageModelPolicy | None:
-    """The chosen checkpoint, accepted or not; None where there is none."""
-    from causal_lm_opt.lm import LanguageModelPolicy
-
-    result = optimizer.result_
-    if result.accepted:
-        return optimizer.policy_
-    kept = run / "training" / f"checkpoint-{result.step}"
-    if result.step == 0 or not (kept / "config.json").is_file():
-        return None
-    return LanguageModelPolicy(kept, name="trained", local_files_only=True)
-
-
 # ------------------------------------------------------------------------------ what is told
 def _told(
     request: OptimizeRequest, optimizer: CausalLMOptimizer, log: LoggedData,
@@ -286,7 +284,7 @@ def _files(run: TrainingRun, optimizer: CausalLMOptimizer) -> dict[str, str]:
     files = {
         "history.csv": _csv(run.history),
         "steps.csv": _csv(steps),
-        "samples.csv": csv_text(columns, [list(pair) for pair in run.pairs]),
+        "samples.csv": texts_csv(columns, run.pairs),
         "result.json": json_text(_facts(run)),
     }
     if run.rates is not None:
@@ -295,7 +293,21 @@ def _files(run: TrainingRun, optimizer: CausalLMOptimizer) -> dict[str, str]:
 
 
 def _csv(table: pd.DataFrame) -> str:
-    return csv_text([str(c) for c in table.columns], table.to_numpy(dtype=object).tolist())
+    """A table, numbers to 12 digits: a run's own record keeps no more than 15."""
+    rows = [
+        [float(f"{v:.12g}") if isinstance(v, float) else v for v in row]
+        for row in table.to_numpy(dtype=object).tolist()
+    ]
+    return csv_text([str(c) for c in table.columns], rows)
+
+
+def texts_csv(columns: Sequence[str], rows: Sequence[Sequence[str | None]]) -> str:
+    """Texts as CSV, every cell in quotes: a model may write a line break of any kind."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n", quoting=csv.QUOTE_ALL)
+    writer.writerow(columns)
+    writer.writerows([guarded(cell or "") for cell in row] for row in rows)
+    return out.getvalue()
 
 
 def _facts(run: TrainingRun) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import numpy as np
 from causal_lm_opt._evaluate import collected_warnings
 from causal_lm_opt._run.glossary import TRAINING
 from causal_lm_opt._run.models import _without_loading_bars
-from causal_lm_opt._run.numbers import band_decimals, decimals_for, interval, number, percent
+from causal_lm_opt._run.numbers import percent
 from causal_lm_opt._run.optimize import (
     Optimized,
     OptimizeRequest,
@@ -19,6 +19,7 @@ from causal_lm_opt._run.optimize import (
     fresh_texts,
     judge_on,
     logged_rows,
+    texts_csv,
 )
 from causal_lm_opt._run.optimize_files import clear_folder, own_folder, write_files
 from causal_lm_opt._run.optimize_page import (
@@ -33,7 +34,13 @@ from causal_lm_opt._run.optimize_page import (
     html_page,
     markdown_page,
 )
-from causal_lm_opt._run.optimize_report import decision, origin, short, win_rate_grid
+from causal_lm_opt._run.optimize_report import (
+    decision,
+    origin,
+    short,
+    value_rows,
+    win_rate_grid,
+)
 from causal_lm_opt._run.optimize_runs import FinishedRun, read_run, run_names
 from causal_lm_opt._run.output import OutputError, csv_text, json_text
 from causal_lm_opt._run.provenance import provenance
@@ -125,22 +132,26 @@ def _judged(
     check_installed("compare --log")
     log = logged_rows(request)
     from causal_lm_opt.lm._optimizer_rows import read_rows
-    from causal_lm_opt.lm._optimizer_steps import most_tokens
     from causal_lm_opt.lm.evaluation import win_rates
     from causal_lm_opt.lm.optimizer import CausalLMOptimizer
 
     rows = read_rows(log.text, log.outcome, log.prompt, log.logp_logging, log.groups)
     judging, note = _unseen(rows, runs)
     with _without_loading_bars():
-        policies = {run.name: CausalLMOptimizer.load(run.folder).policy_ for run in runs}
+        policies = {_policy_name(run): CausalLMOptimizer.load(run.folder).policy_ for run in runs}
         prompts = asked_prompts(rows)
         texts = {
-            name: fresh_texts(policy, prompts, (seed, k), most_tokens(policy, rows))
+            name: fresh_texts(policy, prompts, (seed, k))
             for k, (name, policy) in enumerate(policies.items())
         }
         judge = judge_on(judging, rows.read, seed=seed)
         rates = win_rates(texts, judge, prompts=prompts, random_state=seed, level=level)
     return rates, [note]
+
+
+def _policy_name(run: FinishedRun) -> str:
+    """A run's policy is its trained model where that was accepted, else its start."""
+    return run.name if run.result.accepted else f"{run.name} (its start)"
 
 
 def _unseen(rows: Rows, runs: Sequence[FinishedRun]) -> tuple[Rows, str]:
@@ -204,9 +215,8 @@ def _files(
         files["win_rates.csv"] = csv_text(
             list(frame.columns), frame.to_numpy(dtype=object).tolist()
         )
-        names = list(rates.texts)
-        texts = [list(row) for row in zip(*rates.texts.values(), strict=True)]
-        files["samples.csv"] = csv_text(names, texts)
+        texts = list(zip(*rates.texts.values(), strict=True))
+        files["samples.csv"] = texts_csv(list(rates.texts), texts)
     sections = _sections(runs, rates, notes, warned, facts)
     title, footer = "Training runs compared", f"causal-lm-opt {facts.get('version', '')}".strip()
     lead = "Which of these training runs gained most, as far as their own report rows can say?"
@@ -233,12 +243,14 @@ def _sections(
     runs: Sequence[FinishedRun], rates: WinRates | None, notes: Sequence[str],
     warned: Sequence[str], facts: Mapping[str, Any],
 ) -> list[Section]:  # fmt: skip
-    answer: list[Block] = [_grid(runs), Points([f"{r.name}: {decision(r.result)}" for r in runs])]
+    decided = Points([f"{run.name}: {decision(run.result)}" for run in runs])
+    answer: list[Block] = [_values(runs), decided, _made(runs)]
     out = [Section("Values", [*answer, *map(Words, notes[:1])])]
     if rates is not None:
         judged: list[Block] = [
             Words("How often a fresh text of one run's policy has a larger predicted outcome than "
-                  "one of another's. Judged by the outcome model, and right only if it is."),
+                  "one of another's. A run whose trained model was not accepted has its start as "
+                  "policy. Judged by the outcome model, and right only if it is."),
             Words(notes[1]), win_rate_grid(rates),
         ]  # fmt: skip
         out.append(Section("Win rates", judged))
@@ -253,48 +265,43 @@ def _sections(
     return [*out, Section("Where this came from", origin(facts))]
 
 
-def _grid(runs: Sequence[FinishedRun]) -> Grid:
-    errors = [float(se) for run in runs for se in run.result.to_frame()["se"]]
-    decimals = decimals_for(errors)
-    lines = [_table_line(run, decimals) for run in runs]
+def _values(runs: Sequence[FinishedRun]) -> Grid:
+    """A line each for V(f), V(f0) and the difference of each run."""
     levels = sorted({run.result.level for run in runs})
-    told = (
-        f"{percent(levels[0])} intervals" if len(levels) == 1 else "intervals at each run's level"
-    )
-    columns = [
-        "Run", "Objective", "V(f)", "Verdict", "V(f0)", "Verdict", "Difference", "Verdict",
-        "Accepted", "Steps", "ESS per row",
+    told = f"{percent(levels[0])} interval" if len(levels) == 1 else "Interval, at its run's level"
+    lines = [[run.name, *line] for run in runs for line in value_rows(run.result)]
+    columns = ["Run", "", "Value", told, "Verdict"]
+    return Grid("On each run's report rows, used once", columns, lines, ["", "w", "n", "n", "v"])
+
+
+def _made(runs: Sequence[FinishedRun]) -> Grid:
+    """How each run was made, in a line."""
+    lines = [
+        [
+            run.name, str(run.settings.get("objective", "")),
+            "yes" if run.result.accepted else "no", f"{run.result.step:,}", f"{run.steps:,}",
+            "" if np.isnan(run.ess) else f"{run.ess:.1%}",
+        ]
+        for run in runs
     ]  # fmt: skip
-    kinds = ["", "w", "n", "v", "n", "v", "n", "v", "w", "n", "n"]
-    return Grid(f"Report rows, used once; {told} in brackets", columns, lines, kinds)
-
-
-def _table_line(run: FinishedRun, decimals: int) -> list[str]:
-    line = [run.name, str(run.settings.get("objective", ""))]
-    for row in run.result.to_frame().to_dict("records"):
-        low, high = float(row["lower"]), float(row["upper"])
-        more = band_decimals(low, high, decimals) if row["what"] == "difference" else decimals
-        line += [
-            f"{number(row['value'], decimals)} ({interval(low, high, more)})", str(row["verdict"])
-        ]  # fmt: skip
-    share = "" if np.isnan(run.ess) else f"{run.ess:.1%}"
-    return [*line, "yes" if run.result.accepted else "no", f"{run.steps:,}", share]
+    columns = ["Run", "Objective", "Accepted", "Chosen step", "Steps", "ESS per row"]
+    return Grid("How they were made", columns, lines, ["", "w", "w", "n", "n", "n"])
 
 
 def _text(
     runs: Sequence[FinishedRun], rates: WinRates | None, notes: Sequence[str], folder: Path
 ) -> str:
-    grid = _grid(runs)
+    """What is printed."""
     lines = []
-    for row in grid.rows:
-        said = "; ".join(f"{c} {v}" for c, v in zip(grid.columns[2:8:2], row[2:8:2], strict=True))
-        lines.append(printable(f"{row[0]} ({row[1]}): {said}; {row[7]}; accepted: {row[8]}"))
+    for run in runs:
+        said = "; ".join(
+            f"{what} {value} ({ends}), {verdict}"
+            for what, value, ends, verdict in value_rows(run.result)
+        )
+        accepted = "yes" if run.result.accepted else "no"
+        lines.append(f"{run.name} ({run.settings.get('objective')}): {said}; accepted: {accepted}")
     for pair in () if rates is None else rates.pairs:
-        lines.append(printable(
-            f"{pair.a} beats {pair.b} {pair.rate:.1%} ({pair.lower:.1%} to {pair.upper:.1%}), "
-            "judged by the outcome model"
-        ))  # fmt: skip
-    return (
-        "\n".join([*lines, "", *notes, "", f"Report: {printable(str(folder / 'report.html'))}"])
-        + "\n"
-    )
+        told = f"{pair.rate:.1%} ({pair.lower:.1%} to {pair.upper:.1%})"
+        lines.append(f"{pair.a} beats {pair.b} {told}, judged by the outcome model")
+    lines += ["", *notes, "", f"Report: {folder / 'report.html'}"]
+    return "\n".join(map(printable, lines)) + "\n"

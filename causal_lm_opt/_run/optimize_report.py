@@ -41,7 +41,7 @@ __all__ = [
 ]
 
 WHAT = {
-    "trained": "V(f), trained", "start": "V(f0), start", "difference": "Difference V(f) - V(f0)",
+    "trained": "V(f), trained", "start": "V(f0), start", "difference": "Difference, f - f0",
 }  # fmt: skip
 OBJECTIVES = {
     "targeted": "rounds of fresh texts, rewarded by an outcome model that is corrected on the "

@@ -13,6 +13,7 @@ __all__ = [
     "RATIO_NAMES",
     "Dimension",
     "Encoder",
+    "Entanglement",
     "Factors",
     "Noise",
     "Ratio",
@@ -61,6 +62,17 @@ Dimension = Annotated[
         min=1,
         help="Numbers of an embedding; the paper's have 4096.",
         show_default="256",
+        rich_help_panel=REWARDS,
+    ),
+]
+Entanglement = Annotated[
+    float,
+    typer.Option(
+        "--entanglement",
+        metavar="E",
+        min=0.0,
+        max=1.0,
+        help="How far the prompt's type changes the way ratings show (user-objectives).",
         rich_help_panel=REWARDS,
     ),
 ]

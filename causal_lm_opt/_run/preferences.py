@@ -109,6 +109,7 @@ def simulate_preferences(
     jobs: int = 1,
     quick: bool = False,
     dimension: int | None = None,
+    entanglement: float = 0.0,
     noise: Sequence[str] = (),
     ratings: Ratings | None = None,
     progress: bool = True,
@@ -121,7 +122,7 @@ def simulate_preferences(
     out : path
         New, empty, or the folder of an earlier run (whose finished fits are used where they are
         of the same study).
-    seeds, seed, quick, dimension
+    seeds, seed, quick, dimension, entanglement
         As :func:`~causal_lm_opt.simulation.preference_study.preference_study`; ``seed`` is the
         first.
     jobs : int
@@ -150,7 +151,8 @@ def simulate_preferences(
         )
     study = preference_study(
         "latent-positivity" if name == LATENT else "user-objectives", seeds=seeds, first_seed=seed,
-        noises=tuple(noise) or ("high",), dimension=dimension, quick=quick,
+        noises=tuple(noise) or ("high",), dimension=dimension,
+        entanglement=entanglement, quick=quick,
     )  # fmt: skip
     rows = None if ratings is None else read_ratings(ratings)
     try:

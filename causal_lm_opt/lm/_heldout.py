@@ -16,6 +16,7 @@ from causal_lm_opt.estimators.density_ratio import DensityRatio
 from causal_lm_opt.estimators.doubly_robust import DoublyRobust
 from causal_lm_opt.lm._features import TextFeatures
 from causal_lm_opt.lm._optimizer_rows import Rows, joined
+from causal_lm_opt.lm.policy import LanguageModelPolicy
 
 __all__ = ["RATIOS", "Drawn", "HeldOut", "draw_for", "make_ratio"]
 
@@ -52,7 +53,7 @@ class Drawn:
 
 def draw_for(
     policy: Any, rows: Rows, n_draws: int, seed: Sequence[int], max_new_tokens: int,
-    logger: Any = None,
+    logger: LanguageModelPolicy | None = None,
 ) -> Drawn:  # fmt: skip
     """About ``n_draws`` texts of a policy; as many for each row's prompt, where rows have any."""
     rng = np.random.default_rng(list(seed))
@@ -66,8 +67,8 @@ def draw_for(
         groups = rows.groups[draws.prompt_index]
     texts = list(draws.texts)
     scored = None
-    if logger is not None:
-        scored = logger.log_prob(texts) if prompts is None else logger.log_prob(texts, prompts)
+    if logger is not None:  # by tokens: a text in unusual ones may be too long in the usual ones
+        scored = logger.log_prob_ids(draws.token_ids, prompts)
     return Drawn(joined(texts, prompts), groups, np.asarray(draws.log_prob), scored)
 
 

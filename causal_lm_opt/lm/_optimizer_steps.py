@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ from causal_lm_opt.lm.training import from_texts
 TrainerCallback = transformers().TrainerCallback
 
 __all__ = [
+    "FIGURES",
     "NOT_ELIGIBLE",
     "OBJECTIVES",
     "Bar",
@@ -55,6 +56,11 @@ __all__ = [
 FloatArray = npt.NDArray[np.float64]
 OBJECTIVES = ("targeted", "dr", "ipw", "or", "likelihood")
 TINY_EPOCHS = 12
+#: Value, standard error and interval of V(f), V(f0) and their difference.
+FIGURES = (
+    "value", "se", "lower", "upper", "start", "start_se", "start_lower", "start_upper",
+    "difference", "difference_se", "difference_lower", "difference_upper",
+)  # fmt: skip
 NOT_ELIGIBLE = -1e12  # score of a checkpoint that must not be chosen
 
 
@@ -206,7 +212,7 @@ class Watch:
     start : Drawn
         Draws of f0 for them.
     start_logp : (n,) array or None
-    logger : object with log_prob, or None
+    logger : LanguageModelPolicy or None
         Scores draws under the logging policy.
     model_based : callable
         Mean of the outcome model over a policy's draws.
@@ -221,7 +227,6 @@ class Watch:
     seed: int
     ess_floor: float
     level: float
-    trouble: dict[int, str] = field(default_factory=dict)
 
     def __call__(self, policy: LanguageModelPolicy, step: int) -> dict[str, Any]:
         """Figures after ``step`` steps; ``score`` is what the checkpoint is chosen by."""
@@ -238,12 +243,9 @@ class Watch:
                 dict(zip(NAMES, (drawn, self.start), strict=True)), logp
             )
         except OverlapError as error:
-            self.trouble[step] = str(error)
-            nothing = dict.fromkeys(
-                ("value", "se", "lower", "upper", "difference", "difference_se",
-                 "difference_lower", "difference_upper"), math.nan)  # fmt: skip
-            return nothing | {
-                "start": math.nan, "ess": 0.0, "verdict": "do not use", "ratio": self.held.ratio,
+            unknown = dict.fromkeys(FIGURES, math.nan)
+            return unknown | {
+                "ess": 0.0, "verdict": "do not use", "why": str(error), "ratio": self.held.ratio,
                 "model_based": based, "score": NOT_ELIGIBLE,
             }  # fmt: skip
         return self._figures(kind, values) | {"model_based": based}
@@ -251,17 +253,16 @@ class Watch:
     def _figures(self, kind: str, values: Any) -> dict[str, Any]:
         trained, start = values["trained"], values["start"]
         difference = trained - start
-        low, high = trained.confint(self.level)
-        worse, better = difference.confint(self.level)
+        numbers: list[float] = []
+        for one in (trained, start, difference):
+            low, high = one.confint(self.level)
+            numbers += [one.value, one.se, float(low), float(high)]
         ess = float(values.diagnostics[0].get("ess_share") or 0.0)
-        verdict = trained.verdicts[0].level
-        eligible = verdict != "do not use" and ess >= self.ess_floor
-        return {
-            "value": trained.value, "se": trained.se, "lower": float(low), "upper": float(high),
-            "start": start.value, "difference": difference.value, "difference_se": difference.se,
-            "difference_lower": float(worse), "difference_upper": float(better), "ess": ess,
-            "verdict": verdict, "ratio": kind,
-            "score": float(worse) if eligible else NOT_ELIGIBLE,
+        verdict = trained.verdicts[0]
+        eligible = verdict.level != "do not use" and ess >= self.ess_floor
+        return dict(zip(FIGURES, numbers, strict=True)) | {
+            "ess": ess, "verdict": verdict.level, "why": " ".join(verdict.reasons), "ratio": kind,
+            "score": numbers[FIGURES.index("difference_lower")] if eligible else NOT_ELIGIBLE,
         }  # fmt: skip
 
 

@@ -7,6 +7,7 @@ import dataclasses
 import json
 import math
 import os
+import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
@@ -26,6 +27,7 @@ from causal_lm_opt.lm._loading import check_counts, transformers
 from causal_lm_opt.lm._optimizer_result import OptimizerResult
 from causal_lm_opt.lm._optimizer_rows import Parts, Rows, joined, read_rows, split
 from causal_lm_opt.lm._optimizer_steps import (
+    FIGURES,
     NOT_ELIGIBLE,
     Bar,
     FloorStop,
@@ -50,10 +52,9 @@ __all__ = ["CausalLMOptimizer"]
 RECORD, RUN, POLICY, START, TRAINING = (
     "optimizer.json", "run.json", "policy", "start", "training",
 )  # fmt: skip
-SELECT, REPORT, TRAIN = 1, 2, 3  # seeds of draws
+SELECT, REPORT, TRAIN = (0, 1), (0, 2), (0, 3)  # streams of draws; an evaluation's is its step
 HISTORY = (
-    "step", "value", "se", "lower", "upper", "start", "difference", "difference_se",
-    "difference_lower", "difference_upper", "chosen_by", "ess", "verdict", "ratio", "model_based",
+    "step", *FIGURES, "chosen_by", "ess", "verdict", "why", "ratio", "model_based",
 )  # fmt: skip
 
 
@@ -134,12 +135,14 @@ class CausalLMOptimizer:
     ----------
     policy_ : LanguageModelPolicy
         The trained policy, or f0 where ``safe`` says so.
+    trained_ : LanguageModelPolicy or None
+        The chosen checkpoint, accepted or not; None where none was eligible.
     start_ : LanguageModelPolicy
         f0.
     history_ : DataFrame
-        One row an evaluation: step, V(f) (``value``), V(f0) (``start``), ``difference``, with
-        intervals, effective sample size (``ess``), verdict, and the outcome model's mean over fresh
-        texts (``model_based``).
+        One row an evaluation on the select rows: step, V(f) (``value``), V(f0) (``start``),
+        ``difference``, with intervals, effective sample size (``ess``, a share), verdict and why,
+        and the outcome model's mean over fresh texts (``model_based``).
     steps_ : DataFrame
         What every optimiser step told: loss, gradient norm, raw effective sample size, KL, ...
     result_ : OptimizerResult
@@ -283,7 +286,7 @@ class CausalLMOptimizer:
         # Without the design's, f0's own log-probabilities stand for the logging policy's.
         logger = start if train.logp_logging is None else None
         held = HeldOut(parts.select, features, nuisances.predict, self.ratio)
-        drawn = draw_for(start, parts.select, self.n_draws, (seed, SELECT), limit, logger)
+        drawn = draw_for(start, parts.select, self.n_draws, (seed, *SELECT), limit, logger)
         known = None
         if parts.select.logp_logging is not None:
             known = start.log_prob(parts.select.texts, parts.select.prompts)
@@ -365,7 +368,7 @@ class CausalLMOptimizer:
         self, start: LanguageModelPolicy, train: Rows, nuisances: Nuisances, limit: int
     ) -> dict[str, Any]:
         """Draws of f0 with their predictions, as many as there are rows."""
-        rng = np.random.default_rng([self.random_state, TRAIN])
+        rng = np.random.default_rng([self.random_state, *TRAIN])
         n = len(train) if train.prompts is None else 1
         draws = start.sample(n, rng, prompts=train.prompts, max_new_tokens=limit)
         prompts = train.prompts
@@ -388,7 +391,7 @@ class CausalLMOptimizer:
         policies = [self.start_] if trained is None else [trained, self.start_]
         names = NAMES[1:] if trained is None else NAMES
         draws = {
-            name: draw_for(p, rows, self.n_draws, (self.random_state, REPORT, i), limit, logger)
+            name: draw_for(p, rows, self.n_draws, (self.random_state, *REPORT, i), limit, logger)
             for i, (name, p) in enumerate(zip(names, policies, strict=True))
         }
         logp = None
@@ -402,6 +405,7 @@ class CausalLMOptimizer:
         value = start if trained is None else values["trained"]
         difference = value - start
         accepted, decision = self._decide(difference, trained is not None, step)
+        self.trained_ = trained
         self.policy_ = self.start_ if trained is None or not accepted else trained
         based = math.nan
         if trained is not None:
@@ -492,11 +496,11 @@ class CausalLMOptimizer:
 
     def _keep(self, folder: Path) -> None:
         """Write the policy and, last of all, the record."""
-        same = self.policy_ is self.start_
-        if not same and not (folder / POLICY).exists():
-            self.policy_.save(folder / POLICY)
+        if self.trained_ is not None and not (folder / POLICY / "config.json").is_file():
+            shutil.rmtree(folder / POLICY, ignore_errors=True)  # half written
+            self.trained_.save(folder / POLICY)
         record = {
-            "version": __version__, "policy": START if same else POLICY, "sizes": self.sizes_,
+            "version": __version__, "sizes": self.sizes_,
             "history": _json_rows(self.history_), "steps": _json_rows(self.steps_),
             "result": self.result_.to_dict(),
         }  # fmt: skip
@@ -509,13 +513,15 @@ class CausalLMOptimizer:
             self.history_ = pd.DataFrame(record["history"])
             self.steps_ = pd.DataFrame(record["steps"])
             self.result_ = OptimizerResult.from_dict(record["result"])
-            which = record["policy"]
         except (KeyError, TypeError, AttributeError) as error:
             raise DataError(f"{folder / RECORD} is damaged ({error!r}); fit again.") from error
         self.start_ = LanguageModelPolicy(folder / START, name="start")
+        self.trained_ = None
+        if self.result_.step:
+            self.trained_ = LanguageModelPolicy(folder / POLICY, name="trained")
         self.policy_ = self.start_
-        if which != START:
-            self.policy_ = LanguageModelPolicy(folder / POLICY, name="trained")
+        if self.trained_ is not None and self.result_.accepted:
+            self.policy_ = self.trained_
         return self
 
     @contextmanager
@@ -536,7 +542,7 @@ class CausalLMOptimizer:
                     f"{folder} holds a run with other {differs[0]}; choose another folder, or "
                     "delete it."
                 )
-        elif any(folder.iterdir()):
+        elif any(p for p in folder.iterdir() if p.suffix != ".partial"):
             raise DataError(f"{folder} is not empty and holds no run; choose another folder.")
         else:
             _write_json(folder / RUN, own)
@@ -579,8 +585,10 @@ def _evaluations(lines: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
 
 def _json_rows(table: pd.DataFrame) -> list[dict[str, Any]]:
     """Rows with NaN as null."""
-    rows: list[dict[str, Any]] = json.loads(table.to_json(orient="records", double_precision=15))
-    return rows
+    return [
+        {str(k): None if isinstance(v, float) and math.isnan(v) else v for k, v in row.items()}
+        for row in table.astype(object).to_dict("records")
+    ]
 
 
 def _write_json(file: Path, content: Any) -> None:

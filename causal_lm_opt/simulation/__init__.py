@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from causal_lm_opt.simulation._embedding import PreferencePairs
 from causal_lm_opt.simulation.appeals import text_world
 from causal_lm_opt.simulation.confounded import (
     confounded_log,
@@ -14,7 +15,7 @@ from causal_lm_opt.simulation.gaussian import GaussianDesign, SimulatedLog
 from causal_lm_opt.simulation.latent_positivity import LatentPositivityWorld
 from causal_lm_opt.simulation.piece_world import PieceWorld
 from causal_lm_opt.simulation.prompts import PromptDesign, prompt_world
-from causal_lm_opt.simulation.rated_pairs import RatedPairs, rated_pairs
+from causal_lm_opt.simulation.rated_pairs import RatedPairs, StratifiedPairs, rated_pairs
 from causal_lm_opt.simulation.studies import STUDIES, named_study, study_from_toml
 from causal_lm_opt.simulation.study import Study, StudyResult, run_study
 from causal_lm_opt.simulation.tabular import TabularDesign
@@ -25,11 +26,13 @@ __all__ = [
     "CorrelationShiftWorld",
     "GaussianDesign",
     "LatentPositivityWorld",
+    "PreferencePairs",
     "PieceWorld",
     "PromptDesign",
     "RatedPairs",
     "STUDIES",
     "SimulatedLog",
+    "StratifiedPairs",
     "Study",
     "StudyResult",
     "TabularDesign",

@@ -125,6 +125,8 @@ class PreferenceStudy:
     lambdas, lambda_rho : tuple of float, float
         Strengths of the adversary looked at besides 1, at one rho (user-objectives).
     dimension : int
+    entanglement : float
+        Of :class:`UserObjectiveWorld`.
     model : mapping
         Settings of the reward models in place of their defaults.
     """
@@ -138,6 +140,7 @@ class PreferenceStudy:
     lambdas: tuple[float, ...] = ()
     lambda_rho: float = 0.9
     dimension: int = 256
+    entanglement: float = 0.0
     model: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -150,8 +153,11 @@ class PreferenceStudy:
 
     def world(self, noise: str) -> LatentPositivityWorld | UserObjectiveWorld:
         """The world at a noise level, at the parameters that were fixed before any result."""
-        kind = LatentPositivityWorld if self.name == LATENT else UserObjectiveWorld
-        return kind(noise=noise, dimension=self.dimension)
+        if self.name == LATENT:
+            return LatentPositivityWorld(noise=noise, dimension=self.dimension)
+        return UserObjectiveWorld(
+            noise=noise, dimension=self.dimension, entanglement=self.entanglement
+        )
 
     def fits(self) -> list[Fit]:
         """Every fit, noise by noise and seed by seed, so that a stopped run has whole seeds."""
@@ -181,6 +187,7 @@ def preference_study(
     first_seed: int = 0,
     noises: tuple[str, ...] = ("high",),
     dimension: int | None = None,
+    entanglement: float = 0.0,
     quick: bool = False,
 ) -> PreferenceStudy:
     """A study at the paper's sizes, or a tiny one.
@@ -195,6 +202,8 @@ def preference_study(
         "high" is the level whose accuracy at rho 0 is near the paper's.
     dimension : int, optional
         Of the embeddings: 256 (quick: 32). The paper's have 4,096.
+    entanglement : float
+        Of :class:`UserObjectiveWorld`.
     quick : bool
         A few hundred pairs and small networks: shows that all runs, not what is true.
 
@@ -228,6 +237,9 @@ def preference_study(
             model={"hidden": (32,), "latent_dim": 16, "epochs": 2, "learning_rate": 1e-3},
         )  # fmt: skip
     made = replace(made, first_seed=first_seed, seeds=made.seeds if seeds is None else seeds)
+    if entanglement and name == LATENT:
+        raise ValueError("entanglement goes with user-objectives.")
+    made = replace(made, entanglement=entanglement)
     return made if dimension is None else replace(made, dimension=dimension)
 
 

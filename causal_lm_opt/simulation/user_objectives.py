@@ -44,7 +44,8 @@ class UserObjectiveWorld:
     The embedding is a fixed random nonlinear map of the noisy latents (as in
     :class:`CorrelationShiftWorld`), the type as :math:`\pm` ``type_strength``, nuisance that the
     two responses share (the prompt's) and nuisance of each response. As the map is nonlinear, the
-    same rating looks different on prompts of the two types.
+    same rating looks a little different on prompts of the two types; with ``entanglement`` it
+    looks as different as wanted, up to ratings that show in other directions altogether.
 
     Parameters
     ----------
@@ -59,6 +60,10 @@ class UserObjectiveWorld:
         As in :class:`CorrelationShiftWorld`.
     prompt_nuisance : int
         Nuisance latents that both responses of a pair share.
+    entanglement : float
+        Between 0 and 1: share of each rating's signal (of its variance) that enters the map by
+        weights of the prompt's type alone. At 1 nothing that is learnt about ratings on prompts of
+        one type carries over to the other. Added after the first results at 0, in which it did.
 
     Raises
     ------
@@ -84,6 +89,7 @@ class UserObjectiveWorld:
     prompt_nuisance: int = 4
     embedding_noise: float = 0.5
     map_seed: int = 20250605
+    entanglement: float = 0.0
 
     def __post_init__(self) -> None:
         check_count(self.levels, "levels", 2)
@@ -96,6 +102,8 @@ class UserObjectiveWorld:
         check_count(self.prompt_nuisance, "prompt_nuisance", 0)
         check_number(self.embedding_noise, "embedding_noise", least=0.0)
         check_count(self.map_seed, "map_seed", 0)
+        if check_number(self.entanglement, "entanglement", least=0.0) > 1.0:
+            raise ValueError(f"entanglement must lie in [0, 1], got {self.entanglement!r}.")
 
     @property
     def z_sd(self) -> float:
@@ -166,7 +174,7 @@ class UserObjectiveWorld:
         prompt = np.column_stack(
             [self.type_strength * (2.0 * kind - 1.0), rng.normal(size=(n, self.prompt_nuisance))]
         )
-        a, b = self._embed(first, prompt, rng), self._embed(second, prompt, rng)
+        a, b = (self._embed(z, prompt, kind, rng) for z in (first, second))
         pick = wins[:, None]
         return PreferencePairs(
             np.where(pick, a, b), np.where(pick, b, a), np.where(pick, first, second),
@@ -180,9 +188,21 @@ class UserObjectiveWorld:
         check_choice(which, "which", tuple(SHARES))
         return self.pairs(n, SHARES[which], rng)
 
-    def _embed(self, z: FloatArray, prompt: FloatArray, rng: np.random.Generator) -> Any:
+    def _embed(
+        self,
+        z: FloatArray,
+        prompt: FloatArray,
+        kind: npt.NDArray[np.int64],
+        rng: np.random.Generator,
+    ) -> Any:
         shown = (z - 0.5) / self.z_sd + self.tau * rng.standard_normal(z.shape)
         own = rng.standard_normal((z.shape[0], self.nuisance))
-        latents = np.hstack([shown, prompt, own])
+        parts = [shown, prompt, own]
+        if self.entanglement > 0.0:
+            first = kind[:, None] == 0
+            apart = math.sqrt(self.entanglement) * shown
+            parts = [math.sqrt(1.0 - self.entanglement) * shown, np.where(first, apart, 0.0),
+                     np.where(first, 0.0, apart), prompt, own]  # fmt: skip
+        latents = np.hstack(parts)
         made = EmbeddingMap(latents.shape[1], self.dimension, self.embedding_noise, self.map_seed)
         return made(latents, rng)

@@ -264,6 +264,10 @@ def test_senseless_requests_are_refused() -> None:
         UserObjectiveWorld(dimension=2).pairs(5, 1.2, rng)
     with pytest.raises(ValueError, match="shared"):
         UserObjectiveWorld(shared=0.6)
+    with pytest.raises(ValueError, match="entanglement"):
+        UserObjectiveWorld(entanglement=1.5)
+    with pytest.raises(ValueError, match="entanglement goes with user-objectives"):
+        preference_study("latent-positivity", entanglement=0.5)
 
 
 # ------------------------------------------------------------------------------ objectives
@@ -302,6 +306,23 @@ def test_the_type_shows_in_the_embedding_unless_its_strength_is_0() -> None:
         beta = np.linalg.lstsq(x[half[0]], pairs.kind[half[0]] - 0.5, rcond=None)[0]
         right = ((x[half[1]] @ beta > 0) == pairs.kind[half[1]]).mean()
         assert least <= right <= most
+
+
+@pytest.mark.parametrize(("entanglement", "low", "high"), [(0.0, 0.9, 1.0), (1.0, -0.2, 0.5)])
+def test_entanglement_keeps_what_is_learnt_on_one_type_from_the_other(
+    entanglement: float, low: float, high: float
+) -> None:
+    world = UserObjectiveWorld(
+        dimension=64, noise=1.0, embedding_noise=0.1, entanglement=entanglement
+    )
+    pairs = world.pairs(6000, 0.5, np.random.default_rng(0))
+    x, z = np.column_stack([np.ones(6000), pairs.chosen]), pairs.z_chosen[:, 0]
+    here = pairs.kind == 0
+    learn = here & (np.arange(6000) % 2 == 0)
+    beta = np.linalg.lstsq(x[learn], z[learn], rcond=None)[0]
+    read = [np.corrcoef(x[at] @ beta, z[at])[0, 1] for at in (here & ~learn, ~here)]
+    assert read[0] > 0.93
+    assert low <= read[1] <= high
 
 
 def test_both_tests_are_equally_hard_for_the_objectives_own_reward() -> None:

@@ -1,0 +1,164 @@
+"""`simulate latent-positivity | user-objectives`: what is written, resumed and refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from causal_lm_opt._run.preferences import list_studies
+from causal_lm_opt.cli import app
+
+COLUMNS = ["study", "noise", "rho", "seed", "model", "lambda", "test", "accuracy"]
+
+
+def run(*arguments: str) -> tuple[int, str]:
+    done = CliRunner().invoke(app, ["simulate", *arguments])
+    return done.exit_code, done.output
+
+
+def rated_file(folder: Path, rows: int = 900) -> Path:
+    """Texts that show two ratings by their words."""
+    rng = np.random.default_rng(0)
+    z = rng.integers(1, 6, (rows, 2))
+    words = [
+        " ".join(["true"] * a + ["false"] * (5 - a) + ["smooth"] * b + ["rough"] * (5 - b))
+        for a, b in z
+    ]
+    path = folder / "rated.csv"
+    frame = {"ask": np.arange(rows) // 10, "say": words, "right": z[:, 0], "fluent": z[:, 1]}
+    pd.DataFrame(frame).to_csv(path, index=False)
+    return path
+
+
+# ------------------------------------------------------------------------------ runs
+@pytest.mark.torch
+def test_latent_positivity_is_written_and_resumed(tmp_path: Path) -> None:
+    out = tmp_path / "study"
+    code, said = run("latent-positivity", "--quick", "--out", str(out))
+    assert code == 0, said
+    results = pd.read_csv(out / "results.csv")
+    assert list(results.columns[:8]) == COLUMNS
+    assert set(results["test"]) == {"id", "ood"}
+    assert results.groupby(["rho", "model", "test"]).size().eq(2).all()  # seeds
+    assert results["accuracy"].between(0.3, 0.9).all()
+    page = (out / "report.html").read_text(encoding="utf-8")
+    for words in ("69.3", "57.8", "Why ours differ", "A quick look at tiny sizes", "Kobalczyk"):
+        assert words in page
+    facts = json.loads((out / "study.json").read_text())
+    assert facts["worlds"]["high"]["weights"] == [0.25, 0.75]
+    assert (out / "ood.svg").read_text().startswith("<svg")
+    before = {p.name: p.read_bytes() for p in out.iterdir() if p.is_file()}
+    next((out / "blocks").iterdir()).unlink()  # one fit is made again, to the same bytes
+    assert run("latent-positivity", "--quick", "--quiet", "--out", str(out)) == (0, "")
+    assert before == {p.name: p.read_bytes() for p in out.iterdir() if p.is_file()}
+
+
+@pytest.mark.torch
+def test_user_objectives_has_a_table_of_lambdas_and_0_is_multihead(tmp_path: Path) -> None:
+    out = tmp_path / "study"
+    code, said = run("user-objectives", "--quick", "--dimension", "8", "--out", str(out))
+    assert code == 0, said
+    results = pd.read_csv(out / "results.csv")
+    assert set(results["test"]) == {"consistent", "inconsistent"}
+    at = results[results["rho"] == 0.9].set_index(["seed", "test"])
+    none = at[(at["model"] == "Adversarial") & (at["lambda"] == 0.0)]["accuracy"]
+    multi = at[at["model"] == "Multihead"]["accuracy"]
+    pd.testing.assert_series_equal(none.sort_index(), multi.sort_index())
+    sweep = pd.read_csv(out / "lambda.csv")
+    assert sweep["lambda"].tolist() == [0.0, 1.0]
+    assert sweep["discriminator"].between(0.3, 1.0).all()
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert "Strength of the adversary" in page
+    assert "55.9" in page  # the paper's Base at rho .9
+    assert json.loads((out / "study.json").read_text())["dimension"] == 8
+
+
+@pytest.mark.torch
+def test_real_ratings_make_pairs(tmp_path: Path) -> None:
+    out = tmp_path / "study"
+    columns = ["--text", "say", "--prompt", "ask", "--factors", "right,fluent"]
+    code, said = run(
+        "latent-positivity", "--quick", "--data", str(rated_file(tmp_path)), *columns,
+        "--out", str(out),
+    )  # fmt: skip
+    assert code == 0, said
+    results = pd.read_csv(out / "results.csv")
+    assert set(results["noise"]) == {"ratings"}
+    assert results.groupby("seed")["n_train"].nunique().eq(1).all()  # as many at every rho
+    facts = json.loads((out / "study.json").read_text())
+    assert facts["columns"]["factors"] == ["right", "fluent"]
+    assert facts["data"]["name"] == "rated.csv"
+    assert str(tmp_path) not in (out / "report.html").read_text(encoding="utf-8")
+
+
+# ------------------------------------------------------------------------------ refusals
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["overlap", "--noise", "low"], "--noise goes with latent-positivity"),
+        (["overlap", "--dimension", "9"], "--dimension goes with latent-positivity"),
+        (["latent-positivity", "--noise", "loud"], "noise='loud'"),
+        (["latent-positivity", "--text", "t"], "--text goes with --data"),
+        (["latent-positivity", "--data", "x.csv"], "--factors must name two columns"),
+        (["latent-positivity", "--data", "x.csv", "--factors", "a"], "got a"),
+        (["latent-positivity", "--data", "no.csv", "--factors", "a,b"], "no.csv"),
+        (["user-objectives", "--data", "x.csv", "--factors", "a,b"], "goes with latent"),
+        (
+            ["latent-positivity", "--data", "x.csv", "--factors", "a,b", "--dimension", "9"],
+            "without --noise and --dimension",
+        ),
+    ],
+)
+def test_what_cannot_be_is_one_line(
+    tmp_path: Path, arguments: list[str], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, output = run(*arguments, "--out", "study")
+    assert code == 2
+    (line,) = output.splitlines()
+    assert line.startswith("error: ")
+    assert said in line
+    assert not (tmp_path / "study").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("say,ask,right\na,b,1\n", "has no column 'fluent'"),
+        ("say,ask,right,fluent\na,b,1,\n", "1 missing or infinite"),
+        ("say,ask,right,fluent\na,b,1,x\n", "must hold numbers"),
+        ("say,ask,right,fluent\na,b,1,2\nc,b,2,1\n", "1 pairs of responses share a prompt"),
+    ],
+)
+def test_bad_tables_are_one_line(tmp_path: Path, content: str, said: str) -> None:
+    path = tmp_path / "rated.csv"
+    path.write_text(content)
+    code, output = run(
+        "latent-positivity", "--data", str(path), "--text", "say", "--prompt", "ask",
+        "--factors", "right,fluent", "--out", str(tmp_path / "study"),
+    )  # fmt: skip
+    assert code == 2
+    assert said in output
+    assert len(output.splitlines()) == 1
+
+
+def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("words")
+    code, output = run("user-objectives", "--quick", "--out", str(tmp_path))
+    assert code == 3
+    assert "thesis.txt" in output
+
+
+def test_both_studies_are_listed() -> None:
+    code, output = run("--list")
+    assert code == 0
+    assert list_studies() in output
+    assert [s for s in list_studies().splitlines() if not s.startswith(" ")] == [
+        "latent-positivity",
+        "user-objectives",
+    ]
