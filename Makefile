@@ -58,6 +58,10 @@ lint: $(VENV)/.test-stamp
 
 validate: $(VENV)/.test-stamp
 	$(ONE_THREAD) $(BIN)/python -m benchmarks.validate
+ifdef CAUSAL_LM_OPT_DATA
+	$(ONE_THREAD) $(BIN)/python -m benchmarks.optimizer --data "$(CAUSAL_LM_OPT_DATA)" \
+	  --out benchmarks/results/optimizer --runs 200
+endif
 
 clean:
 	rm -rf $(VENV) demo-output demo-output-training build .mypy_cache .pytest_cache .ruff_cache

@@ -211,7 +211,6 @@ def summary(table: pd.DataFrame, sd: float) -> dict[str, Any]:
     """What was claimed, per world."""
     found: dict[str, Any] = {}
     for name, runs in table.groupby("world"):
-        used = runs[runs["verdict"] != "do not use"]
         moved = runs[runs["step"] > 0]
         gain = runs["truth"] - runs["truth_start"]
         tested = moved[moved["verdict"] != "do not use"]
@@ -219,7 +218,9 @@ def summary(table: pd.DataFrame, sd: float) -> dict[str, Any]:
             "do not use": share(runs["verdict"] == "do not use"),
             "latent sufficiency refuted": share(runs["sufficiency_fails"].fillna(False)),
             "no checkpoint chosen": share(runs["step"] == 0),
-            "report rows cover V(f), where used": share(covered(used, "trained", used["truth"])),
+            "report rows cover V(f), where used": share(
+                covered(tested, "trained", tested["truth"])
+            ),
             "report rows cover V(f) - V(f0), where used": share(
                 covered(tested, "difference", tested["truth"] - tested["truth_start"])
             ),
@@ -274,7 +275,7 @@ def main(argv: list[str] | None = None) -> None:
                 warnings.simplefilter("ignore")  # verdicts say it
                 found = one_run(worlds[name], name, start, seed, sizes, truths[name])
             with open(log, "a", encoding="utf-8") as handle:
-                handle.write(json.dumps(found) + "\n")
+                handle.write(json.dumps(found, default=float) + "\n")
             print(
                 {k: v if isinstance(v, str) else round(v, 2) for k, v in found.items()}, flush=True
             )

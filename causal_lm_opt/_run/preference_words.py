@@ -56,8 +56,9 @@ WORDS: Mapping[str, Words] = {
             "Ratings that can only be read with noise make a learner borrow from what moves along "
             "with them: at rho .9 the best reading of the second rating uses the first almost as "
             "much. That is the line of the large-sample linear learner; no amount of such data "
-            "mends it. How steep it is depends on the reliability, which nobody knows for the "
-            "paper's embeddings: a higher one loses less.",
+            "mends it. How steep it is depends on how well each rating can be read, which nobody "
+            "knows for the paper's embeddings: one that shows the second rating better than the "
+            "first loses less.",
             "Our id accuracy rises with the correlation where the paper's falls a little: two "
             "noisy ratings that agree are easier to tell than two that do not. Equal differences "
             "also tie more often, which pulls the other way.",

@@ -103,8 +103,8 @@ def retarget(basis: npt.ArrayLike, residual: npt.ArrayLike, log_ratio: npt.Array
         raise ValueError(f"basis must be a finite (n, p) array, got shape {z.shape}.")
     r = check_vector(residual, "residual", z.shape[0])
     ell = np.asarray(log_ratio, dtype=np.float64)
-    if ell.shape != r.shape or np.isnan(ell).any() or not np.isfinite(ell).any():
-        raise ValueError("log_ratio must be (n,) numbers, some of them finite.")
+    if ell.shape != r.shape or not (ell < np.inf).all() or not np.isfinite(ell).any():
+        raise ValueError("log_ratio must be (n,) numbers, finite or -inf, some of them finite.")
     weight = relative_weights(ell, normalize=True)
     weight = weight / weight.mean()
     centre = np.average(z, axis=0, weights=weight)

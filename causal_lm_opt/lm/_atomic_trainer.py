@@ -109,6 +109,7 @@ class AtomicTrainer(Trainer):  # type: ignore[misc,valid-type]
             staging, self._staging = self._staging, None
         if _any_process(failure is not None, self.args.device):
             self.state.best_model_checkpoint = best
+            self._forget_unwritten()
             if self.args.should_save:
                 remove_partial(output)
             warnings.warn(
@@ -122,6 +123,25 @@ class AtomicTrainer(Trainer):  # type: ignore[misc,valid-type]
             rotate(output, self.args.save_total_limit, self.state.best_model_checkpoint)
         if world()[1] > 1:
             distributed.barrier()
+
+    def find_best(self) -> None:
+        """Name the best checkpoint by where it lies now: a run's folder may have moved."""
+        step = self.state.best_global_step
+        here = Path(self.args.output_dir) / f"checkpoint-{step}"
+        if step and here.is_dir():
+            self.state.best_model_checkpoint = str(here)
+
+    def _forget_unwritten(self) -> None:
+        """The best metric is again that of the best checkpoint that is there."""
+        best = self.state.best_model_checkpoint
+        step = None if best is None else int(str(best).rpartition("-")[2])
+        name = self.args.metric_for_best_model
+        if name is None:
+            return
+        key = name if name.startswith("eval_") else f"eval_{name}"
+        known = [x[key] for x in self.state.log_history if key in x and x.get("step") == step]
+        self.state.best_metric = known[-1] if known else None
+        self.state.best_global_step = step
 
     def _finish_checkpoint(self, staged: Path, target: Path) -> None:
         """What a subclass adds; the name the folder will have; the seal."""

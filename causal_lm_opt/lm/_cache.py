@@ -34,7 +34,9 @@ FLUSH_SECONDS = 10.0
 #: Parts above which a folder is rewritten as one.
 MANY_PARTS = 64
 #: Entries of a configuration that say where a model came from, not what it computes.
-PROVENANCE = ("_name_or_path", "transformers_version", "architectures", "use_cache")
+PROVENANCE = (
+    "_name_or_path", "transformers_version", "architectures", "use_cache", "dtype", "torch_dtype",
+)  # fmt: skip
 
 
 def fingerprint(model: Any, *facts: object) -> str:

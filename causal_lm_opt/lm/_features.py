@@ -40,7 +40,7 @@ class TextFeatures:
         self.step = spec
         if hasattr(spec, "fit") and hasattr(spec, "transform"):
             self.step = copy.deepcopy(spec).fit(list(dict.fromkeys(rows)))
-        elif not callable(spec):
+        elif not (callable(spec) or hasattr(spec, "transform")):
             raise TypeError(
                 "features must be a transformer of texts, a callable texts -> numbers (n, p), or "
                 f"None, got {spec!r}."

@@ -43,17 +43,20 @@ class Drawn:
         Log-probability under the policy itself.
     logp_logging : (m,) float64 array or None
         Under the logging policy, where it can score.
+    unfinished : float
+        Share of the draws that were cut at the limit.
     """
 
     read: list[str]
     groups: IntArray | None
     logp: FloatArray
     logp_logging: FloatArray | None
+    unfinished: float = 0.0
 
 
 def draw_for(
     policy: Any, rows: Rows, n_draws: int, seed: Sequence[int], max_new_tokens: int,
-    logger: LanguageModelPolicy | None = None,
+    logger: Any = None,
 ) -> Drawn:  # fmt: skip
     """About ``n_draws`` texts of a policy; as many for each row's prompt, where rows have any."""
     rng = np.random.default_rng(list(seed))
@@ -67,9 +70,13 @@ def draw_for(
         groups = rows.groups[draws.prompt_index]
     texts = list(draws.texts)
     scored = None
-    if logger is not None:  # by tokens: a text in unusual ones may be too long in the usual ones
+    if isinstance(logger, LanguageModelPolicy) and logger.tokenizer is policy.tokenizer:
+        # by tokens: a text in unusual ones may be too long in the usual ones
         scored = logger.log_prob_ids(draws.token_ids, prompts)
-    return Drawn(joined(texts, prompts), groups, np.asarray(draws.log_prob), scored)
+    elif logger is not None:
+        scored = logger.log_prob(texts) if prompts is None else logger.log_prob(texts, prompts)
+    cut = float(np.mean(~draws.finished)) if len(draws) else 0.0
+    return Drawn(joined(texts, prompts), groups, np.asarray(draws.log_prob), scored, cut)
 
 
 def make_ratio(name: str, features: TextFeatures) -> Any:

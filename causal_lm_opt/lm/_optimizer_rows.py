@@ -8,7 +8,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
+from causal_lm_opt._parts import check_same_order
 from causal_lm_opt._validation import (
     as_text_rows,
     check_groups,
@@ -109,6 +111,10 @@ def read_rows(texts: Any, outcomes: Any, prompts: Any, logp_logging: Any, groups
     TypeError, ValueError
         Naming the argument, what was seen and what to do.
     """
+    check_same_order({
+        "texts": texts, "outcomes": outcomes, "prompts": prompts, "logp_logging": logp_logging,
+        "groups": groups,
+    })  # fmt: skip
     listed = as_text_rows(texts if isinstance(texts, str | np.ndarray) else list(texts), "texts")
     if listed is None:
         raise TypeError("texts must be a non-empty sequence of strings.")
@@ -120,8 +126,8 @@ def read_rows(texts: Any, outcomes: Any, prompts: Any, logp_logging: Any, groups
             "to optimise; check the column."
         )
     given = None if prompts is None else tuple(prompts)
-    if given is not None and len(given) != n:
-        raise ValueError(f"prompts must be {n}, one for each text, got {len(given)}.")
+    if given is not None:
+        _check_prompts(given, n)
     logp = None
     if logp_logging is not None:
         logp = check_log_probs(logp_logging, "logp_logging", n, allow_zero=False)
@@ -129,8 +135,22 @@ def read_rows(texts: Any, outcomes: Any, prompts: Any, logp_logging: Any, groups
         labels: Any = check_groups(groups, "groups", n)
     else:
         labels = _own_clusters(list(listed), given)
-    codes = np.unique(labels.astype(str), return_inverse=True)[1].astype(np.intp)
+    codes = pd.factorize(labels, sort=True)[0].astype(np.intp)
     return Rows(tuple(listed), y, given, logp, codes)
+
+
+def _check_prompts(prompts: Sequence[Any], n: int) -> None:
+    if len(prompts) != n:
+        raise ValueError(f"prompts must be {n}, one for each text, got {len(prompts)}.")
+    for i, prompt in enumerate(prompts):
+        messages = isinstance(prompt, list | tuple) and all(
+            isinstance(m, dict) and "content" in m for m in prompt
+        )
+        if not isinstance(prompt, str) and not messages:
+            raise TypeError(
+                f"prompts[{i}] must be a string or a conversation (a list of messages with role "
+                f"and content), got {prompt!r}."
+            )
 
 
 def _own_clusters(texts: Sequence[str], prompts: Sequence[Any] | None) -> Any:
@@ -155,7 +175,10 @@ def split(rows: Rows, shares: Sequence[float], seed: int) -> Parts:
     DataError
         If a part would have fewer than 20 rows or 10 clusters.
     """
-    share = np.asarray(shares, dtype=np.float64)
+    try:
+        share = np.asarray(shares, dtype=np.float64)
+    except (TypeError, ValueError):
+        share = np.zeros(0)
     if share.shape != (3,) or not np.isfinite(share).all() or not (share > 0).all():
         raise ValueError(
             f"split must be three positive shares (train, select, report), got {shares!r}."
@@ -174,7 +197,9 @@ def split(rows: Rows, shares: Sequence[float], seed: int) -> Parts:
             raise DataError(
                 f"after splitting, {name} has {len(some)} rows in {found} clusters (equal texts or "
                 f"prompts, or groups); {LEAST_ROWS} rows in {LEAST_CLUSTERS} clusters are the "
-                f"least. Log more texts, or change split={tuple(shares)}."
+                f"least. Log more texts, or change split={tuple(shares)}; where the same few texts "
+                "went to many independent readers, groups=range(n) makes each reader a cluster: "
+                "values are then of these texts' readers."
             )
         if np.ptp(some.outcome) == 0:
             raise DataError(

@@ -16,11 +16,13 @@ import torch
 from causal_lm_opt.estimators._crossfit import CrossFit, Folds, crossfit, make_folds
 from causal_lm_opt.estimators.targeting import regression_on
 from causal_lm_opt.exceptions import OverlapError
+from causal_lm_opt.lm._decoding import Decoding
 from causal_lm_opt.lm._engine import progress_bar
 from causal_lm_opt.lm._features import TextFeatures
 from causal_lm_opt.lm._heldout import NAMES, Drawn, HeldOut, draw_for
 from causal_lm_opt.lm._loading import transformers
 from causal_lm_opt.lm._optimizer_rows import Rows
+from causal_lm_opt.lm._targeted import TargetedReward
 from causal_lm_opt.lm.objectives import (
     DoublyRobustObjective,
     IPWObjective,
@@ -41,6 +43,7 @@ __all__ = [
     "OBJECTIVES",
     "Bar",
     "FloorStop",
+    "LostStop",
     "Nuisances",
     "Watch",
     "fine_tune",
@@ -93,10 +96,33 @@ def start_policy(
 def opened_policy(model: Any) -> LanguageModelPolicy:
     """A policy from a policy, a folder or hub name, or a pair (model, tokenizer)."""
     if isinstance(model, LanguageModelPolicy):
+        _check_plain(model)
         return model
     if isinstance(model, tuple) and len(model) == 2:
         return LanguageModelPolicy(*model, name="start")
     return LanguageModelPolicy(model, name="start")
+
+
+def _check_plain(policy: LanguageModelPolicy) -> None:
+    """Refuse settings that a trained copy, or a run taken up again, would not have."""
+    encoder = policy.encoder
+    other = [
+        name
+        for name, own in {
+            "temperature, top_k or top_p": policy.decoding != Decoding(1.0, 0, 1.0),
+            "eos_token": encoder.end_id != policy.tokenizer.eos_token_id,
+            "bos": encoder.bos != "auto",
+            "special_tokens": encoder.special_tokens != "text",
+            "too_long": encoder.too_long != "error",
+            "an adapter (merge it: merge_and_unload)": hasattr(policy.model, "peft_config"),
+        }.items()
+        if own
+    ]
+    if other:
+        raise ValueError(
+            f"model: training starts from a model's own distribution, but this policy has "
+            f"{other[0]} of its own; give the plain model and its tokenizer."
+        )
 
 
 def fine_tune(
@@ -244,11 +270,13 @@ class Watch:
             )
         except OverlapError as error:
             unknown = dict.fromkeys(FIGURES, math.nan)
-            return unknown | {
+            found = unknown | {
                 "ess": 0.0, "verdict": "do not use", "why": str(error), "ratio": self.held.ratio,
-                "model_based": based, "score": NOT_ELIGIBLE,
+                "score": NOT_ELIGIBLE,
             }  # fmt: skip
-        return self._figures(kind, values) | {"model_based": based}
+        else:
+            found = self._figures(kind, values)
+        return found | {"model_based": based, "unfinished": drawn.unfinished}
 
     def _figures(self, kind: str, values: Any) -> dict[str, Any]:
         trained, start = values["trained"], values["start"]
@@ -258,7 +286,7 @@ class Watch:
             low, high = one.confint(self.level)
             numbers += [one.value, one.se, float(low), float(high)]
         ess = float(values.diagnostics[0].get("ess_share") or 0.0)
-        verdict = trained.verdicts[0]
+        verdict = difference.verdicts[0]  # as `safe` has it
         eligible = verdict.level != "do not use" and ess >= self.ess_floor
         return dict(zip(FIGURES, numbers, strict=True)) | {
             "ess": ess, "verdict": verdict.level, "why": " ".join(verdict.reasons), "ratio": kind,
@@ -283,6 +311,25 @@ class FloorStop(TrainerCallback):  # type: ignore[misc,valid-type]
         lines = [x for x in state.log_history if "eval_score" in x][-self.patience :]
         if len(lines) == self.patience and all(x["eval_score"] <= NOT_ELIGIBLE for x in lines):
             control.should_training_stop = True
+
+
+class LostStop(TrainerCallback):  # type: ignore[misc,valid-type]
+    """Stop where the training rows say nothing of the round's draws.
+
+    Parameters
+    ----------
+    reward : TargetedReward
+    """
+
+    def __init__(self, reward: TargetedReward) -> None:
+        self.reward = reward
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Look at the newest round."""
+        if self.reward.lost:
+            control.should_training_stop = True
+            control.should_evaluate = True
+            control.should_save = True
 
 
 class Bar(TrainerCallback):  # type: ignore[misc,valid-type]

@@ -111,13 +111,20 @@ def draw_tokens(
         ids = token[:, None].to(device)
         # A row that is done reads no more: its positions would run past the model's context.
         mask = torch.cat([mask, alive[:, None].to(mask)], dim=1)
-        if 2 * int(alive.sum()) <= len(alive) and hasattr(past, "batch_select_indices"):
+        if 0 < 2 * int(alive.sum()) <= len(alive) and _rows_can_be_dropped(past):
             some = torch.nonzero(alive)[:, 0]
             past.batch_select_indices(some.to(device))
             ids, mask = ids[some.to(device)], mask[some.to(device)]
             at, alive = at[some], alive[some]
     found = zip(drawn.tolist(), log_prob.tolist(), strict=True)
     return [_drawn(row, lp, end_id) for row, lp in found]
+
+
+def _rows_can_be_dropped(past: Any) -> bool:
+    """Whether a cache is keys and values of each row alone: states of other kinds stay whole."""
+    layers = getattr(past, "layers", None)
+    kinds = {type(layer).__name__ for layer in layers or ()}
+    return bool(kinds) and kinds <= {"DynamicLayer", "DynamicSlidingWindowLayer"}
 
 
 def _drawn(row: list[int], log_prob: float, end_id: int) -> DrawnTokens:

@@ -25,6 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from causal_lm_opt.estimators.targeting import Correction, retarget
+from causal_lm_opt.exceptions import OverlapError
 from causal_lm_opt.lm._features import TextFeatures
 from causal_lm_opt.lm._heldout import make_ratio
 from causal_lm_opt.lm._optimizer_rows import Rows, joined
@@ -59,6 +60,8 @@ class TargetedReward:
     ----------
     last : Correction or None
         That of the newest round.
+    lost : str
+        Why the rows say nothing of the newest round's draws; training is to end then.
     """
 
     rows: Rows
@@ -68,11 +71,16 @@ class TargetedReward:
     ratio: str = "latent"
     tilt: float | None = None
     last: Correction | None = field(default=None, init=False)
+    lost: str = field(default="", init=False)
 
     def __call__(self, texts: Sequence[str], prompts: Sequence[Any] | None) -> list[float]:
         """Retargeted outcomes of the draws less the price of leaving what the log supports."""
         read, rows = joined(texts, prompts), self.rows
-        ratio = self._ratio(read)
+        try:
+            ratio = self._ratio(read)
+        except OverlapError as error:
+            self.lost = str(error)
+            return [0.0] * len(read)
         logged = self._basis(rows.read, self.predicted)
         correction = retarget(logged, rows.outcome - self.predicted, ratio.log_ratio_)
         self.last = correction
@@ -80,6 +88,8 @@ class TargetedReward:
         low, high = rows.outcome.min(), rows.outcome.max()  # no mean lies beyond the outcomes
         reward = np.clip(found + correction(self._basis(read, found)), low, high)
         if self.tilt is not None:
+            if not (ratio.log_ratio_target_ <= ratio.log_ratio_.max()).any():
+                self.lost = "every text of the round lies beyond the logged ones."
             spread = float(np.std(self.predicted + correction(logged)))
             reward = _less_the_price(
                 reward, ratio.log_ratio_target_, float(ratio.log_ratio_.max()), spread / self.tilt

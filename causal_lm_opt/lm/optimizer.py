@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import difflib
 import json
 import math
 import os
-import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
@@ -19,8 +19,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from causal_lm_opt._validation import digest
 from causal_lm_opt._version import __version__
-from causal_lm_opt.exceptions import DataError
+from causal_lm_opt.exceptions import DataError, OverlapError
+from causal_lm_opt.lm._cache import fingerprint
 from causal_lm_opt.lm._features import TextFeatures
 from causal_lm_opt.lm._heldout import NAMES, RATIOS, HeldOut, draw_for
 from causal_lm_opt.lm._loading import check_counts, transformers
@@ -31,6 +33,7 @@ from causal_lm_opt.lm._optimizer_steps import (
     NOT_ELIGIBLE,
     Bar,
     FloorStop,
+    LostStop,
     Nuisances,
     Watch,
     make_objective,
@@ -53,8 +56,18 @@ RECORD, RUN, POLICY, START, TRAINING = (
     "optimizer.json", "run.json", "policy", "start", "training",
 )  # fmt: skip
 SELECT, REPORT, TRAIN = (0, 1), (0, 2), (0, 3)  # streams of draws; an evaluation's is its step
+#: Settings of the trainer that are the optimiser's, and its own names for them.
+OWN = {
+    "output_dir": "out", "max_steps": "steps", "num_train_epochs": "steps",
+    "per_device_train_batch_size": "batch_size", "seed": "random_state",
+    "learning_rate": "learning_rate", "round_size": "round_size", "round_passes": "round_passes",
+    "max_new_tokens": "max_new_tokens", "eval_steps": "eval_every", "eval_strategy": "",
+    "save_strategy": "", "save_steps": "eval_every", "save_total_limit": "",
+    "load_best_model_at_end": "", "metric_for_best_model": "", "greater_is_better": "",
+    "restore_callback_states_from_checkpoint": "", "save_only_model": "",
+}  # fmt: skip
 HISTORY = (
-    "step", *FIGURES, "chosen_by", "ess", "verdict", "why", "ratio", "model_based",
+    "step", *FIGURES, "chosen_by", "ess", "verdict", "why", "ratio", "model_based", "unfinished",
 )  # fmt: skip
 
 
@@ -121,6 +134,10 @@ class CausalLMOptimizer:
         Effective sample size of the select rows' weights, a share, below which a checkpoint is not
         chosen; training stops after two such in a row.
     level : float, default 0.95
+    logging_policy : object with log_prob, optional
+        The policy that wrote the log, such as a :class:`PiecePolicy`, to score draws: without it
+        nobody knows what share of a policy's texts the log could not hold, and ratios of sequences
+        have no better verdict than "caution".
     training : mapping, optional
         Other settings of :class:`CausalPreferenceConfig`.
     peft_config : peft configuration, optional
@@ -135,6 +152,8 @@ class CausalLMOptimizer:
     ----------
     policy_ : LanguageModelPolicy
         The trained policy, or f0 where ``safe`` says so.
+    max_new_tokens_ : int
+        Most tokens of the draws that were valued.
     trained_ : LanguageModelPolicy or None
         The chosen checkpoint, accepted or not; None where none was eligible.
     start_ : LanguageModelPolicy
@@ -199,6 +218,7 @@ class CausalLMOptimizer:
     entropy: float = 0.0
     ess_floor: float = 0.05
     level: float = 0.95
+    logging_policy: Any = None
     training: Mapping[str, Any] = field(default_factory=dict)
     peft_config: Any = None
     progress: bool | None = None
@@ -247,10 +267,15 @@ class CausalLMOptimizer:
             raise ValueError("ratio='sequence' needs logp_logging; or use ratio='latent'.")
         parts = split(rows, self.split, self.random_state)
         self.sizes_ = {name: len(part) for name, part in parts._asdict().items()}
-        with self._folder(rows) as folder:
+        train = parts.train
+        features = TextFeatures(self.features, train.read)
+        self.nuisances_ = nuisances_of(
+            train, self.outcome_model, features, self.cv, self.random_state
+        )
+        with self._folder(rows, features, parts) as folder:
             if (folder / RECORD).is_file():
                 return self._take_up(folder)
-            self._fit(parts, folder)
+            self._fit(parts, features, folder)
             if self.out is not None:
                 self._keep(folder)
         return self
@@ -263,6 +288,13 @@ class CausalLMOptimizer:
         )  # fmt: skip
         if self.ratio not in RATIOS:
             raise ValueError(f"ratio must be one of {list(RATIOS)}, got {self.ratio!r}.")
+        for name, least in (("random_state", 0), ("fine_tune_epochs", 0), ("cv", 2)):
+            value = getattr(self, name)
+            optional = name == "fine_tune_epochs" and value is None
+            whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+            if not optional and not (whole and value >= least):
+                raise ValueError(f"{name} must be an integer >= {least}, got {value!r}.")
+        self._check_training()
         if not 0 <= self.ess_floor < 1 or not 0 < self.level < 1:
             raise ValueError(
                 f"ess_floor and level must be shares, got {self.ess_floor!r} and {self.level!r}."
@@ -271,20 +303,41 @@ class CausalLMOptimizer:
             raise ValueError(f"tilt must be a positive number or None, got {self.tilt!r}.")
         make_objective(self.objective, self.kl, self.entropy)
 
+    def _check_training(self) -> None:
+        """Other settings of the trainer: known names, and none that is set here."""
+        known = {f.name for f in dataclasses.fields(CausalPreferenceConfig)}
+        for key in self.training:
+            if key not in known:
+                near = difflib.get_close_matches(key, known, 1)
+                hint = f"; did you mean {near[0]!r}?" if near else "."
+                raise ValueError(f"training: {key!r} is no setting of CausalPreferenceConfig{hint}")
+            if key in OWN:
+                raise ValueError(
+                    f"training: {key!r} is the optimiser's own"
+                    + (f"; use {OWN[key]}=." if OWN[key] else ", which its choice rests on.")
+                )
+        if isinstance(self.objective, Objective) and (self.kl or self.entropy):
+            raise ValueError("kl and entropy belong to the objective given: set them there.")
+        rows = self.round_size * self.round_passes
+        if self._on_policy and rows % self.batch_size:
+            raise ValueError(
+                f"round_size * round_passes = {rows} must be a multiple of batch_size="
+                f"{self.batch_size}."
+            )
+
     @property
     def _on_policy(self) -> bool:
         return self.objective == "targeted" or isinstance(self.objective, OnPolicyObjective)
 
-    def _fit(self, parts: Parts, folder: Path) -> None:
-        train, seed = parts.train, self.random_state
+    def _fit(self, parts: Parts, features: TextFeatures, folder: Path) -> None:
+        train, seed, nuisances = parts.train, self.random_state, self.nuisances_
         start = self._start(train, folder)
+        if on_gpu():
+            start.model.to("cuda")
         self.start_ = start
         limit = self.max_new_tokens or most_tokens(start, train)
-        features = TextFeatures(self.features, train.read)
-        nuisances = nuisances_of(train, self.outcome_model, features, self.cv, seed)
-        self.nuisances_ = nuisances
-        # Without the design's, f0's own log-probabilities stand for the logging policy's.
-        logger = start if train.logp_logging is None else None
+        self.max_new_tokens_ = limit
+        logger = self.logging_policy
         held = HeldOut(parts.select, features, nuisances.predict, self.ratio)
         drawn = draw_for(start, parts.select, self.n_draws, (seed, *SELECT), limit, logger)
         known = None
@@ -297,12 +350,28 @@ class CausalLMOptimizer:
         lines = trainer.state.log_history
         self.history_ = _evaluations(lines)
         self.steps_ = pd.DataFrame([x for x in lines if "grad_norm" in x])
-        best = trainer.state.best_metric
-        step = 0
-        if best is not None and best > NOT_ELIGIBLE:
-            step = int(str(trainer.state.best_model_checkpoint).rpartition("-")[2])
+        step = self._chosen_step(trainer.state.best_model_checkpoint)
         trained = LanguageModelPolicy(trainer.policy.model.eval(), start.tokenizer, name="trained")
-        self._report(parts.report, held, trained if step else None, step, limit)
+        self.result_ = self._report(parts.report, held, trained if step else None, step, limit)
+
+    def _chosen_step(self, checkpoint: str | None) -> int:
+        """Step of the checkpoint that is loaded, 0 where it is not eligible.
+
+        Raises
+        ------
+        OSError
+            If an eligible checkpoint could not be written.
+        """
+        eligible = self.history_.loc[self.history_["chosen_by"].notna(), "step"].tolist()
+        if not eligible:
+            return 0
+        if checkpoint is None:
+            raise OSError(
+                "no checkpoint could be written, so that none can be chosen: make room where the "
+                "run is kept (out) and fit again."
+            )
+        step = int(checkpoint.rpartition("-")[2])
+        return step if step in eligible else 0
 
     def _start(self, train: Rows, folder: Path) -> LanguageModelPolicy:
         if (folder / START / "config.json").is_file():
@@ -340,12 +409,14 @@ class CausalLMOptimizer:
     ) -> CausalPreferenceTrainer:  # fmt: skip
         data: Any = None
         target, reward = None, None
+        lost: list[Any] = []
         objective = make_objective(self.objective, self.kl, self.entropy)
         if self._on_policy:
             kind = "latent" if self.ratio in ("auto", "sequence") else self.ratio
             reward = TargetedReward(
                 train, nuisances.predicted, nuisances.predict, features, kind, self.tilt
             )
+            lost = [LostStop(reward)]
             data = None if train.prompts is None else {"prompt": list(train.prompts)}
         else:
             data = training_data(train, nuisances, train.logp_logging)
@@ -359,7 +430,7 @@ class CausalLMOptimizer:
         trainer = CausalPreferenceTrainer(
             model, objective, config, data, target, processing_class=start.tokenizer,
             evaluator=watch, reward=reward, peft_config=self.peft_config,
-            callbacks=[stopper, FloorStop(), Bar(self.progress)],
+            callbacks=[stopper, FloorStop(), *lost, Bar(self.progress)],
         )  # fmt: skip
         quiet(trainer)
         return trainer
@@ -381,13 +452,13 @@ class CausalLMOptimizer:
     def _report(
         self, rows: Rows, chosen_by: HeldOut, trained: LanguageModelPolicy | None, step: int,
         limit: int,
-    ) -> None:  # fmt: skip
+    ) -> OptimizerResult:  # fmt: skip
         """Value the chosen policy and f0 on the report rows; decide."""
         kind = "latent" if self.ratio == "auto" else self.ratio
         if trained is not None:
             kind = str(self.history_.loc[self.history_["step"] == step, "ratio"].iloc[-1])
         held = dataclasses.replace(chosen_by, rows=rows, ratio=kind)
-        logger = self.start_ if rows.logp_logging is None else None
+        logger = self.logging_policy
         policies = [self.start_] if trained is None else [trained, self.start_]
         names = NAMES[1:] if trained is None else NAMES
         draws = {
@@ -400,7 +471,14 @@ class CausalLMOptimizer:
                 name: p.log_prob(rows.texts, rows.prompts)
                 for name, p in zip(names, policies, strict=True)
             }
-        values = held.value(draws, logp, kind)
+        try:
+            values = held.value(draws, logp, kind)
+        except OverlapError as error:
+            if trained is None:
+                raise
+            known = self._report(rows, chosen_by, None, 0, limit)
+            why = f"policy_ is the start: the report rows cannot value the trained policy ({error})"
+            return dataclasses.replace(known, decision=why)
         start = values["start"]
         value = start if trained is None else values["trained"]
         difference = value - start
@@ -410,7 +488,7 @@ class CausalLMOptimizer:
         based = math.nan
         if trained is not None:
             based = float(held.predict(draws["trained"].read).mean())
-        self.result_ = OptimizerResult(
+        return OptimizerResult(
             value, start, difference, accepted, decision, kind, step, based, self.level
         )
 
@@ -441,10 +519,13 @@ class CausalLMOptimizer:
         self, n: int = 1, random_state: int | np.random.Generator | None = None, *,
         prompts: Sequence[Any] | None = None, max_new_tokens: int | None = None,
     ) -> Draws:  # fmt: skip
-        """Draw texts of ``policy_``: see :meth:`LanguageModelPolicy.sample`."""
-        return self._fitted().policy_.sample(
-            n, random_state, prompts=prompts, max_new_tokens=max_new_tokens
-        )
+        """Draw texts of ``policy_``: see :meth:`LanguageModelPolicy.sample`.
+
+        ``max_new_tokens`` is by default ``max_new_tokens_``, the limit under which the policy was
+        valued.
+        """
+        limit = self._fitted().max_new_tokens_ if max_new_tokens is None else max_new_tokens
+        return self.policy_.sample(n, random_state, prompts=prompts, max_new_tokens=limit)
 
     def predict_outcome(self, texts: Sequence[str], prompts: Sequence[Any] | None = None) -> Any:
         """The cross-fitted outcome model's predictions (m,): right only if that model is.
@@ -496,11 +577,10 @@ class CausalLMOptimizer:
 
     def _keep(self, folder: Path) -> None:
         """Write the policy and, last of all, the record."""
-        if self.trained_ is not None and not (folder / POLICY / "config.json").is_file():
-            shutil.rmtree(folder / POLICY, ignore_errors=True)  # half written
+        if self.trained_ is not None and not (folder / POLICY).exists():
             self.trained_.save(folder / POLICY)
         record = {
-            "version": __version__, "sizes": self.sizes_,
+            "version": __version__, "sizes": self.sizes_, "max_new_tokens": self.max_new_tokens_,
             "history": _json_rows(self.history_), "steps": _json_rows(self.steps_),
             "result": self.result_.to_dict(),
         }  # fmt: skip
@@ -510,37 +590,44 @@ class CausalLMOptimizer:
         record = _read_json(folder / RECORD)
         try:
             self.sizes_ = {str(k): int(v) for k, v in record["sizes"].items()}
+            self.max_new_tokens_ = int(record["max_new_tokens"])
             self.history_ = pd.DataFrame(record["history"])
             self.steps_ = pd.DataFrame(record["steps"])
             self.result_ = OptimizerResult.from_dict(record["result"])
-        except (KeyError, TypeError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise DataError(f"{folder / RECORD} is damaged ({error!r}); fit again.") from error
         self.start_ = LanguageModelPolicy(folder / START, name="start")
         self.trained_ = None
         if self.result_.step:
-            self.trained_ = LanguageModelPolicy(folder / POLICY, name="trained")
+            self.trained_ = _opened_trained(folder)
         self.policy_ = self.start_
         if self.trained_ is not None and self.result_.accepted:
             self.policy_ = self.trained_
         return self
 
     @contextmanager
-    def _folder(self, rows: Rows) -> Any:
+    def _folder(self, rows: Rows, features: TextFeatures, parts: Parts) -> Any:
         """The run's folder, checked to hold this run or none; a temporary one without ``out``."""
         if self.out is None:
             with tempfile.TemporaryDirectory() as scratch:
                 yield Path(scratch)
             return
-        folder = Path(self.out)
+        folder = Path(self.out).resolve()
         folder.mkdir(parents=True, exist_ok=True)
-        own = {"version": __version__, "rows": rows.digest(), "settings": self._identity()}
+        read = parts.train.read
+        own = {
+            "version": __version__, "rows": rows.digest(), "settings": self._identity(),
+            "features": digest(features(read).to_numpy()),
+            "outcome_model": digest(self.nuisances_.predicted, self.nuisances_.predict(read)),
+        }  # fmt: skip
         if (folder / RUN).is_file():
             kept = _read_json(folder / RUN)
             differs = [key for key in own if kept.get(key) != own[key]]
             if differs:
                 raise DataError(
                     f"{folder} holds a run with other {differs[0]}; choose another folder, or "
-                    "delete it."
+                    "delete it. (Features and outcome models are told by what they give on the "
+                    "training rows: random ones need a seed.)"
                 )
         elif any(p for p in folder.iterdir() if p.suffix != ".partial"):
             raise DataError(f"{folder} is not empty and holds no run; choose another folder.")
@@ -550,22 +637,40 @@ class CausalLMOptimizer:
 
     def _identity(self) -> dict[str, str]:
         """Settings as words, to tell whether a kept run is this one."""
+        told_apart = ("out", "progress", "features", "outcome_model")
         return {
-            f.name: repr(getattr(self, f.name)) if _plain(getattr(self, f.name))
-            else type(getattr(self, f.name)).__qualname__
-            for f in dataclasses.fields(self) if f.name not in ("out", "progress")
+            f.name: _words(getattr(self, f.name))
+            for f in dataclasses.fields(self) if f.name not in told_apart
         }  # fmt: skip
 
 
-def _plain(value: Any) -> bool:
-    """Whether a setting's repr says all of it."""
+def _words(value: Any) -> str:
+    """A setting as words that say all of it."""
+    if isinstance(value, LanguageModelPolicy):
+        return fingerprint(value.model, value.decoding, value.dtype_name)
+    if isinstance(value, tuple) and len(value) == 2 and hasattr(value[0], "state_dict"):
+        return _words(LanguageModelPolicy(*value))
+    if isinstance(value, Objective):
+        own = {k: v for k, v in vars(value).items() if isinstance(v, str | int | float | None)}
+        return f"{value.label} {sorted(own.items())}"
+    if hasattr(value, "to_dict"):  # a peft configuration
+        return json.dumps(value.to_dict(), sort_keys=True, default=str)
     if isinstance(value, Mapping):
-        return all(_plain(v) for v in value.values())
-    if isinstance(value, list | tuple):
-        return all(map(_plain, value))
-    if hasattr(value, "get_params"):
-        return True
-    return value is None or isinstance(value, str | int | float | os.PathLike)
+        return str({str(k): _words(v) for k, v in sorted(value.items())})
+    if isinstance(value, list | tuple | np.ndarray):
+        return str([_words(v) for v in value])
+    if isinstance(value, int | float | np.number) and not isinstance(value, bool):
+        return repr(float(value))
+    if value is None or isinstance(value, str | bool | os.PathLike):
+        return str(value)
+    return type(value).__qualname__
+
+
+def _opened_trained(folder: Path) -> LanguageModelPolicy:
+    """The trained policy; an adapter upon the start that it was trained from."""
+    if (folder / POLICY / "adapter_config.json").is_file():
+        return LanguageModelPolicy(folder / START, adapter=folder / POLICY, name="trained")
+    return LanguageModelPolicy(folder / POLICY, name="trained")
 
 
 def _evaluations(lines: Sequence[Mapping[str, Any]]) -> pd.DataFrame:

@@ -272,6 +272,8 @@ class CausalPreferenceTrainer(AtomicTrainer):
     def begin_objective(self) -> None:
         """Score all rows under the model and the reference, where the state is not known yet."""
         self.stopped_because = None
+        if self.restored:
+            self.find_best()
         if self.rounds is None and not self.restored:
             self._bring_up(self.objective, self.train_dataset.rows)
         if self.eval_objective is not None and not self.eval_objective.ready:

@@ -15,13 +15,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from causal_lm_opt.exceptions import DataError
+from causal_lm_opt.exceptions import DataError, EstimationWarning, OverlapError
 from causal_lm_opt.lm import LanguageModelPolicy, from_texts
 from causal_lm_opt.lm._features import TextFeatures
 from causal_lm_opt.lm._heldout import Drawn, HeldOut
 from causal_lm_opt.lm._optimizer_rows import read_rows, split
 from causal_lm_opt.lm._optimizer_steps import NOT_ELIGIBLE, Watch, make_objective
 from causal_lm_opt.lm._targeted import TargetedReward
+from causal_lm_opt.lm.objectives import OnPolicyObjective
 from causal_lm_opt.lm.optimizer import CausalLMOptimizer
 from causal_lm_opt.lm.trainer import CausalPreferenceTrainer
 
@@ -95,6 +96,7 @@ def test_equal_texts_or_many_prompts_are_clusters():
         ({"outcomes": [1.0, np.inf, 2.0]}, "outcomes has 1 NaN or infinite"),
         ({"outcomes": [2.0, 2.0, 2.0]}, "outcomes are all 2"),
         ({"prompts": ["p"]}, "prompts must be 3"),
+        ({"prompts": ["p", float("nan"), "q"]}, "must be a string or a conversation"),
         ({"logp_logging": [0.5, -1.0, -1.0]}, "logp_logging"),
         ({"groups": [1, 2]}, "groups"),
     ],
@@ -365,6 +367,104 @@ def test_prompts(start):
     assert tiny.fit(texts, y, prompts=prompts).result_.step in (0, 2)
 
 
+def test_a_kept_run_is_told_by_what_its_parts_do(start, tmp_path):
+    """Other features, models, objectives or shares are another run; another path is the same."""
+    texts, y = make_log()
+    groups, out = np.arange(240), tmp_path / "run"
+    given = {"steps": 2, "safe": False, "out": out}
+    first = make(start, **given).fit(texts, y, groups=groups)
+
+    def stay(some: Any) -> pd.DataFrame:
+        return pd.DataFrame({"join": [float("stay" in t.lower()) for t in some]})
+
+    other = from_texts(texts, vocab_size=290, n_layer=1, n_embd=16, n_head=1, epochs=0, context=64)
+    for changed, said in (
+        ({"features": stay}, "other features"),
+        ({"split": np.array([0.4, 0.3, 0.3])}, "other rows|other settings|other features"),
+        ({"objective": OnPolicyObjective(clip_range=0.3)}, "other settings"),
+    ):
+        with pytest.raises(DataError, match=said):
+            make(start, **(given | changed)).fit(texts, y, groups=groups)
+    with pytest.raises(DataError, match="other settings"):
+        make(other, **given).fit(texts, y, groups=groups)
+    moved = tmp_path / "elsewhere"
+    shutil.move(out, moved)
+    again = make(start, **(given | {"out": moved, "split": [0.5, 0.2, 0.3]}))
+    assert str(again.fit(texts, y, groups=groups).result_) == str(first.result_)
+
+
+def test_a_run_that_moved_keeps_its_best_checkpoint(start, finished, tmp_path, monkeypatch):
+    texts, y = make_log()
+    plain = CausalPreferenceTrainer.training_step
+    calls = [0]
+
+    def break_off(self: Any, *given: Any, **named: Any) -> Any:
+        calls[0] += 1
+        if calls[0] == 6:
+            raise KeyboardInterrupt
+        return plain(self, *given, **named)
+
+    monkeypatch.setattr(CausalPreferenceTrainer, "training_step", break_off)
+    with pytest.raises(KeyboardInterrupt):
+        make(start, safe=False, out=tmp_path / "a").fit(texts, y, groups=np.arange(240))
+    monkeypatch.setattr(CausalPreferenceTrainer, "training_step", plain)
+    shutil.move(tmp_path / "a", tmp_path / "b")
+    run = make(start, safe=False, out=tmp_path / "b").fit(texts, y, groups=np.arange(240))
+    assert str(run.result_) == str(finished.result_)
+
+
+def test_no_room_for_any_checkpoint_is_one_clear_error(start, monkeypatch):
+    texts, y = make_log()
+
+    def full(self: Any, *given: Any, **named: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(CausalPreferenceTrainer, "write_extra", full)
+    with (
+        pytest.warns(EstimationWarning, match="could not be written"),
+        pytest.raises(OSError, match="no checkpoint could be written"),
+    ):
+        make(start, steps=2).fit(texts, y, groups=np.arange(240))
+
+
+@pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")
+def test_an_adapter_is_saved_upon_its_start(start, tmp_path):
+    peft = pytest.importorskip("peft")
+    texts, y = make_log()
+    adapter = peft.LoraConfig(r=2, target_modules=["c_attn"], fan_in_fan_out=True)
+    run = make(start, steps=2, safe=False, peft_config=adapter, out=tmp_path / "run")
+    run.fit(texts, y, groups=np.arange(240))
+    again = CausalLMOptimizer.load(tmp_path / "run")
+    assert again.trained_ is not None
+    assert again.trained_.log_prob(texts[:5]) == pytest.approx(run.trained_.log_prob(texts[:5]))
+    with pytest.raises(ValueError, match="adapter"):
+        make(again.trained_).fit(texts, y, groups=np.arange(240))
+
+
+def test_a_round_that_the_log_knows_nothing_of_ends_training(start, monkeypatch):
+    """The reward's error ends training; the report's gives the start."""
+    texts, y = make_log()
+
+    def lost(self: Any, read: Any) -> Any:
+        raise OverlapError("no cell holds both")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TargetedReward, "_ratio", lost)
+        run = make(start, safe=False).fit(texts, y, groups=np.arange(240))
+        assert run.history_["step"].tolist() == [1]
+    plain = HeldOut.value
+
+    def refuse(self: Any, draws: Any, logp: Any, ratio: str) -> Any:
+        if len(self.rows) == 72 and "trained" in draws:
+            raise OverlapError("no common cell")
+        return plain(self, draws, logp, ratio)
+
+    monkeypatch.setattr(HeldOut, "value", refuse)
+    run = make(start, steps=2).fit(texts, y, groups=np.arange(240))
+    assert run.policy_ is run.start_
+    assert "no common cell" in run.result_.decision
+
+
 def test_nothing_eligible_gives_the_start(start):
     texts, y = make_log()
     run = make(start, steps=4, ess_floor=0.9999).fit(texts, y, groups=np.arange(240))
@@ -390,9 +490,20 @@ def test_settings_are_checked(start, tmp_path):
         ({"ess_floor": 2.0}, "ess_floor"),
         ({"tilt": -1.0}, "tilt"),
         ({"ratio": "sequence"}, "needs logp_logging"),
+        ({"training": {"metric_for_best_model": "value"}}, "which its choice rests on"),
+        ({"training": {"max_steps": 3}}, "use steps="),
+        ({"training": {"weight_decai": 3}}, "did you mean 'weight_decay'"),
+        ({"fine_tune_epochs": -1}, "fine_tune_epochs"),
+        ({"random_state": None}, "random_state"),
+        ({"split": "abc"}, "three positive shares"),
+        ({"round_size": 33}, "must be a multiple of batch_size"),
+        ({"objective": OnPolicyObjective(), "kl": 1.0}, "belong to the objective"),
+        ({"model": start.with_decoding(temperature=0.5)}, "temperature"),
     ):
         with pytest.raises(ValueError, match=said):
-            make(start, **given).fit(texts, y)
+            CausalLMOptimizer(**({"model": start} | SETTINGS | given)).fit(
+                texts, y, groups=np.arange(240)
+            )
     with pytest.raises(AttributeError, match="not fitted"):
         make(start).sample(1)
     assert make_objective("dr", 0.1, 0.0).label.startswith("doubly robust")
