@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from causal_lm_opt._run.optimize_settings import check_installed
 from causal_lm_opt._run.output import OutputError, file_facts
 from causal_lm_opt._run.preference_report import FILES, write_study
 from causal_lm_opt._run.preference_words import WORDS
@@ -155,6 +156,7 @@ def simulate_preferences(
         entanglement=entanglement, quick=quick,
     )  # fmt: skip
     rows = None if ratings is None else read_ratings(ratings)
+    check_installed(f"simulate {name}")
     try:
         if folder.is_dir():
             clear_unfinished(folder)

@@ -126,6 +126,7 @@ def test_what_cannot_be_is_one_line(
     assert not (tmp_path / "study").exists()
 
 
+@pytest.mark.torch
 @pytest.mark.parametrize(
     ("content", "said"),
     [
@@ -145,6 +146,16 @@ def test_bad_tables_are_one_line(tmp_path: Path, content: str, said: str) -> Non
     assert code == 2
     assert said in output
     assert len(output.splitlines()) == 1
+
+
+def test_without_torch_it_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("causal_lm_opt._run.optimize_settings.find_spec", lambda name: None)
+    code, output = run("user-objectives", "--quick", "--out", str(tmp_path / "study"))
+    assert code == 2
+    assert "pip install 'causal_lm_opt[lm]'" in output
+    assert not (tmp_path / "study").exists()
 
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
