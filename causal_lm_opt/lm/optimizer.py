@@ -658,9 +658,9 @@ def _words(value: Any) -> str:
     if isinstance(value, Mapping):
         return str({str(k): _words(v) for k, v in sorted(value.items())})
     if isinstance(value, list | tuple | np.ndarray):
-        return str([_words(v) for v in value])
+        return f"({', '.join(repr(v) if isinstance(v, str) else _words(v) for v in value)})"
     if isinstance(value, int | float | np.number) and not isinstance(value, bool):
-        return repr(float(value))
+        return repr(value.item() if isinstance(value, np.number) else value)
     if value is None or isinstance(value, str | bool | os.PathLike):
         return str(value)
     return type(value).__qualname__
