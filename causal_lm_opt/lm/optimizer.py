@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import dataclasses
 import difflib
-import json
 import math
 import os
 import tempfile
@@ -22,15 +21,25 @@ import pandas as pd
 from causal_lm_opt._validation import digest
 from causal_lm_opt._version import __version__
 from causal_lm_opt.exceptions import DataError, OverlapError
-from causal_lm_opt.lm._cache import fingerprint
 from causal_lm_opt.lm._features import TextFeatures
 from causal_lm_opt.lm._heldout import NAMES, RATIOS, HeldOut, draw_for
 from causal_lm_opt.lm._loading import check_counts, transformers
+from causal_lm_opt.lm._optimizer_files import (
+    POLICY,
+    RECORD,
+    RUN,
+    START,
+    TRAINING,
+    evaluations,
+    json_rows,
+    opened_trained,
+    read_json,
+    setting_words,
+    write_json,
+)
 from causal_lm_opt.lm._optimizer_result import OptimizerResult
 from causal_lm_opt.lm._optimizer_rows import Parts, Rows, joined, read_rows, split
 from causal_lm_opt.lm._optimizer_steps import (
-    FIGURES,
-    NOT_ELIGIBLE,
     Bar,
     FloorStop,
     LostStop,
@@ -52,9 +61,6 @@ from causal_lm_opt.lm.trainer import CausalPreferenceConfig, CausalPreferenceTra
 
 __all__ = ["CausalLMOptimizer"]
 
-RECORD, RUN, POLICY, START, TRAINING = (
-    "optimizer.json", "run.json", "policy", "start", "training",
-)  # fmt: skip
 SELECT, REPORT, TRAIN = (0, 1), (0, 2), (0, 3)  # streams of draws; an evaluation's is its step
 #: Settings of the trainer that are the optimiser's, and its own names for them.
 OWN = {
@@ -66,9 +72,6 @@ OWN = {
     "load_best_model_at_end": "", "metric_for_best_model": "", "greater_is_better": "",
     "restore_callback_states_from_checkpoint": "", "save_only_model": "",
 }  # fmt: skip
-HISTORY = (
-    "step", *FIGURES, "chosen_by", "ess", "verdict", "why", "ratio", "model_based", "unfinished",
-)  # fmt: skip
 
 
 @dataclass(eq=False)
@@ -348,7 +351,7 @@ class CausalLMOptimizer:
         trainer = self._trainer(start, train, features, nuisances, watch, limit, folder)
         trainer.train(resume_from_checkpoint="auto")
         lines = trainer.state.log_history
-        self.history_ = _evaluations(lines)
+        self.history_ = evaluations(lines)
         self.steps_ = pd.DataFrame([x for x in lines if "grad_norm" in x])
         step = self._chosen_step(trainer.state.best_model_checkpoint)
         trained = LanguageModelPolicy(trainer.policy.model.eval(), start.tokenizer, name="trained")
@@ -581,13 +584,13 @@ class CausalLMOptimizer:
             self.trained_.save(folder / POLICY)
         record = {
             "version": __version__, "sizes": self.sizes_, "max_new_tokens": self.max_new_tokens_,
-            "history": _json_rows(self.history_), "steps": _json_rows(self.steps_),
+            "history": json_rows(self.history_), "steps": json_rows(self.steps_),
             "result": self.result_.to_dict(),
         }  # fmt: skip
-        _write_json(folder / RECORD, record)
+        write_json(folder / RECORD, record)
 
     def _take_up(self, folder: Path) -> CausalLMOptimizer:
-        record = _read_json(folder / RECORD)
+        record = read_json(folder / RECORD)
         try:
             self.sizes_ = {str(k): int(v) for k, v in record["sizes"].items()}
             self.max_new_tokens_ = int(record["max_new_tokens"])
@@ -599,7 +602,7 @@ class CausalLMOptimizer:
         self.start_ = LanguageModelPolicy(folder / START, name="start")
         self.trained_ = None
         if self.result_.step:
-            self.trained_ = _opened_trained(folder)
+            self.trained_ = opened_trained(folder)
         self.policy_ = self.start_
         if self.trained_ is not None and self.result_.accepted:
             self.policy_ = self.trained_
@@ -621,7 +624,7 @@ class CausalLMOptimizer:
             "outcome_model": digest(self.nuisances_.predicted, self.nuisances_.predict(read)),
         }  # fmt: skip
         if (folder / RUN).is_file():
-            kept = _read_json(folder / RUN)
+            kept = read_json(folder / RUN)
             differs = [key for key in own if kept.get(key) != own[key]]
             if differs:
                 raise DataError(
@@ -632,80 +635,13 @@ class CausalLMOptimizer:
         elif any(p for p in folder.iterdir() if p.suffix != ".partial"):
             raise DataError(f"{folder} is not empty and holds no run; choose another folder.")
         else:
-            _write_json(folder / RUN, own)
+            write_json(folder / RUN, own)
         yield folder
 
     def _identity(self) -> dict[str, str]:
         """Settings as words, to tell whether a kept run is this one."""
         told_apart = ("out", "progress", "features", "outcome_model")
         return {
-            f.name: _words(getattr(self, f.name))
+            f.name: setting_words(getattr(self, f.name))
             for f in dataclasses.fields(self) if f.name not in told_apart
         }  # fmt: skip
-
-
-def _words(value: Any) -> str:
-    """A setting as words that say all of it."""
-    if isinstance(value, LanguageModelPolicy):
-        return fingerprint(value.model, value.decoding, value.dtype_name)
-    if isinstance(value, tuple) and len(value) == 2 and hasattr(value[0], "state_dict"):
-        return _words(LanguageModelPolicy(*value))
-    if isinstance(value, Objective):
-        own = {k: v for k, v in vars(value).items() if isinstance(v, str | int | float | None)}
-        return f"{value.label} {sorted(own.items())}"
-    if hasattr(value, "to_dict"):  # a peft configuration
-        return json.dumps(value.to_dict(), sort_keys=True, default=str)
-    if isinstance(value, Mapping):
-        return str({str(k): _words(v) for k, v in sorted(value.items())})
-    if isinstance(value, list | tuple | np.ndarray):
-        return f"({', '.join(repr(v) if isinstance(v, str) else _words(v) for v in value)})"
-    if isinstance(value, int | float | np.number) and not isinstance(value, bool):
-        return repr(value.item() if isinstance(value, np.number) else value)
-    if value is None or isinstance(value, str | bool | os.PathLike):
-        return str(value)
-    return type(value).__qualname__
-
-
-def _opened_trained(folder: Path) -> LanguageModelPolicy:
-    """The trained policy; an adapter upon the start that it was trained from."""
-    if (folder / POLICY / "adapter_config.json").is_file():
-        return LanguageModelPolicy(folder / START, adapter=folder / POLICY, name="trained")
-    return LanguageModelPolicy(folder / POLICY, name="trained")
-
-
-def _evaluations(lines: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    """The trainer's evaluations as a table."""
-    rows = [
-        {"step": int(x["step"])}
-        | {k.removeprefix("eval_"): v for k, v in x.items() if k.startswith("eval_")}
-        for x in lines if "eval_score" in x
-    ]  # fmt: skip
-    table = pd.DataFrame(rows)
-    if table.empty:
-        return table
-    table["score"] = table["score"].where(table["score"] > NOT_ELIGIBLE)
-    table = table.rename(columns={"score": "chosen_by"})
-    return table[[name for name in HISTORY if name in table]]
-
-
-def _json_rows(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """Rows with NaN as null."""
-    return [
-        {str(k): None if isinstance(v, float) and math.isnan(v) else v for k, v in row.items()}
-        for row in table.astype(object).to_dict("records")
-    ]
-
-
-def _write_json(file: Path, content: Any) -> None:
-    beside = file.with_suffix(".partial")
-    beside.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    os.replace(beside, file)
-
-
-def _read_json(file: Path) -> Any:
-    try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise DataError(f"{file} is missing: the folder holds no finished run.") from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise DataError(f"{file} is damaged ({error}); delete the folder and fit again.") from error

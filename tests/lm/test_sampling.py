@@ -181,3 +181,21 @@ def test_rows_that_are_done_read_nothing_beyond_the_context(tiny: Any) -> None:
     assert max(len(ids) for ids in both.token_ids[3:]) > max(len(ids) for ids in both.token_ids[:3])
     scored = policy.log_prob_ids(both.token_ids, [prompts[i] for i in both.prompt_index])
     np.testing.assert_allclose(scored, both.log_prob, rtol=1e-5)
+
+
+def test_rows_are_dropped_from_caches_of_keys_and_values_alone():
+    """States of other kinds (recurrent, convolutional) do not know how to lose a row."""
+    from types import SimpleNamespace
+
+    from causal_lm_opt.lm._sampling import _rows_can_be_dropped
+
+    def layer(name: str) -> Any:
+        return type(name, (), {})()
+
+    plain, window, state = map(
+        layer, ("DynamicLayer", "DynamicSlidingWindowLayer", "LinearAttentionLayer")
+    )
+    assert _rows_can_be_dropped(SimpleNamespace(layers=[plain, window]))
+    assert not _rows_can_be_dropped(SimpleNamespace(layers=[plain, state]))
+    assert not _rows_can_be_dropped(SimpleNamespace(layers=[]))
+    assert not _rows_can_be_dropped((1, 2))

@@ -1,0 +1,107 @@
+"""Files of an optimiser's run: names, settings as words, tables as JSON, the trained policy."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from causal_lm_opt.exceptions import DataError
+from causal_lm_opt.lm._cache import fingerprint
+from causal_lm_opt.lm._optimizer_steps import FIGURES, NOT_ELIGIBLE
+from causal_lm_opt.lm.objectives import Objective
+from causal_lm_opt.lm.policy import LanguageModelPolicy
+
+__all__ = [
+    "POLICY",
+    "RECORD",
+    "RUN",
+    "START",
+    "TRAINING",
+    "evaluations",
+    "json_rows",
+    "opened_trained",
+    "read_json",
+    "setting_words",
+    "write_json",
+]
+
+RECORD, RUN, POLICY, START, TRAINING = (
+    "optimizer.json", "run.json", "policy", "start", "training",
+)  # fmt: skip
+HISTORY = (
+    "step", *FIGURES, "chosen_by", "ess", "verdict", "why", "ratio", "model_based", "unfinished",
+)  # fmt: skip
+
+
+def setting_words(value: Any) -> str:
+    """A setting as words that say all of it."""
+    if isinstance(value, LanguageModelPolicy):
+        return fingerprint(value.model, value.decoding, value.dtype_name)
+    if isinstance(value, tuple) and len(value) == 2 and hasattr(value[0], "state_dict"):
+        return setting_words(LanguageModelPolicy(*value))
+    if isinstance(value, Objective):
+        own = {k: v for k, v in vars(value).items() if isinstance(v, str | int | float | None)}
+        return f"{value.label} {sorted(own.items())}"
+    if hasattr(value, "to_dict"):  # a peft configuration
+        return json.dumps(value.to_dict(), sort_keys=True, default=str)
+    if isinstance(value, Mapping):
+        return str({str(k): setting_words(v) for k, v in sorted(value.items())})
+    if isinstance(value, list | tuple | np.ndarray):
+        return f"({', '.join(repr(v) if isinstance(v, str) else setting_words(v) for v in value)})"
+    if isinstance(value, int | float | np.number) and not isinstance(value, bool):
+        return repr(value.item() if isinstance(value, np.number) else value)
+    if value is None or isinstance(value, str | bool | os.PathLike):
+        return str(value)
+    return type(value).__qualname__
+
+
+def opened_trained(folder: Path) -> LanguageModelPolicy:
+    """The trained policy; an adapter upon the start that it was trained from."""
+    if (folder / POLICY / "adapter_config.json").is_file():
+        return LanguageModelPolicy(folder / START, adapter=folder / POLICY, name="trained")
+    return LanguageModelPolicy(folder / POLICY, name="trained")
+
+
+def evaluations(lines: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """The trainer's evaluations as a table."""
+    rows = [
+        {"step": int(x["step"])}
+        | {k.removeprefix("eval_"): v for k, v in x.items() if k.startswith("eval_")}
+        for x in lines if "eval_score" in x
+    ]  # fmt: skip
+    table = pd.DataFrame(rows)
+    if table.empty:
+        return table
+    table["score"] = table["score"].where(table["score"] > NOT_ELIGIBLE)
+    table = table.rename(columns={"score": "chosen_by"})
+    return table[[name for name in HISTORY if name in table]]
+
+
+def json_rows(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows with NaN as null."""
+    return [
+        {str(k): None if isinstance(v, float) and math.isnan(v) else v for k, v in row.items()}
+        for row in table.astype(object).to_dict("records")
+    ]
+
+
+def write_json(file: Path, content: Any) -> None:
+    beside = file.with_suffix(".partial")
+    beside.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    os.replace(beside, file)
+
+
+def read_json(file: Path) -> Any:
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DataError(f"{file} is missing: the folder holds no finished run.") from None
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise DataError(f"{file} is damaged ({error}); delete the folder and fit again.") from error
