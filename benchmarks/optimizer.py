@@ -11,9 +11,10 @@ arms plus noise; a tiny GPT that imitates the design is where every run starts. 
 *words*: the latent is not known: 20 topics of the words in its place, and a regression on them.
 *hidden*: the arm that matters most is missing from the features. Do the diagnostics say so?
 
-For every run the same policies are also valued in ways that should fail: on the select rows that
-chose them (one fold for both), and on the report rows by ratios of whole texts' probabilities. Each
-run is a line of ``runs.jsonl``; a run that is there is not made again.
+For every run policies are also valued in ways that should fail: on the select rows that chose them
+(one fold for both), on the training rows, which choose the checkpoint as well (one fold for all),
+and on the report rows by ratios of whole texts' probabilities. Each run is a line of
+``runs.jsonl``; a run that is there is not made again.
 """
 
 from __future__ import annotations
@@ -23,9 +24,10 @@ import json
 import time
 import warnings
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pandas as pd
@@ -102,9 +104,9 @@ def start_of(world: Any, folder: Path) -> Any:
 
 def one_run(world: Any, name: str, start: Any, seed: int, sizes: Sizes, start_value: float) -> Any:
     """A log, a fit, and the truth."""
+    from causal_lm_opt.lm import optimizer
     from causal_lm_opt.lm._heldout import NAMES, draw_for
     from causal_lm_opt.lm._optimizer_rows import read_rows, split
-    from causal_lm_opt.lm.optimizer import CausalLMOptimizer
 
     rng = np.random.default_rng([WORLDS.index(name), seed])
     texts = list(world.design.sample(sizes.rows, random_state=rng))
@@ -117,14 +119,17 @@ def one_run(world: Any, name: str, start: Any, seed: int, sizes: Sizes, start_va
     if name == "words":
         features, model = None, None
     begin = time.process_time()
-    run = CausalLMOptimizer(
+    run = optimizer.CausalLMOptimizer(
         start, features=features, outcome_model=model,
         fine_tune_epochs=0, steps=sizes.steps, batch_size=sizes.batch_size,
         round_size=sizes.round_size, round_passes=1, learning_rate=sizes.learning_rate,
         eval_every=sizes.eval_every, n_draws=sizes.n_draws, random_state=seed, progress=False,
         ratio="latent", safe=False,
     )  # fmt: skip
-    run.fit(texts, y, logp_logging=logp)
+    parts = split(read_rows(texts, y, None, logp, None), run.split, seed)
+    heard = overheard(parts.train, world.mean_outcome)
+    with mock.patch.object(optimizer, "HeldOut", heard):
+        run.fit(texts, y, logp_logging=logp)
     seconds, result = time.process_time() - begin, run.result_
     fresh = run.policy_.sample(sizes.fresh, [7, seed], max_new_tokens=60)
     truth = float(world.mean_outcome(fresh.texts).mean())
@@ -133,6 +138,7 @@ def one_run(world: Any, name: str, start: Any, seed: int, sizes: Sizes, start_va
         "world": name, "seed": seed, "seconds": seconds, "step": result.step, "truth": truth,
         "truth_start": start_value, "verdict": result.verdict.level,
         "sufficiency_fails": any("sufficiency fails" in r for r in result.verdict.reasons),
+        "response_p": 1.0 if run.response_ is None else run.response_.p_value,
         "accepted": bool(
             result.step and result.verdict.level != "do not use"
             and table.loc["difference", "lower"] > 0
@@ -142,6 +148,7 @@ def one_run(world: Any, name: str, start: Any, seed: int, sizes: Sizes, start_va
         found |= {
             f"{what}_{k}": float(table.loc[what, k]) for k in ("value", "se", "lower", "upper")
         }
+    found |= max(heard.told, key=lambda x: float(x["one_fold_all_score"]))
     if not result.step:
         return found
     found["gain_estimated"] = float(table.loc["difference", "value"])
@@ -151,12 +158,43 @@ def one_run(world: Any, name: str, start: Any, seed: int, sizes: Sizes, start_va
         "one_fold_upper": chosen["upper"], "one_fold_difference_lower": chosen["difference_lower"],
         "one_fold_difference_upper": chosen["difference_upper"], "ess": chosen["ess"],
     }  # fmt: skip
-    report = split(read_rows(texts, y, None, logp, None), run.split, seed).report
+    report = parts.report
     draws = {
         n: draw_for(p, report, sizes.n_draws, (seed, 5, i), 60)
         for i, (n, p) in enumerate(zip(NAMES, (run.policy_, start), strict=True))
     }
     return found | sequence_interval(run, report, draws, start)
+
+
+def overheard(train: Any, mean_outcome: Any) -> Any:
+    """A HeldOut that tells what each checkpoint would be worth by the rows that trained it."""
+    from causal_lm_opt.exceptions import OverlapError
+    from causal_lm_opt.lm._heldout import HeldOut
+
+    class Overheard(HeldOut):
+        told: list[dict[str, float]] = []
+
+        def chosen(self, draws: Any, logp: Any) -> Any:
+            line = {"one_fold_all_truth": float(mean_outcome(draws["trained"].read).mean())}
+            line["one_fold_all_truth_start"] = float(mean_outcome(draws["start"].read).mean())
+            line["one_fold_all_score"] = -np.inf
+            try:
+                naive = replace(self, rows=train).value(draws, None, "latent")
+            except OverlapError:
+                pass
+            else:
+                gain = naive["trained"] - naive["start"]
+                for name, one in (("value", naive["trained"]), ("difference", gain)):
+                    low, high = one.confint()
+                    line |= {f"one_fold_all_{name}": float(one.value),
+                             f"one_fold_all_{name}_lower": float(low),
+                             f"one_fold_all_{name}_upper": float(high)}  # fmt: skip
+                if gain.verdicts[0].level != "do not use":
+                    line["one_fold_all_score"] = line["one_fold_all_difference_lower"]
+            self.told.append(line)
+            return super().chosen(draws, logp)
+
+    return Overheard
 
 
 def sequence_interval(run: Any, report: Any, draws: Any, start: Any) -> dict[str, Any]:
@@ -214,9 +252,11 @@ def summary(table: pd.DataFrame, sd: float) -> dict[str, Any]:
         moved = runs[runs["step"] > 0]
         gain = runs["truth"] - runs["truth_start"]
         tested = moved[moved["verdict"] != "do not use"]
+        told = runs[runs["response_p"].notna()]  # older runs did not ask
+        naive = told[np.isfinite(told["one_fold_all_score"])]
         found[str(name)] = {
             "do not use": share(runs["verdict"] == "do not use"),
-            "latent sufficiency refuted": share(runs["sufficiency_fails"].fillna(False)),
+            "latent sufficiency refuted": share(told["sufficiency_fails"]),
             "no checkpoint chosen": share(runs["step"] == 0),
             "report rows cover V(f), where used": share(
                 covered(tested, "trained", tested["truth"])
@@ -231,6 +271,16 @@ def summary(table: pd.DataFrame, sd: float) -> dict[str, Any]:
             ),
             "one fold accepts": share(
                 np.append(moved["one_fold_difference_lower"] > 0, np.zeros(len(runs) - len(moved)))
+            ),
+            "training rows cover V(f)": share(
+                covered(naive, "one_fold_all_value", naive["one_fold_all_truth"])
+            ),
+            "training rows cover V(f) - V(f0)": share(
+                covered(naive, "one_fold_all_difference",
+                        naive["one_fold_all_truth"] - naive["one_fold_all_truth_start"])
+            ),
+            "training rows accept": share(
+                np.append(naive["one_fold_all_score"] > 0, np.zeros(len(told) - len(naive)))
             ),
             "sequence weights cover V(f)": share(covered(moved, "sequence", moved["truth"])),
             "sequence weights 'do not use'": share(moved["sequence_verdict"] == "do not use"),

@@ -39,7 +39,12 @@ from causal_lm_opt.diagnostics.sensitivity import (
     logging_probability_contrast,
     omitted_variable_bound,
 )
-from causal_lm_opt.diagnostics.sufficiency import Sufficiency, latent_sufficiency
+from causal_lm_opt.diagnostics.sufficiency import (
+    Sufficiency,
+    TextResponse,
+    latent_sufficiency,
+    text_response,
+)
 from causal_lm_opt.diagnostics.support import (
     SupportFinding,
     probability_hint,
@@ -76,6 +81,7 @@ __all__ = [
     "RandomisationCheck",
     "RatioDiagnostics",
     "Sufficiency",
+    "TextResponse",
     "SupportFinding",
     "TrustDetail",
     "TrustReport",
@@ -113,6 +119,7 @@ __all__ = [
     "ratio_diagnostics",
     "temperature_check",
     "text_features",
+    "text_response",
     "tilt_path",
     "top_k_check",
     "top_p_check",

@@ -23,6 +23,7 @@ from causal_lm_opt._version import __version__
 from causal_lm_opt.exceptions import DataError, OverlapError
 from causal_lm_opt.lm._features import TextFeatures
 from causal_lm_opt.lm._heldout import NAMES, RATIOS, HeldOut, draw_for
+from causal_lm_opt.lm._left_out import judged, response_beyond
 from causal_lm_opt.lm._loading import check_counts, transformers
 from causal_lm_opt.lm._optimizer_files import (
     POLICY,
@@ -175,7 +176,9 @@ class CausalLMOptimizer:
     -----
     **Assumptions**: readers' outcomes independent of who got which text given the log's
     randomisation; for "latent" and "balance" (and "targeted"), outcomes respond to the text through
-    ``features`` alone. What the features leave out, the verdict's sufficiency test looks for.
+    ``features`` alone. What the features leave out, the verdict's tests look for: one on the report
+    rows, and one on all rows of the log (``diagnostics.text_response``), as it asks nothing of a
+    policy.
 
     *Features fitted on train rows* are taken as given by the interval.
 
@@ -278,6 +281,7 @@ class CausalLMOptimizer:
         with self._folder(rows, features, parts) as folder:
             if (folder / RECORD).is_file():
                 return self._take_up(folder)
+            self.response_ = response_beyond(rows, features)
             self._fit(parts, features, folder)
             if self.out is not None:
                 self._keep(folder)
@@ -482,6 +486,8 @@ class CausalLMOptimizer:
             known = self._report(rows, chosen_by, None, 0, limit)
             why = f"policy_ is the start: the report rows cannot value the trained policy ({error})"
             return dataclasses.replace(known, decision=why)
+        if kind in ("latent", "balance"):
+            values = judged(values, self.response_)
         start = values["start"]
         value = start if trained is None else values["trained"]
         difference = value - start

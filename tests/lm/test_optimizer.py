@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from causal_lm_opt.exceptions import DataError, EstimationWarning, OverlapError
 from causal_lm_opt.lm import LanguageModelPolicy, from_texts
 from causal_lm_opt.lm._features import TextFeatures
 from causal_lm_opt.lm._heldout import Drawn, HeldOut
+from causal_lm_opt.lm._left_out import response_beyond
 from causal_lm_opt.lm._optimizer_rows import read_rows, split
 from causal_lm_opt.lm._optimizer_steps import NOT_ELIGIBLE, Watch, make_objective
 from causal_lm_opt.lm._targeted import TargetedReward
@@ -479,6 +481,33 @@ def test_safe_returns_the_start_where_nothing_is_gained(start):
     run = make(start, learning_rate=1e-6).fit(texts, np.roll(y, 7), groups=np.arange(240))
     assert not run.result_.accepted
     assert run.policy_ is run.start_
+
+
+def test_a_feature_left_out_shows_in_the_verdict(start):
+    """Outcomes respond to "Do" too, which words of all rows, those of training as well, tell."""
+    texts, y = make_log(400)
+    y = y + [0.6 * t.startswith("Do") for t in texts]
+    found = make(start, safe=False, steps=2, ratio="latent").fit(texts, y, groups=np.arange(400))
+    told = [r for r in found.result_.verdict.reasons if "on 400 rows" in r]
+    assert told
+    assert found.result_.verdict.level != "trustworthy"
+    right = make(start, safe=False, steps=2, ratio="latent")
+    right.fit(*make_log(400), groups=np.arange(400))
+    assert not right.response_.seen
+
+
+def test_prompts_that_move_outcomes_are_no_response_to_the_text():
+    rng = np.random.default_rng(5)
+    texts, y = make_log(600)
+    asked = rng.integers(0, 2, 600)
+    said = [f"{t} {'left' if a else 'right'}" for t, a in zip(texts, asked, strict=True)]
+    prompts = [["to the right?", "to the left?"][a] for a in asked]  # the text echoes its prompt
+    rows = read_rows(said, y + 2.0 * asked, prompts, None, np.arange(600))
+    features = TextFeatures(join, rows.read)
+    assert not response_beyond(rows, features).seen
+    alone = read_rows(said, y + 2.0 * asked, None, None, np.arange(600))
+    assert response_beyond(alone, features).seen
+    assert response_beyond(replace(alone, texts=("",) * 600), TextFeatures(join, [""])) is None
 
 
 def test_settings_are_checked(start, tmp_path):
