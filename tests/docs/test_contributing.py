@@ -1,0 +1,160 @@
+"""The templates of CONTRIBUTING.md are applied to a copy of the package, and their tests run there.
+
+In the copy ControlledIPW takes the place of IPW, so that the contract suite tests it where it would
+test IPW by its fixture ``kind``.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+TEXT = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+MOST_LINES = 60
+#: Settings of IPW that the template's fifty lines leave out: tests that pass them do not count.
+LEFT_OUT = re.compile(
+    r"Unexpected args: \{'by'\} in fit|"
+    r"ControlledIPW\.(?:fit|__init__)\(\) got an unexpected keyword argument "
+    r"'(?:by|estimand|random_state|ratio|utility|weights)'"
+)
+#: A property of Hajek values alone: no constant added to the log-probs changes them.
+HAJEK = "test_permuted_policies_give_permuted_values"
+#: Recipe -> the file of its tests.
+RECIPES = {
+    "Add an estimator": "tests/estimators/test_controlled.py",
+    "Add a weight transform": "tests/core/test_saturate.py",
+    "Add a world": "tests/simulation/test_coin.py",
+    "Add an objective": "tests/lm/test_threshold.py",
+}
+STAND_IN = """
+from hypothesis import settings
+settings.register_profile("copy", deadline=None, derandomize=True, database=None)
+settings.load_profile("copy")
+import causal_lm_opt
+from causal_lm_opt.estimators.controlled import ControlledIPW
+causal_lm_opt.IPW = causal_lm_opt.ControlledIPW = ControlledIPW
+"""
+SETTINGS = """[pytest]
+addopts = --import-mode=importlib --strict-markers -p no:cacheprovider
+filterwarnings = error
+"""
+
+
+def blocks(text: str) -> Iterator[tuple[str, str]]:
+    """Language and content of each fenced block."""
+    yield from re.findall(r"```(\w+)\n(.*?)```", text, re.DOTALL)
+
+
+def section(title: str) -> str:
+    """A section of CONTRIBUTING.md."""
+    found = re.search(rf"^## {re.escape(title)}\n(.*?)(?=^## |\Z)", TEXT, re.DOTALL | re.MULTILINE)
+    assert found, f"CONTRIBUTING.md has no section {title!r}"
+    return found.group(1)
+
+
+def apply_diff(folder: Path, diff: str) -> None:
+    """Replace each run of ``-`` lines, which must occur once, by the ``+`` lines after it."""
+    lines = diff.splitlines()
+    path = folder / lines.pop(0).removeprefix("--- ")
+    text = path.read_text(encoding="utf-8")
+    for old, new in re.findall(
+        r"((?:^-.*\n)+)((?:^\+.*\n)+)", "\n".join(lines) + "\n", re.MULTILINE
+    ):
+        before, after = (re.sub(r"^[-+]", "", part, flags=re.MULTILINE) for part in (old, new))
+        assert text.count(before) == 1, f"{path.name} holds {text.count(before)} times:\n{before}"
+        text = text.replace(before, after)
+    path.write_text(text, encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, str]]:
+    """Tests of the templates, run once: file -> test -> "passed" or what it said."""
+    folder = tmp_path_factory.mktemp("contributing")
+    ignore = shutil.ignore_patterns("__pycache__")
+    for name in ("causal_lm_opt", "tests/contract"):
+        shutil.copytree(ROOT / name, folder / name, ignore=ignore)
+    (folder / "pytest.ini").write_text(SETTINGS, encoding="utf-8")
+    for language, content in blocks(TEXT):
+        if language == "diff":
+            apply_diff(folder, content)
+        elif language == "python" and content.startswith("# "):
+            path = folder / content.splitlines()[0].removeprefix("# ")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(content, encoding="utf-8")
+    (folder / "tests/conftest.py").write_text(STAND_IN, encoding="utf-8")
+    checks = folder / "tests/contract/test_check_estimator.py"
+    text = checks.read_text(encoding="utf-8")
+    text = re.sub(r"^ESTIMATORS = .*$", 'ESTIMATORS = ("ControlledIPW",)', text, flags=re.MULTILINE)
+    home = "import causal_lm_opt\n"
+    text = text.replace(home, home + STAND_IN, 1)
+    checks.write_text(text, encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "--junitxml", "found.xml", "-k",
+         "(ControlledIPW or test_controlled or test_saturate or test_coin or test_threshold)"
+         f" and not {HAJEK}",
+         "tests"],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(folder), "PYTEST_ADDOPTS": "", "CI_BUDGET": "0"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )  # fmt: skip
+    assert (folder / "found.xml").is_file(), done.stdout + done.stderr
+    found: dict[str, dict[str, str]] = {}
+    for case in ElementTree.parse(folder / "found.xml").iter("testcase"):
+        said = next((part for part in case if part.tag in ("failure", "error", "skipped")), None)
+        file = case.attrib["classname"].replace(".", "/") + ".py"
+        said_text = "passed" if said is None else f"{said.tag}: {said.text}"
+        found.setdefault(file, {})[case.attrib["name"]] = said_text
+    assert found, done.stdout + done.stderr
+    return found
+
+
+@pytest.mark.parametrize("title", RECIPES)
+def test_a_recipe_is_short(title: str) -> None:
+    lines = sum(content.count("\n") for _, content in blocks(section(title)))
+    assert 0 < lines < MOST_LINES
+
+
+@pytest.mark.parametrize("title", RECIPES)
+def test_a_recipe_s_own_tests_pass(outcomes: dict[str, dict[str, str]], title: str) -> None:
+    if "lm" in RECIPES[title].split("/") and find_spec("torch") is None:
+        pytest.skip("an objective needs torch")
+    found = outcomes[RECIPES[title]]
+    wrong = {
+        name: said
+        for name, said in found.items()
+        if said != "passed" and not (find_spec("torch") is None and said.startswith("skipped"))
+    }
+    assert not wrong, "\n".join(f"{name}: {said}" for name, said in wrong.items())
+
+
+def test_the_estimator_passes_the_contract_suite(outcomes: dict[str, dict[str, str]]) -> None:
+    contract = {
+        f"{file}::{name}": said
+        for file, tests in outcomes.items()
+        if file.startswith("tests/contract/")
+        for name, said in tests.items()
+    }
+    assert (
+        "tests/contract/test_check_estimator.py::test_every_check_passes[ControlledIPW]" in contract
+    )
+    passed = [name for name, said in contract.items() if said == "passed"]
+    wrong = [
+        f"{name}: {said}"
+        for name, said in contract.items()
+        if said != "passed" and not LEFT_OUT.search(said)
+    ]
+    assert not wrong, "\n".join(wrong)
+    assert len(passed) > 40
