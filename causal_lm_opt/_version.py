@@ -2,4 +2,5 @@
 
 from __future__ import annotations
 
+#: Version of the package.
 __version__ = "0.1.0"

@@ -53,6 +53,7 @@ if TYPE_CHECKING:
 
 __all__ = ["app", "main"]
 
+#: The commands, as a Typer application.
 app = typer.Typer(
     name="causal-lm-opt",
     cls=Group,
@@ -496,7 +497,7 @@ def simulate(
         bool,
         typer.Option(
             "--quick",
-            help="A first look: 40 replications; of preference rewards, tiny sizes.",
+            help="A first look: 40 replications; where models are trained, tiny sizes.",
             rich_help_panel=METHOD,
         ),
     ] = False,
@@ -520,17 +521,28 @@ def simulate(
     quiet: Quiet = False,
 ) -> None:  # fmt: skip
     """Run a simulation study with known truth; run it again to go on where it stopped."""
-    from causal_lm_opt._run import preferences
+    from causal_lm_opt._run import lm_confounding, preferences
     from causal_lm_opt._run import simulate as runner
 
     if listed:
-        say(runner.list_studies() + preferences.list_studies())
+        own = f"{lm_confounding.NAME}\n    {lm_confounding.LEAD}\n"
+        say(runner.list_studies() + preferences.list_studies() + own)
         return
     if study is None:
         raise ValueError("name a study or a .toml file; --list shows the shipped ones")
-    ratings = preferences.ratings_of(data, text, prompt, factors, encoder)
+    trains = study == lm_confounding.NAME
+    folder = data if trains else None  # of files, not a table of ratings
+    ratings = preferences.ratings_of(None if trains else data, text, prompt, factors, encoder)
     try:
-        if study in preferences.PREFERENCE_STUDIES:
+        if trains:
+            preferences.refuse_options(
+                study, dimension=dimension, entanglement=entanglement, noise=noise
+            )
+            done = lm_confounding.simulate_confounding(
+                out, data=folder, seeds=seeds, seed=seed, jobs=jobs, quick=quick,
+                progress=not quiet,
+            )  # fmt: skip
+        elif study in preferences.PREFERENCE_STUDIES:
             done = preferences.simulate_preferences(
                 study, out, seeds=seeds, seed=seed, jobs=jobs, quick=quick, dimension=dimension,
                 entanglement=entanglement, noise=noise or (), ratings=ratings,

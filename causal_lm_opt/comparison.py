@@ -139,7 +139,19 @@ class Comparison:
 
 
 def standard_draws(estimate: ValueEstimate, n_sim: int, random_state: int) -> FloatArray:
-    """Standard normals (n_sim, K); for clusters multivariate t with the fewest degrees."""
+    """Standard normals (n_sim, K); for clusters multivariate t with the fewest degrees.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from causal_lm_opt import IPW
+    >>> rng = np.random.default_rng(0)
+    >>> p = rng.uniform(.3, .7, (50, 2))
+    >>> logs = {"logp_logging": np.log(np.full(50, .5)), "logp_target": np.log(p)}
+    >>> estimate = IPW().fit(p, rng.normal(size=50), **logs).result_
+    >>> standard_draws(estimate, 3, 0).shape
+    (3, 2)
+    """
     if n_sim < 1:
         raise ValueError(f"n_sim must be at least 1 draw, got {n_sim!r}.")
     rng = np.random.default_rng(random_state)
@@ -156,6 +168,18 @@ def simultaneous_critical_value(
     """Max-t critical value over all values of an estimate (multivariate t for clusters).
 
     Simulated, and never below the pointwise one.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from causal_lm_opt import IPW
+    >>> rng = np.random.default_rng(0)
+    >>> p = rng.uniform(.3, .7, (50, 2))
+    >>> logs = {"logp_logging": np.log(np.full(50, .5)), "logp_target": np.log(p)}
+    >>> estimate = IPW().fit(p, rng.normal(size=50), **logs).result_
+    >>> value = simultaneous_critical_value(estimate, level=.95, n_sim=2000, random_state=0)
+    >>> 1.95 < value < 2.4
+    True
     """
     normals = standard_draws(estimate, n_sim, random_state)
     dof = float(np.min(estimate.dof()))
@@ -171,7 +195,20 @@ def compare(
     n_sim: int,
     random_state: int,
 ) -> Comparison:
-    """See :meth:`causal_lm_opt.ValueEstimate.compare`."""
+    """See :meth:`causal_lm_opt.ValueEstimate.compare`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from causal_lm_opt import IPW
+    >>> rng = np.random.default_rng(0)
+    >>> p = rng.uniform(.3, .7, (50, 2))
+    >>> logs = {"logp_logging": np.log(np.full(50, .5)), "logp_target": np.log(p)}
+    >>> estimate = IPW().fit(p, rng.normal(size=50), **logs).result_
+    >>> comparison = compare(estimate, None, level=.95, n_sim=2000, random_state=0)
+    >>> comparison.to_frame().shape[0]
+    1
+    """
     names = estimate.names
     if len(names) < 2:
         raise ValueError("compare needs at least two policies; subtract two estimates instead.")
@@ -209,7 +246,19 @@ def _band(estimate: ValueEstimate, critical: float) -> FloatArray:
 
 
 def grouped_reasons(estimate: ValueEstimate) -> list[str]:
-    """The verdicts' reasons, each once with the policies it concerns."""
+    """The verdicts' reasons, each once with the policies it concerns.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from causal_lm_opt import IPW
+    >>> rng = np.random.default_rng(0)
+    >>> p = rng.uniform(.3, .7, (50, 2))
+    >>> logs = {"logp_logging": np.log(np.full(50, .5)), "logp_target": np.log(p)}
+    >>> estimate = IPW().fit(p, rng.normal(size=50), **logs).result_
+    >>> any(reason.startswith('policy') for reason in grouped_reasons(estimate))
+    True
+    """
     concerned: dict[str, list[str]] = {}
     for name, verdict in zip(estimate.names, estimate.verdicts, strict=True):
         for reason in verdict.reasons:
@@ -222,7 +271,19 @@ def grouped_reasons(estimate: ValueEstimate) -> list[str]:
 
 
 def summary_table(estimate: ValueEstimate, level: float) -> Summary:
-    """The statsmodels ``Summary`` of an estimate."""
+    """The statsmodels ``Summary`` of an estimate.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from causal_lm_opt import IPW
+    >>> rng = np.random.default_rng(0)
+    >>> p = rng.uniform(.3, .7, (50, 2))
+    >>> logs = {"logp_logging": np.log(np.full(50, .5)), "logp_target": np.log(p)}
+    >>> estimate = IPW().fit(p, rng.normal(size=50), **logs).result_
+    >>> len(summary_table(estimate, .95).tables) > 1
+    True
+    """
     from statsmodels.iolib.summary import Summary
     from statsmodels.iolib.table import SimpleTable
 

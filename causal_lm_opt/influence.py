@@ -101,6 +101,14 @@ def covariance_parts(samples: Sequence[InfluenceSample]) -> list[tuple[FloatArra
     """Covariance (K, K) and degrees of freedom (K,) of each independent part.
 
     The factor is ``G / (G - 1)`` with each column's own number of units.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> sample = InfluenceSample('log', 'logged', np.array([[1.], [-1.], [1.], [-1.]]))
+    >>> ((covariance, dof),) = covariance_parts([sample])
+    >>> covariance.round(4).tolist(), dof.tolist()
+    ([[0.3333]], [inf])
     """
     parts: list[tuple[FloatArray, FloatArray]] = []
     shared: dict[str, list[InfluenceSample]] = {}
@@ -129,7 +137,16 @@ def _factor(units: FloatArray) -> FloatArray:
 def merge_samples(
     left: Sequence[InfluenceSample], right: Sequence[InfluenceSample], sign: float
 ) -> tuple[InfluenceSample, ...]:
-    """Row-wise sum of influence functions; samples of one side only are kept with their sign."""
+    """Row-wise sum of influence functions; samples of one side only are kept with their sign.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> sample = InfluenceSample('log', 'logged', np.array([[1.], [-1.]]))
+    >>> (merged,) = merge_samples([sample], [sample], -1.0)  # an estimate less itself
+    >>> merged.influence.ravel().tolist()
+    [0.0, 0.0]
+    """
     out = {(s.key, s.role, s.influence.shape[0]): s for s in left}
     for s in right:
         name = (s.key, s.role, s.influence.shape[0])
@@ -157,7 +174,15 @@ def _same_clusters(a: InfluenceSample, b: InfluenceSample) -> InfluenceSample:
 
 
 def independent_units(samples: Sequence[InfluenceSample]) -> FloatArray:
-    """Contributions of all independent units of the samples, shape (units, K)."""
+    """Contributions of all independent units of the samples, shape (units, K).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> sample = InfluenceSample('log', 'logged', np.array([[1.], [-1.]]))
+    >>> independent_units([sample]).ravel().tolist()
+    [0.5, -0.5]
+    """
     rows: list[FloatArray] = []
     shared: dict[str, FloatArray] = {}
     for s in samples:
@@ -184,6 +209,16 @@ def multiplier_interval(
     units : array, shape (units, K)
         Contributions of the independent units.
     values, se : arrays, shape (K,)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> units = np.random.default_rng(0).normal(size=(400, 1)) / 400
+    >>> se = np.sqrt((units ** 2).sum(axis=0))
+    >>> settings = {'level': .95, 'n_boot': 500, 'random_state': 0}
+    >>> low, high = multiplier_interval(units, np.zeros(1), se, **settings)[0]
+    >>> bool(-.13 < low < -.07), bool(.07 < high < .13)
+    (True, True)
     """
     rng = np.random.default_rng(random_state)
     low, high = (1 - math.sqrt(5)) / 2, (1 + math.sqrt(5)) / 2
@@ -206,6 +241,14 @@ def bernstein_interval(
     """Empirical Bernstein intervals (K, 2) of means of independent terms with known bounds.
 
     Clusters and weighted rows enter as sums, with the bounds of the largest.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> y = np.tile([0., 1.], 200)
+    >>> sample = InfluenceSample('log', 'logged', (y - .5)[:, None])
+    >>> bernstein_interval(sample, np.array([.5]), (0., 1.), level=.95).round(3).tolist()
+    [[0.4, 0.6]]
     """
     lower, upper = bounds
     if not lower < upper:

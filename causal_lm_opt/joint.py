@@ -205,7 +205,20 @@ def _with_differences(
 def simultaneous_band(
     estimate: ValueEstimate, *, level: float, n_sim: int, random_state: int
 ) -> FloatArray:
-    """Max-t band (K, 2) of all values of an estimate."""
+    """Max-t band (K, 2) of all values of an estimate.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from causal_lm_opt import IPW
+    >>> rng = np.random.default_rng(0)
+    >>> p = rng.uniform(.3, .7, (50, 2))
+    >>> logs = {"logp_logging": np.log(np.full(50, .5)), "logp_target": np.log(p)}
+    >>> estimate = IPW().fit(p, rng.normal(size=50), **logs).result_
+    >>> band = simultaneous_band(estimate, level=.95, n_sim=2000, random_state=0)
+    >>> bool((band[:, 0] < estimate.confint()[:, 0]).all())  # wider than each interval alone
+    True
+    """
     critical = simultaneous_critical_value(
         estimate, level=level, n_sim=n_sim, random_state=random_state
     )

@@ -90,8 +90,9 @@ RatingsFile = Annotated[
     str | None,
     typer.Option(
         "--data",
-        metavar="FILE",
-        help="CSV of rated responses in place of a simulated world.",
+        metavar="FILE|FOLDER",
+        help="CSV of rated responses in place of a simulated world; lm-confounding: folder of the "
+        "Hong Kong experiment's files.",
         show_default="none",
         rich_help_panel=RATINGS,
     ),

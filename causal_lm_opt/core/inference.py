@@ -86,6 +86,16 @@ def influence_covariance(
     Returns
     -------
     array, shape () or (K, K)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> phi = np.array([1., -1., 1., -1.])
+    >>> round(float(influence_covariance(phi)), 6)  # 4/3 * 4 / 16
+    0.333333
+    >>> codes = np.array([0, 0, 1, 1])  # clusters that each sum to 0
+    >>> float(influence_covariance(phi, codes=codes, n_clusters=2))
+    0.0
     """
     xp = array_namespace(influence)
     if codes is not None:
@@ -106,7 +116,15 @@ def influence_covariance(
 
 
 def welch_satterthwaite(variances: list[float], dofs: list[float]) -> float:
-    """Degrees of freedom of a sum of variance estimates (``inf`` for unclustered parts)."""
+    """Degrees of freedom of a sum of variance estimates (``inf`` for unclustered parts).
+
+    Examples
+    --------
+    >>> round(welch_satterthwaite([1., 1.], [10, 10]), 6)
+    20.0
+    >>> welch_satterthwaite([1.], [float('inf')])
+    inf
+    """
     total = sum(variances)
     spread = sum(v * v / d for v, d in zip(variances, dofs, strict=True) if math.isfinite(d))
     return total * total / spread if spread > 0 else math.inf
@@ -166,6 +184,12 @@ def multiplier_t(unit_contributions: Array, multipliers: Array, scale: float = 1
     Returns
     -------
     array, shape (B,)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> multiplier_t(np.array([3., 4.]), np.array([[1., 1.], [1., -1.]])).tolist()
+    [1.4, -0.2]
     """
     xp = array_namespace(unit_contributions)
     top = multipliers @ unit_contributions
@@ -183,6 +207,13 @@ def largest_t(covariance: Array, normals: Array) -> Array:
         Coordinates of variance 0 are left out.
     normals : array, shape (B, K)
         Independent standard normals.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> normals = np.array([[1., -2.], [.5, .25]])
+    >>> largest_t(np.eye(2), normals).tolist()
+    [2.0, 0.5]
     """
     xp = array_namespace(covariance)
     variance = xp.linalg.diagonal(covariance)
@@ -210,6 +241,15 @@ def max_t_critical_value(covariance: Array, normals: Array, *, level: float) -> 
     Returns
     -------
     float, at least the pointwise critical value up to Monte-Carlo error.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> normals = np.random.default_rng(0).normal(size=(100_000, 3))
+    >>> round(max_t_critical_value(np.eye(3), normals, level=.95), 1)  # independent
+    2.4
+    >>> round(max_t_critical_value(np.ones((3, 3)), normals, level=.95), 1)
+    2.0
     """
     xp = array_namespace(covariance)
     largest = largest_t(covariance, normals)

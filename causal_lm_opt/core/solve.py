@@ -14,7 +14,14 @@ SLAB = 65_536
 
 
 def weighted_mean(x: Array, sample_weight: Array | None = None) -> Array:
-    """Mean over rows of a (n,) or (n, K) array, rows counted ``sample_weight`` times."""
+    """Mean over rows of a (n,) or (n, K) array, rows counted ``sample_weight`` times.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> float(weighted_mean(np.array([1., 4.]), np.array([2., 1.])))
+    2.0
+    """
     xp = array_namespace(x)
     if sample_weight is None:
         return _sum(x) / x.shape[0]

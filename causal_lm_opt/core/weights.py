@@ -200,33 +200,74 @@ class Weighting:
 
 
 def HorvitzThompson() -> Weighting:
-    """Plain weights ``w``: unbiased under a known logging policy, not shift invariant."""
+    """Plain weights ``w``: unbiased under a known logging policy, not shift invariant.
+
+    Examples
+    --------
+    >>> HorvitzThompson().normalize
+    False
+    """
     return Weighting("none", None, False)
 
 
 def Hajek() -> Weighting:
-    """Self-normalised weights ``w / mean(w)``: the default; invariant to a shift of the outcome."""
+    """Self-normalised weights ``w / mean(w)``: the default; invariant to a shift of the outcome.
+
+    Examples
+    --------
+    >>> Hajek().normalize
+    True
+    """
     return Weighting("none", None, True)
 
 
 def Clip(max_weight: float, *, normalize: bool = True) -> Weighting:
-    """``min(w, max_weight)``; bias at most ``E[(w - c)+ |Y - q|]``."""
+    """``min(w, max_weight)``; bias at most ``E[(w - c)+ |Y - q|]``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> np.exp(Clip(2.0).transform(np.log([.5, 10.]))).round(3).tolist()
+    [0.5, 2.0]
+    """
     return Weighting("clip", float(max_weight), normalize)
 
 
 def Shrink(lam: float, *, normalize: bool = True) -> Weighting:
-    """``lam w / (w^2 + lam)``, optimistic shrinkage (Su et al. 2020, DRos)."""
+    """``lam w / (w^2 + lam)``, optimistic shrinkage (Su et al. 2020, DRos).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> np.exp(Shrink(4.0).transform(np.log([.5, 10.]))).round(3).tolist()
+    [0.471, 0.385]
+    """
     return Weighting("shrink", float(lam), normalize)
 
 
 def Temper(beta: float, *, normalize: bool = True) -> Weighting:
-    """``w ** beta`` with ``0 < beta <= 1``."""
+    """``w ** beta`` with ``0 < beta <= 1``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> np.exp(Temper(.5).transform(np.log([.25, 9.]))).round(3).tolist()
+    [0.5, 3.0]
+    """
     return Weighting("temper", float(beta), normalize)
 
 
 def ParetoSmooth(*, normalize: bool = True) -> Weighting:
     """Pareto-smoothed importance sampling (Vehtari et al. 2024): the largest weights are replaced
     by the quantiles of a generalised Pareto distribution fitted to them.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> log_weight = np.sort(np.random.default_rng(0).standard_t(3, 200))
+    >>> smooth = ParetoSmooth().transform(log_weight)
+    >>> bool(smooth.max() < log_weight.max())
+    True
     """
     return Weighting("pareto", None, normalize)
 
@@ -236,6 +277,12 @@ def Switch(tau: float, *, normalize: bool = False) -> Weighting:
 
     Not self-normalised by default: that would spread the kept rows' residuals over the dropped
     region, where the outcome model is to speak alone.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> np.exp(Switch(2.0).transform(np.log([.5, 10.]))).round(3).tolist()
+    [0.5, 0.0]
     """
     return Weighting("switch", float(tau), normalize)
 
@@ -246,6 +293,14 @@ def relative_weights(log_weight: Array, *, normalize: bool) -> Array:
     A self-normalised estimate does not depend on ``c``, so that it never overflows. An all ``-inf``
     column gives weights 0 (callers refuse it); a plain weight beyond ``exp(300)`` (or the largest
     number of the dtype) becomes ``inf`` (callers refuse it too).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> relative_weights(np.log([1., 4.]), normalize=True).tolist()
+    [0.25, 1.0]
+    >>> relative_weights(np.log([1., 4.]), normalize=False).round(6).tolist()
+    [1.0, 4.0]
     """
     xp = array_namespace(log_weight)
     if normalize:
@@ -289,6 +344,16 @@ def transform_bias(
     Returns
     -------
     array, shape () or (K,); zero for untransformed weights.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> ell, y = np.log([.5, 10.]), np.array([1., 2.])
+    >>> plain = Clip(2.0, normalize=False)
+    >>> round(float(transform_bias(ell, plain, y)), 6)  # (10 - 2) * 2 / 2
+    8.0
+    >>> float(transform_bias(ell, Hajek(), y))
+    0.0
     """
     xp = array_namespace(ell)
     if ell.ndim == 2 and residual.ndim == 1:
@@ -366,6 +431,15 @@ def generalized_pareto_fit(exceedance: Array) -> tuple[Array, Array]:
     ----------
     exceedance : array, shape (m,)
         Positive exceedances over the threshold, ascending.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> u = (np.arange(500) + .5) / 500
+    >>> quantiles = 2 * (u[::-1] ** -.3 - 1) / .3  # of k = .3, sigma = 2
+    >>> k, sigma = generalized_pareto_fit(quantiles)
+    >>> round(float(k), 2), round(float(sigma), 2)
+    (0.31, 1.99)
     """
     xp = array_namespace(exceedance)
     m = exceedance.shape[0]

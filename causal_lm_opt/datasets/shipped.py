@@ -122,6 +122,13 @@ def write_shipped_data(folder: str | Path) -> list[Path]:
     -------
     list of Path
         The files written.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     print(sorted(path.name for path in write_shipped_data(folder))[0])
+    text_experiment.csv
     """
     target = Path(folder)
     target.mkdir(parents=True, exist_ok=True)

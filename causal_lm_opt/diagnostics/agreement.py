@@ -27,6 +27,7 @@ __all__ = ["draws_agreement"]
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.intp]
+LEAST_TAIL = -600.0  # log of the least tail taken from scipy: its own is 0 below about -745
 
 
 def draws_agreement(
@@ -93,8 +94,25 @@ def _as_normal(t: float, dof: float) -> float:
     """The normal quantile with the tail probability of ``t`` under Student's t."""
     if not math.isfinite(dof) or dof > 1e4:
         return t
-    tail = stats.t.logsf(abs(t), dof)
-    return math.copysign(float(-special.ndtri_exp(tail)), t)
+    return math.copysign(float(-special.ndtri_exp(_log_tail(abs(t), dof))), t)
+
+
+def _log_tail(t: float, dof: float) -> float:
+    r"""Log of the upper tail of Student's t at ``t >= 0``, also where the tail underflows.
+
+    .. math:: P(T > t) = \frac{x^a (1 - x)^{1/2}}{2 a B(a, 1/2)} F(a + 1/2, 1; a + 1; x), \quad
+              a = \nu/2, \; x = \nu/(\nu + t^2)
+
+    (incomplete beta function, DLMF 8.17.8).
+    """
+    with np.errstate(divide="ignore"):
+        tail = float(stats.t.logsf(t, dof))
+    if tail > LEAST_TAIL:
+        return tail
+    a, odds = dof / 2.0, t * t / dof  # 1 / x = 1 + odds
+    series = float(special.hyp2f1(a + 0.5, 1.0, a + 1.0, 1.0 / (1.0 + odds)))
+    power = 0.5 * math.log(odds) - (a + 0.5) * math.log1p(odds)
+    return power - math.log(2.0 * a) - float(special.betaln(a, 0.5)) + math.log(series)
 
 
 def _variance(phi: FloatArray, s: FloatArray | None, codes: IntArray | None) -> float:

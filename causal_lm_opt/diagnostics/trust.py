@@ -86,6 +86,15 @@ class TrustDetail:
     length_drift : LengthDrift, optional
     notes : mapping part -> sentence
         Why a part is missing, or what it rests on.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from causal_lm_opt import IPW
+    >>> log = {"logp_logging": np.log([.5] * 4), "logp_target": np.log([.2, .2, .8, .8])}
+    >>> report = IPW().fit(["a", "a", "b", "b"], [1., 2., 3., 6.], **log).diagnose()
+    >>> report.details[0].balance is None  # no draws to hold the log against
+    True
     """
 
     balance: BalanceSummary | None = None

@@ -30,8 +30,10 @@ __all__ = [
     "worst",
 ]
 
+#: Levels of a verdict, the best first.
 LEVELS = ("trustworthy", "caution", "do not use")
 
+#: What no diagnostic sees; printed under every summary.
 BLIND_SPOTS = (
     "No diagnostic sees a logging policy that is wrong while its weights still average 1, hidden "
     "confounding of readers and texts, interference between readers, or an outcome so rare that "
@@ -63,7 +65,14 @@ class Verdict:
 
 
 def worst(verdicts: Iterable[Verdict]) -> Verdict:
-    """The most severe verdict, with all reasons (each once)."""
+    """The most severe verdict, with all reasons (each once).
+
+    Examples
+    --------
+    >>> both = worst([Verdict('trustworthy', ()), Verdict('caution', ('few rows',))])
+    >>> both.level, both.reasons
+    ('caution', ('few rows',))
+    """
     verdicts = tuple(verdicts)
     level = max((v.level for v in verdicts), key=LEVELS.index, default=LEVELS[0])
     reasons = dict.fromkeys(r for v in verdicts for r in v.reasons)
@@ -240,6 +249,15 @@ def verdict(
         Weighted residual of the outcome model over its standard error.
     findings : sequence of (severity, sentence)
         Further reasons, severity 0 (note), 1 (caution) or 2 (do not use).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from causal_lm_opt.diagnostics import overlap
+    >>> figures = overlap(np.zeros(500))  # the policy is the logger
+    >>> answer = verdict(figures)
+    >>> answer.level
+    'caution'
     """
     found: list[tuple[int, str]] = []
     if overlap is not None and not model_only:

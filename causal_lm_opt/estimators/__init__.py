@@ -19,7 +19,9 @@ from causal_lm_opt.estimators.transport import (
     AuthorPrediction,
     ReadTexts,
     predict_author,
+    predict_by_others,
     read_texts,
+    transport_verdict,
 )
 
 __all__ = [
@@ -39,10 +41,12 @@ __all__ = [
     "StatsmodelsGLM",
     "TargetSample",
     "predict_author",
+    "predict_by_others",
     "product_sample",
     "read_texts",
     "retarget",
     "sensitivity",
     "text_and_reader",
     "tfidf_features",
+    "transport_verdict",
 ]

@@ -127,7 +127,9 @@ class Log:
 
         Texts also repeat where a policy writes them anew: two rows are equal with probability
         :math:`\sum_x P_R(x)^2`, the mean of ``exp(logp_logging)``. So they must repeat twice as
-        often as that; without log-probs, every one must. Among the first ``MANY_ROWS`` rows.
+        often as that; without log-probs, every one must. So too where ``exp(logp_logging)`` of the
+        distinct contents adds up to more than 1: densities of numbers, which never repeat by
+        chance, or probabilities given a prompt. Among the first ``MANY_ROWS`` rows.
         """
         n = min(self.y.shape[0], MANY_ROWS)
         X = self.X if n == self.y.shape[0] else take_rows(self.X, np.arange(n))
@@ -137,11 +139,13 @@ class Log:
         rows, distinct = float(s.sum()), int(size.shape[0])
         if distinct < 2 or rows < MANY_READERS * distinct:
             return None
-        if self.logp_logging is None:
-            many = bool(size.min() >= 2)
-        else:
-            alike = float(s @ np.exp(np.minimum(self.logp_logging[:n], 0.0))) / rows
-            many = float(size @ (size - 1)) > 2.0 * rows * (rows - 1.0) * alike
+        many = bool(size.min() >= 2)
+        if self.logp_logging is not None:
+            p = np.exp(np.minimum(self.logp_logging[:n], 0.0))
+            of_text = np.bincount(texts, weights=s * p) / size
+            if float(of_text.sum()) <= 1.0 + 1e-6:
+                alike = float(s @ p) / rows
+                many = float(size @ (size - 1)) > 2.0 * rows * (rows - 1.0) * alike
         return (int(rows), distinct) if many else None
 
     @cached_property

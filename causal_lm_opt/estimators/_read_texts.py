@@ -113,6 +113,15 @@ def read_texts(
     ValueError
         If lengths differ, a number is out of range or missing, or there are fewer than five
         authors.
+
+    Examples
+    --------
+    >>> texts = ['Build parks.', 'Close parks!', 'Mend roads.', 'Mend schools.', 'Visit us.', 'Go.']
+    >>> read = read_texts(
+    ...     texts, [1., 2., 3., 2., 1., 0.], [1.] * 6, [9] * 5 + [0], author=list('abcdef')
+    ... )
+    >>> ''.join(read.authors), read.value(2)
+    ('abcdef', 3.0)
     """
     rows = [str(text) for text in texts]
     n = np.asarray(readers, dtype=np.float64)

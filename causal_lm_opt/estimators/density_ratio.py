@@ -330,7 +330,8 @@ def word_odds(samples: RatioSamples) -> Pipeline:
     if most < min(seen, FEW_WORDS):
         rows = min(float(samples.weight.sum()), float(samples.target_weight.sum()))
         most, strength = SOME_WORDS, 0.5 * min(1.0, samples.units / rows)
-    model = LogisticRegression(C=strength, tol=1e-8, max_iter=2000)
+    # Newton's method: words of one phrase stand together, along which lbfgs gets nowhere.
+    model = LogisticRegression(C=strength, tol=1e-8, max_iter=2000, solver="newton-cg")
     return make_pipeline(WordCounts(min(most, MOST_WORDS)), Standardise(), model)
 
 

@@ -232,6 +232,15 @@ def predict_by_others(data: ReadTexts, author: int) -> AuthorPrediction:
     """The grand mean: what others' readers said on the author's issues, whatever its texts.
 
     Parameters, errors and the interval are those of `predict_author`; the texts are not looked at.
+
+    Examples
+    --------
+    >>> from causal_lm_opt.estimators import predict_by_others, read_texts
+    >>> texts = [f"{'We need this road. ' * (k + 1)}" for k in range(6)]
+    >>> y, n = np.array([10.0, 12.0, 14.0, 16.0, 18.0, np.nan]), np.array([400.0] * 5 + [0.0])
+    >>> data = read_texts(texts, y, np.full(6, 25.0), n, author=list("abcdef"))
+    >>> round(predict_by_others(data, 5).value, 2)
+    14.0
     """
     train, target, able = _split(data, author)
 
@@ -360,6 +369,15 @@ def transport_verdict(data: ReadTexts, author: int) -> tuple[str, tuple[str, ...
         The standing reason, and each mark by which the author's texts lie beyond those of every
         author that was read by more than a quarter of the range of those: there the prediction
         extrapolates.
+
+    Examples
+    --------
+    >>> from causal_lm_opt.estimators import read_texts, transport_verdict
+    >>> texts = [f"{'We need this road. ' * (k + 1)}" for k in range(6)]
+    >>> y, n = np.array([10.0, 12.0, 14.0, 16.0, 18.0, np.nan]), np.array([400.0] * 5 + [0.0])
+    >>> data = read_texts(texts, y, np.full(6, 25.0), n, author=list("abcdef"))
+    >>> transport_verdict(data, 5)[0]
+    'caution'
     """
     read = np.unique(data.author[(data.author != author) & (data.readers > 0)])
     reasons = [

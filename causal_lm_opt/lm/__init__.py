@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         win_rates,
     )
     from causal_lm_opt.lm.objectives import (
+        Columns,
         DoublyRobustObjective,
         IPWObjective,
         LikelihoodObjective,
@@ -46,6 +47,7 @@ _HOME = {
     "CausalLMOptimizer": "optimizer",
     "CausalPreferenceConfig": "trainer",
     "CausalPreferenceTrainer": "trainer",
+    "Columns": "objectives",
     "DoublyRobustObjective": "objectives",
     "IPWObjective": "objectives",
     "Judge": "evaluation",
@@ -73,6 +75,7 @@ __all__ = [
     "CausalLMOptimizer",
     "CausalPreferenceConfig",
     "CausalPreferenceTrainer",
+    "Columns",
     "DoublyRobustObjective",
     "Draws",
     "EnumerablePolicy",

@@ -39,6 +39,13 @@ class Judge(Protocol):
 
     A judge whose verdict cannot depend on which text is shown first may say so by an attribute
     ``sees_position = False``; then no position bias is looked for.
+
+    Examples
+    --------
+    >>> from causal_lm_opt.lm import pointwise_judge
+    >>> longer: Judge = pointwise_judge(lambda texts: [len(text) for text in texts])
+    >>> longer(["aa", "a"], ["a", "a"], None).tolist()
+    [1.0, 0.5]
     """
 
     def __call__(

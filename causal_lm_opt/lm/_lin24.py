@@ -17,6 +17,7 @@ __all__ = ["LIN24_METHODS", "LIN24_TABLE3", "Lin24Table", "table_of"]
 LIN24_METHODS = ("FT", "OO-RLHF", "CPO", "DR-CPO")
 """The four policies of the table, in its order."""
 
+#: Win rates of Lin et al. (2024), Table 3: data set -> (row policy, column policy) -> rate.
 LIN24_TABLE3: Mapping[str, Mapping[tuple[str, str], float]] = MappingProxyType(
     {
         "hong_kong": MappingProxyType(

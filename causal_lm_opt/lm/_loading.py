@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
@@ -27,8 +29,10 @@ __all__ = [
     "load_model",
     "load_tokenizer",
     "locate",
+    "missing_weights",
     "open_model",
     "save_folder",
+    "without_bars",
 ]
 
 PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
@@ -236,12 +240,36 @@ def save_folder(model: Any, tokenizer: Any, folder: str | os.PathLike[str]) -> P
     target.parent.mkdir(parents=True, exist_ok=True)
     staged = target.with_name(f".{target.name}.{secrets.token_hex(4)}.partial")
     try:
-        model.save_pretrained(staged)
+        with without_bars():
+            model.save_pretrained(staged)
         tokenizer.save_pretrained(staged)
         os.replace(staged, target)
     finally:
         shutil.rmtree(staged, ignore_errors=True)
     return target
+
+
+@contextmanager
+def without_bars() -> Iterator[None]:
+    """Inside, transformers draws no progress bars; what it logs is heard."""
+    said = transformers().utils.logging
+    shown = said.is_progress_bar_enabled()
+    said.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            said.enable_progress_bar()
+
+
+def missing_weights(model: Any, missing: Sequence[str]) -> list[str]:
+    """Of the names that a file lacks, those of weights that it does not hold by another name.
+
+    Files hold tied weights (embedding and head) once.
+    """
+    lacking, named = set(missing), dict(model.named_parameters(remove_duplicate=False))
+    read = {id(weight) for name, weight in named.items() if name not in lacking}
+    return [name for name in missing if name not in named or id(named[name]) not in read]
 
 
 def context_length(model: Any) -> int | None:

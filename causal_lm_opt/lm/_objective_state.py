@@ -35,6 +35,14 @@ class Columns:
         Log-probability under the policy that wrote the rows; NaN until it is scored.
     logp_reference : Tensor
         Log-probability under the reference policy of the KL; NaN until it is scored.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from causal_lm_opt.lm import Columns
+    >>> zeros = torch.zeros(2, dtype=torch.float64)
+    >>> Columns(zeros, zeros, zeros).payoff.shape
+    torch.Size([2])
     """
 
     payoff: Tensor

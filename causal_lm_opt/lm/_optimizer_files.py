@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import pandas as pd
 
 from causal_lm_opt.exceptions import DataError
 from causal_lm_opt.lm._cache import fingerprint
-from causal_lm_opt.lm._optimizer_steps import FIGURES, NOT_ELIGIBLE
+from causal_lm_opt.lm._optimizer_steps import FIGURES, NOT_ELIGIBLE, OTHER_FIGURES
 from causal_lm_opt.lm.objectives import Objective
 from causal_lm_opt.lm.policy import LanguageModelPolicy
 
@@ -35,9 +35,7 @@ __all__ = [
 RECORD, RUN, POLICY, START, TRAINING = (
     "optimizer.json", "run.json", "policy", "start", "training",
 )  # fmt: skip
-HISTORY = (
-    "step", *FIGURES, "chosen_by", "ess", "verdict", "why", "ratio", "model_based", "unfinished",
-)  # fmt: skip
+HISTORY = ("step", *FIGURES, "chosen_by", *OTHER_FIGURES)
 
 
 def setting_words(value: Any) -> str:
@@ -69,7 +67,7 @@ def opened_trained(folder: Path) -> LanguageModelPolicy:
     return LanguageModelPolicy(folder / POLICY, name="trained")
 
 
-def evaluations(lines: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+def evaluations(lines: Sequence[Mapping[str, Any]], monitored: Iterable[str] = ()) -> pd.DataFrame:
     """The trainer's evaluations as a table."""
     rows = [
         {"step": int(x["step"])}
@@ -81,7 +79,7 @@ def evaluations(lines: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
         return table
     table["score"] = table["score"].where(table["score"] > NOT_ELIGIBLE)
     table = table.rename(columns={"score": "chosen_by"})
-    return table[[name for name in HISTORY if name in table]]
+    return table[[name for name in (*HISTORY, *monitored) if name in table]]
 
 
 def json_rows(table: pd.DataFrame) -> list[dict[str, Any]]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,7 @@ __all__ = [
     "LostStop",
     "Nuisances",
     "Watch",
+    "check_monitor",
     "fine_tune",
     "make_objective",
     "most_tokens",
@@ -64,6 +65,7 @@ FIGURES = (
     "value", "se", "lower", "upper", "start", "start_se", "start_lower", "start_upper",
     "difference", "difference_se", "difference_lower", "difference_upper",
 )  # fmt: skip
+OTHER_FIGURES = ("ess", "verdict", "why", "ratio", "model_based", "unfinished")
 NOT_ELIGIBLE = -1e12  # score of a checkpoint that must not be chosen
 
 
@@ -240,8 +242,8 @@ class Watch:
     start_logp : (n,) array or None
     logger : LanguageModelPolicy or None
         Scores draws under the logging policy.
-    model_based : callable
-        Mean of the outcome model over a policy's draws.
+    monitor : mapping of name -> callable
+        Further figures of the draws, for the history alone.
     """
 
     held: HeldOut
@@ -253,6 +255,7 @@ class Watch:
     seed: int
     ess_floor: float
     level: float
+    monitor: Mapping[str, Callable[[list[str]], float]] = field(default_factory=dict)
 
     def __call__(self, policy: LanguageModelPolicy, step: int) -> dict[str, Any]:
         """Figures after ``step`` steps; ``score`` is what the checkpoint is chosen by."""
@@ -276,7 +279,8 @@ class Watch:
             }  # fmt: skip
         else:
             found = self._figures(kind, values)
-        return found | {"model_based": based, "unfinished": drawn.unfinished}
+        found |= {"model_based": based, "unfinished": drawn.unfinished}
+        return found | {name: _figure(name, f(drawn.read)) for name, f in self.monitor.items()}
 
     def _figures(self, kind: str, values: Any) -> dict[str, Any]:
         trained, start = values["trained"], values["start"]
@@ -292,6 +296,26 @@ class Watch:
             "ess": ess, "verdict": verdict.level, "why": " ".join(verdict.reasons), "ratio": kind,
             "score": numbers[FIGURES.index("difference_lower")] if eligible else NOT_ELIGIBLE,
         }  # fmt: skip
+
+
+def check_monitor(monitor: Mapping[str, Any]) -> None:
+    """Refuse names that the history has already, and what cannot be called."""
+    taken = {*FIGURES, *OTHER_FIGURES, "step", "score", "chosen_by"}
+    for name, function in monitor.items():
+        if not callable(function):
+            raise TypeError(
+                f"monitor[{name!r}] must be a callable texts -> number, got {function!r}."
+            )
+        if not isinstance(name, str) or name in taken:
+            raise ValueError(f"monitor: {name!r} is no free name of a column of history_.")
+
+
+def _figure(name: str, value: Any) -> float:
+    """A monitor's figure, as a number that JSON holds (NaN where there is none)."""
+    try:
+        return float(value)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"monitor[{name!r}] must return a number, got {value!r}.") from error
 
 
 class FloorStop(TrainerCallback):  # type: ignore[misc,valid-type]

@@ -83,21 +83,26 @@ def rows_of(
 
 
 def draw_texts(
-    policies: Mapping[str, Any], rows: Rows, random_state: int
+    policies: Mapping[str, Any], rows: Rows, random_state: int, max_new_tokens: int | None = None
 ) -> tuple[dict[str, tuple[str, ...]], tuple[str, ...]]:
     """Each policy's n texts, and what is to be said of them.
 
     A policy's draws depend on ``random_state`` and its name alone: two policies are drawn
-    independently, and one more policy changes nothing for the others.
+    independently, and one more policy changes nothing for the others. ``max_new_tokens`` is handed
+    to the policies that are drawn from.
     """
+    limit = {}
+    if max_new_tokens is not None:
+        _check_count(max_new_tokens, "max_new_tokens")
+        limit = {"max_new_tokens": int(max_new_tokens)}
     texts, notes = {}, []
     for name, policy in policies.items():
-        found = _texts(name, policy, rows, named_seed(random_state, name))
+        found = _texts(name, policy, rows, named_seed(random_state, name), limit)
         if isinstance(found, Draws) and not found.finished.all():
             cut = int((~found.finished).sum())
             notes.append(
                 f"{name}: {cut} of {rows.n} draws were cut at the limit, so that beginnings of "
-                "texts are compared; draw with a larger max_new_tokens and pass the draws."
+                "texts are compared; use a larger max_new_tokens."
             )
         texts[name] = tuple(found)
     return texts, tuple(notes)
@@ -113,9 +118,11 @@ def named_seed(random_state: int, *names: str) -> int:
     return int.from_bytes(hashlib.blake2b(key, digest_size=4).digest(), "big")
 
 
-def _texts(name: str, policy: Any, rows: Rows, seed: int) -> Sequence[str]:
+def _texts(
+    name: str, policy: Any, rows: Rows, seed: int, limit: Mapping[str, int]
+) -> Sequence[str]:
     if hasattr(policy, "sample") and not isinstance(policy, Draws):
-        found = _sampled(name, policy, rows, seed)
+        found = _sampled(name, policy, rows, seed, limit)
     elif isinstance(policy, str):
         raise TypeError(f"policies[{name!r}] is one string; pass a list of texts.")
     elif isinstance(policy, Sequence | np.ndarray):
@@ -135,16 +142,24 @@ def _texts(name: str, policy: Any, rows: Rows, seed: int) -> Sequence[str]:
     return found
 
 
-def _sampled(name: str, policy: Any, rows: Rows, seed: int) -> Sequence[str]:
+def _sampled(
+    name: str, policy: Any, rows: Rows, seed: int, limit: Mapping[str, int]
+) -> Sequence[str]:
+    taken = inspect.signature(policy.sample).parameters
+    if limit and "max_new_tokens" not in taken:
+        raise TypeError(
+            f"policies[{name!r}].sample takes no max_new_tokens; leave max_new_tokens out, or pass "
+            "this policy's texts as a list."
+        )
     if rows.prompts is None:
-        drawn: Sequence[str] = policy.sample(rows.n, random_state=seed)
+        drawn: Sequence[str] = policy.sample(rows.n, random_state=seed, **limit)
         return drawn
-    if "prompts" not in inspect.signature(policy.sample).parameters:
+    if "prompts" not in taken:
         raise TypeError(
             f"policies[{name!r}].sample takes no prompts; leave prompts out, or pass its texts as "
             "a list in the order of the prompts."
         )
-    drawn = policy.sample(rows.per_prompt, random_state=seed, prompts=list(rows.prompts))
+    drawn = policy.sample(rows.per_prompt, random_state=seed, prompts=list(rows.prompts), **limit)
     return drawn
 
 

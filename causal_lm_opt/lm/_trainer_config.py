@@ -47,6 +47,12 @@ class CausalPreferenceConfig(TrainingArguments):  # type: ignore[misc,valid-type
     takes DDP in its place; so what is tested on two processes is the scorer and the objective on a
     model sharded by torch's ``fully_shard`` (losses equal to one process's), not the whole trainer,
     which nobody has run sharded on GPUs yet.
+
+    Examples
+    --------
+    >>> config = CausalPreferenceConfig("runs", use_cpu=True, max_length=128, refresh="epoch")
+    >>> config.logging_steps, config.eos
+    (1, True)
     """
 
     remove_unused_columns: bool = field(default=False)

@@ -73,6 +73,7 @@ def win_rates(
     groups: npt.ArrayLike | None = None,
     reference: str | None = None,
     order: Order = "random",
+    max_new_tokens: int | None = None,
 ) -> WinRates:
     r"""How often one policy's text is judged better than another's.
 
@@ -106,6 +107,10 @@ def win_rates(
     order : {"random", "both"}
         Which text the judge sees first: drawn anew for each pair of texts; or each pair is judged
         in both orders and the two scores are averaged, at twice the calls.
+    max_new_tokens : int, optional
+        Most tokens of a draw, handed to every policy that is drawn from: it must take
+        ``sample(..., max_new_tokens=...)``, as language models do. By default each policy's own.
+        For policies that were trained on draws cut at a limit, give that limit.
 
     Returns
     -------
@@ -121,10 +126,10 @@ def win_rates(
     ------
     ValueError
         Fewer than two policies, a reference that is none of them, no prompts, a wrong number of
-        texts, scores that are NaN, outside [0, 1] or of the wrong number, a pair of policies
-        without one judgement, a single group.
+        texts, a limit below 1, scores that are NaN, outside [0, 1] or of the wrong number, a pair
+        of policies without one judgement, a single group.
     TypeError
-        Texts that are not strings, a policy that takes no prompts.
+        Texts that are not strings, a policy that takes no prompts or no ``max_new_tokens``.
 
     Notes
     -----
@@ -152,7 +157,7 @@ def win_rates(
     """
     names = _checked_names(policies, reference, level, order, random_state)
     rows = rows_of(policies, prompts, n, draws_per_prompt, groups)
-    texts, notes = draw_texts(policies, rows, random_state)
+    texts, notes = draw_texts(policies, rows, random_state, max_new_tokens)
     if reference is None:
         compared = list(combinations(names, 2))
     else:
@@ -182,6 +187,7 @@ def lin24_table(
     level: float = 0.95,
     groups: npt.ArrayLike | None = None,
     order: Order = "random",
+    max_new_tokens: int | None = None,
 ) -> Lin24Table:
     """The table of Lin, Ben-Michael and Morency (2024, Table 3): FT, OO-RLHF, CPO, DR-CPO.
 
@@ -194,7 +200,7 @@ def lin24_table(
     published : {"hong_kong", "hate_speech"}, optional
         Put the published figures of this data set beside ours. They are of other models, texts and
         judges: a standard to hold up, not to match.
-    prompts, n, draws_per_prompt, random_state, level, groups, order
+    prompts, n, draws_per_prompt, random_state, level, groups, order, max_new_tokens
         As in `win_rates`.
 
     Returns
@@ -223,7 +229,7 @@ def lin24_table(
     rates = win_rates(
         {name: policies[name] for name in LIN24_METHODS if name in policies}, judge,
         prompts=prompts, n=n, draws_per_prompt=draws_per_prompt, random_state=random_state,
-        level=level, groups=groups, order=order,
+        level=level, groups=groups, order=order, max_new_tokens=max_new_tokens,
     )  # fmt: skip
     return table_of(rates, published)
 

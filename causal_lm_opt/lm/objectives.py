@@ -127,6 +127,18 @@ class OutcomeRegressionObjective(Objective):
     exactly the model scored as ``P_0`` (temperature 1, no truncation).
 
     Source: Lin, Ben-Michael and Morency (2024), section 4.
+
+    Examples
+    --------
+    >>> import torch
+    >>> theta = torch.zeros(2, dtype=torch.float64, requires_grad=True)
+    >>> texts, q = torch.tensor([0, 0, 1, 1]), torch.tensor([1., 1., 3., 3.], dtype=torch.float64)
+    >>> logp = theta.log_softmax(0)[texts]
+    >>> objective = OutcomeRegressionObjective()
+    >>> objective.begin([Columns(q, logp.detach(), logp.detach())])  # draws of the start
+    >>> objective.refresh(logp)
+    >>> objective(logp, torch.arange(4)).item()
+    2.0
     """
 
     name = "outcome regression (OO-RLHF)"
@@ -165,6 +177,21 @@ class DoublyRobustObjective(Objective):
     logged rows come from models that did not see them (cross-fitting).
 
     Source: Lin, Ben-Michael and Morency (2024), Proposition 4.3.
+
+    Examples
+    --------
+    >>> import torch
+    >>> theta = torch.zeros(2, dtype=torch.float64, requires_grad=True)
+    >>> texts, q = torch.tensor([0, 0, 1, 1]), torch.tensor([1., 1., 3., 3.], dtype=torch.float64)
+    >>> logp = theta.log_softmax(0)[texts]
+    >>> residual = torch.tensor([.5, -.5, 1., 0.], dtype=torch.float64)
+    >>> parts = [Columns(payoff, logp.detach(), logp.detach()) for payoff in (residual, q)]
+    >>> objective = DoublyRobustObjective()
+    >>> objective.begin(parts)  # rows of the log, then draws of the start
+    >>> both = torch.cat([logp, logp])
+    >>> objective.refresh(both)
+    >>> objective(both, torch.arange(8)).item()  # .25 + 2
+    2.25
     """
 
     name = "doubly robust (DR-CPO)"
@@ -312,6 +339,19 @@ class OnPolicyObjective(Objective):
     Exact at the first step of a round, where every ratio is 1; a surrogate after it.
 
     Source: Schulman et al. (2017), arXiv 1707.06347, equation 7, with one ratio per text.
+
+    Examples
+    --------
+    >>> import torch
+    >>> theta = torch.zeros(2, dtype=torch.float64, requires_grad=True)
+    >>> texts, q = torch.tensor([0, 0, 1, 1]), torch.tensor([1., 1., 3., 3.], dtype=torch.float64)
+    >>> logp = theta.log_softmax(0)[texts]
+    >>> objective = OnPolicyObjective()
+    >>> objective.begin([Columns(q, logp.detach(), logp.detach())])  # rewards of fresh draws
+    >>> objective.refresh(logp)
+    >>> objective(logp, torch.arange(4)).backward()
+    >>> theta.grad.tolist()  # towards the second text
+    [-0.5, 0.5]
     """
 
     name = "on-policy"

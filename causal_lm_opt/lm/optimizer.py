@@ -8,7 +8,7 @@ import difflib
 import math
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -46,6 +46,7 @@ from causal_lm_opt.lm._optimizer_steps import (
     LostStop,
     Nuisances,
     Watch,
+    check_monitor,
     make_objective,
     most_tokens,
     nuisances_of,
@@ -128,6 +129,9 @@ class CausalLMOptimizer:
         Steps between evaluations; by default every round, or an eighth of the steps.
     patience : int, default 3
         Evaluations without a better checkpoint before training stops.
+    choose : {"lower", "last"}, default "lower"
+        Checkpoint that is valued: that of the largest lower limit on the select rows, where
+        training also stops early; or that of the last step, whatever the select rows say.
     n_draws : int, default 1000
         Texts drawn of a policy for each of its values.
     max_new_tokens : int, optional
@@ -142,6 +146,9 @@ class CausalLMOptimizer:
         The policy that wrote the log, such as a :class:`PiecePolicy`, to score draws: without it
         nobody knows what share of a policy's texts the log could not hold, and ratios of sequences
         have no better verdict than "caution".
+    monitor : mapping of name -> callable texts -> number, optional
+        Further figures of each evaluation's fresh texts (after their prompts, if any), as columns
+        of ``history_``: their length, an oracle, a classifier's share. Nothing is chosen by them.
     training : mapping, optional
         Other settings of :class:`CausalPreferenceConfig`.
     peft_config : peft configuration, optional
@@ -218,6 +225,7 @@ class CausalLMOptimizer:
     tilt: float | None = 2.0
     eval_every: int | None = None
     patience: int = 3
+    choose: str = "lower"
     n_draws: int = 1000
     max_new_tokens: int | None = None
     kl: float = 0.0
@@ -225,6 +233,7 @@ class CausalLMOptimizer:
     ess_floor: float = 0.05
     level: float = 0.95
     logging_policy: Any = None
+    monitor: Mapping[str, Callable[[list[str]], float]] = field(default_factory=dict)
     training: Mapping[str, Any] = field(default_factory=dict)
     peft_config: Any = None
     progress: bool | None = None
@@ -293,6 +302,8 @@ class CausalLMOptimizer:
             round_passes=self.round_passes, eval_every=self.eval_every, patience=self.patience,
             n_draws=self.n_draws, max_new_tokens=self.max_new_tokens,
         )  # fmt: skip
+        if self.choose not in ("lower", "last"):
+            raise ValueError(f"choose must be 'lower' or 'last', got {self.choose!r}.")
         if self.ratio not in RATIOS:
             raise ValueError(f"ratio must be one of {list(RATIOS)}, got {self.ratio!r}.")
         for name, least in (("random_state", 0), ("fine_tune_epochs", 0), ("cv", 2)):
@@ -306,6 +317,7 @@ class CausalLMOptimizer:
             raise ValueError(
                 f"ess_floor and level must be shares, got {self.ess_floor!r} and {self.level!r}."
             )
+        check_monitor(self.monitor)
         if self.tilt is not None and not self.tilt > 0:
             raise ValueError(f"tilt must be a positive number or None, got {self.tilt!r}.")
         make_objective(self.objective, self.kl, self.entropy)
@@ -351,13 +363,15 @@ class CausalLMOptimizer:
         if parts.select.logp_logging is not None:
             known = start.log_prob(parts.select.texts, parts.select.prompts)
         watch = Watch(held, drawn, known, logger, self.n_draws, limit, seed, self.ess_floor,
-                      self.level)  # fmt: skip
+                      self.level, self.monitor)  # fmt: skip
         trainer = self._trainer(start, train, features, nuisances, watch, limit, folder)
         trainer.train(resume_from_checkpoint="auto")
         lines = trainer.state.log_history
-        self.history_ = evaluations(lines)
+        self.history_ = evaluations(lines, self.monitor)
         self.steps_ = pd.DataFrame([x for x in lines if "grad_norm" in x])
-        step = self._chosen_step(trainer.state.best_model_checkpoint)
+        step = trainer.state.global_step
+        if self.choose == "lower":
+            step = self._chosen_step(trainer.state.best_model_checkpoint)
         trained = LanguageModelPolicy(trainer.policy.model.eval(), start.tokenizer, name="trained")
         self.result_ = self._report(parts.report, held, trained if step else None, step, limit)
 
@@ -403,7 +417,8 @@ class CausalLMOptimizer:
             "max_steps": self.steps, "seed": self.random_state, "lr_scheduler_type": "constant",
             "learning_rate": rate if self.learning_rate is None else self.learning_rate,
             "eval_strategy": "steps", "eval_steps": every, "save_strategy": "steps",
-            "save_steps": every, "save_total_limit": 1, "load_best_model_at_end": True,
+            "save_steps": every, "save_total_limit": 1,
+            "load_best_model_at_end": self.choose == "lower",
             "metric_for_best_model": "eval_score", "greater_is_better": True,
             "restore_callback_states_from_checkpoint": True, "report_to": "none",
             "dataloader_pin_memory": on_gpu(), "disable_tqdm": True,
@@ -429,7 +444,9 @@ class CausalLMOptimizer:
             data = training_data(train, nuisances, train.logp_logging)
             if "target" in objective.samples:
                 target = self._second_sample(start, train, nuisances, limit)
-        stopper = transformers().EarlyStoppingCallback(self.patience)
+        stoppers = [transformers().EarlyStoppingCallback(self.patience), FloorStop()]
+        if self.choose == "last":
+            stoppers = []
         config = CausalPreferenceConfig(
             **{"max_new_tokens": limit, **self._settings(folder / TRAINING)}
         )
@@ -437,7 +454,7 @@ class CausalLMOptimizer:
         trainer = CausalPreferenceTrainer(
             model, objective, config, data, target, processing_class=start.tokenizer,
             evaluator=watch, reward=reward, peft_config=self.peft_config,
-            callbacks=[stopper, FloorStop(), *lost, Bar(self.progress)],
+            callbacks=[*stoppers, *lost, Bar(self.progress)],
         )  # fmt: skip
         quiet(trainer)
         return trainer
@@ -463,7 +480,7 @@ class CausalLMOptimizer:
         """Value the chosen policy and f0 on the report rows; decide."""
         kind = "latent" if self.ratio == "auto" else self.ratio
         if trained is not None:
-            kind = str(self.history_.loc[self.history_["step"] == step, "ratio"].iloc[-1])
+            kind = str(self.history_.loc[self.history_["step"] <= step, "ratio"].iloc[-1])
         held = dataclasses.replace(chosen_by, rows=rows, ratio=kind)
         logger = self.logging_policy
         policies = [self.start_] if trained is None else [trained, self.start_]
@@ -484,6 +501,8 @@ class CausalLMOptimizer:
             if trained is None:
                 raise
             known = self._report(rows, chosen_by, None, 0, limit)
+            # kept to look at; nothing is said of its value
+            self.trained_: LanguageModelPolicy | None = trained
             why = f"policy_ is the start: the report rows cannot value the trained policy ({error})"
             return dataclasses.replace(known, decision=why)
         if kind in ("latent", "balance"):
@@ -607,7 +626,7 @@ class CausalLMOptimizer:
             raise DataError(f"{folder / RECORD} is damaged ({error!r}); fit again.") from error
         self.start_ = LanguageModelPolicy(folder / START, name="start")
         self.trained_ = None
-        if self.result_.step:
+        if (folder / POLICY).exists():
             self.trained_ = opened_trained(folder)
         self.policy_ = self.start_
         if self.trained_ is not None and self.result_.accepted:
@@ -646,7 +665,7 @@ class CausalLMOptimizer:
 
     def _identity(self) -> dict[str, str]:
         """Settings as words, to tell whether a kept run is this one."""
-        told_apart = ("out", "progress", "features", "outcome_model")
+        told_apart = ("out", "progress", "features", "outcome_model", "monitor")
         return {
             f.name: setting_words(getattr(self, f.name))
             for f in dataclasses.fields(self) if f.name not in told_apart

@@ -36,7 +36,15 @@ class Policy(Protocol):
 
 @runtime_checkable
 class EnumerablePolicy(Policy, Protocol):
-    """A policy whose texts can be listed."""
+    """A policy whose texts can be listed.
+
+    Examples
+    --------
+    >>> from causal_lm_opt.datasets import PiecePolicy
+    >>> coin = PiecePolicy({"a": ("Yes.", "No.")}, {"a": (0.5, 0.5)}, (("a",),), (1.0,))
+    >>> isinstance(coin, EnumerablePolicy), coin.texts_support()[0]
+    (True, ['Yes.', 'No.'])
+    """
 
     def texts_support(self, limit: int = 200_000, /) -> tuple[list[str], NDArray[np.float64]]:
         """All texts, distinct, and their probabilities, which sum to one."""

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from causal_lm_opt.lm._atomic_trainer import AtomicTrainer
 from causal_lm_opt.lm._collator import Collator, EncodedRows, Examples, as_batch, read_examples
 from causal_lm_opt.lm._encoding import Encoded
+from causal_lm_opt.lm._loading import missing_weights, without_bars
 from causal_lm_opt.lm._model_card import model_card
 from causal_lm_opt.lm._rounds import Reward
 from causal_lm_opt.lm._sampler import FullBatchSampler
@@ -388,9 +389,15 @@ class CausalPreferenceTrainer(AtomicTrainer):
         if self.rounds is not None:
             self.train_dataset.rows = self.rounds.load(folder)
 
+    def _issue_warnings_after_load(self, load_result: Any) -> None:
+        """As transformers', but a weight that is tied to one that was read is not missing."""
+        missing = missing_weights(self.model, load_result.missing_keys)
+        super()._issue_warnings_after_load(load_result._replace(missing_keys=missing))
+
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Write model, tokenizer and a model card."""
-        super().save_model(output_dir, _internal_call)
+        with without_bars():
+            super().save_model(output_dir, _internal_call)
         if self.args.should_save:
             folder = Path(output_dir or self.args.output_dir)
             text = model_card(self.objective.label, self.objective.sizes, self.state.log_history)

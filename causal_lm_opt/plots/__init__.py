@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from causal_lm_opt.plots._calibration import calibration_plot
 from causal_lm_opt.plots._confounder import confounder_plot
+from causal_lm_opt.plots._confounding import confounding_plot, training_paths_plot
 from causal_lm_opt.plots._forest import contrast_plot, forest_height, forest_plot
 from causal_lm_opt.plots._love import love_height, love_plot
 from causal_lm_opt.plots._preferences import preference_plot
@@ -34,6 +35,7 @@ __all__ = [
     "Theme",
     "calibration_plot",
     "confounder_plot",
+    "confounding_plot",
     "contrast_plot",
     "forest_height",
     "forest_plot",
@@ -48,6 +50,7 @@ __all__ = [
     "themed",
     "tilt_plot",
     "to_svg",
+    "training_paths_plot",
     "training_plot",
     "weights_plot",
 ]

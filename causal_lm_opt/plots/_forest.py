@@ -163,6 +163,19 @@ def contrast_plot(
     Returns
     -------
     Axes
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from causal_lm_opt import IPW
+    >>> rng = np.random.default_rng(0)
+    >>> p = rng.uniform(.3, .7, (50, 2))
+    >>> logs = {"logp_logging": np.log(np.full(50, .5)), "logp_target": np.log(p)}
+    >>> estimate = IPW().fit(p, rng.normal(size=50), **logs).result_
+    >>> from causal_lm_opt import plots
+    >>> ax = contrast_plot(estimate.compare(), ax=plots.new_axes())
+    >>> len(ax.get_yticklabels())
+    1
     """
     axes = forest_plot(
         comparison.contrasts, level=comparison.level, bands=comparison.contrast_bands,
@@ -174,7 +187,19 @@ def contrast_plot(
 
 
 def forest_height(estimates: Estimates) -> float:
-    """Inches a forest plot of ``estimates`` wants, for :func:`new_axes`."""
+    """Inches a forest plot of ``estimates`` wants, for :func:`new_axes`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from causal_lm_opt import IPW
+    >>> rng = np.random.default_rng(0)
+    >>> p = rng.uniform(.3, .7, (50, 2))
+    >>> logs = {"logp_logging": np.log(np.full(50, .5)), "logp_target": np.log(p)}
+    >>> estimate = IPW().fit(p, rng.normal(size=50), **logs).result_
+    >>> forest_height({'IPW': estimate}) > 0
+    True
+    """
     return _height(_layout(forest_table(estimates, level=0.95, truth=None, bands=None)))
 
 

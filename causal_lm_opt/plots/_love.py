@@ -97,7 +97,13 @@ def love_plot(
 
 
 def love_height(n_features: int) -> float:
-    """Inches a Love plot of that many features wants, for :func:`new_axes`."""
+    """Inches a Love plot of that many features wants, for :func:`new_axes`.
+
+    Examples
+    --------
+    >>> love_height(20) > love_height(5)
+    True
+    """
     return 1.35 + ROW * (n_features + 0.1)
 
 

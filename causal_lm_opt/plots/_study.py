@@ -261,7 +261,8 @@ def _dress(ax: Axes, axis: _Axis, y: str, level: float, palette: Theme) -> None:
         ax.axhline(wanted, color=palette.soft, linestyle=(0, (4, 3)), linewidth=1.2,
                    gid="wanted")  # fmt: skip
     if y == "coverage":
-        lowest = min(float(np.nanmin(line.get_ydata())) for line in ax.lines)
+        heights = np.concatenate([np.asarray(line.get_ydata(), float) for line in ax.lines])
+        lowest = float(np.nanmin(heights))  # a line all below the floor is nan: the rest is there
         ax.set_ylim(min(lowest, level - 0.1) - (0.0 if lowest <= FLOOR else 0.01), 1.005)
         percent_axis(ax.yaxis)
     else:

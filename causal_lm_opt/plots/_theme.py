@@ -84,10 +84,12 @@ class Theme:
         return {"trustworthy": self.ok, "caution": self.careful, "do not use": self.no}[level]
 
 
+#: Dark ink, for light paper.
 LIGHT = Theme(
     ink="#1b1f24", soft="#57606a", line="#d5dae0",
     ok="#0072b2", careful="#b25800", no="#7a1230", first="#2f6f9f", second="#b0530a",
 )  # fmt: skip
+#: Light ink, for dark paper.
 DARK = Theme(
     ink="#e8eaed", soft="#a5adb8", line="#3a414a",
     ok="#56b4e9", careful="#f5d04e", no="#f2704f", first="#6fb7e0", second="#f2a65a",
@@ -103,6 +105,11 @@ def themed(theme: str) -> Theme:
     ------
     ValueError
         For a name other than ``"light"`` and ``"dark"``.
+
+    Examples
+    --------
+    >>> themed('light') is LIGHT
+    True
     """
     if theme not in ("light", "dark"):
         raise ValueError(f"theme={theme!r} is not known; use 'light' or 'dark'.")
@@ -117,6 +124,11 @@ def new_axes(height: float = 3.6, *, width: float = WIDTH) -> Axes:
     ----------
     height, width : float
         Inches. The default width stays legible at 300 px.
+
+    Examples
+    --------
+    >>> new_axes(2.0, width=3.0).figure.get_size_inches().tolist()
+    [3.0, 2.0]
     """
     return Figure(figsize=(width, height), layout="constrained").subplots()
 
@@ -131,7 +143,14 @@ def new_grid(
     sharey: bool = False,
     theme: str = "light",
 ) -> tuple[Figure, list[list[Axes]]]:
-    """A figure that pyplot does not know, with dressed axes ``[row][column]``; sizes in inches."""
+    """A figure that pyplot does not know, with dressed axes ``[row][column]``; sizes in inches.
+
+    Examples
+    --------
+    >>> figure, axes = new_grid(1, 2, height=2.0, width=5.0)
+    >>> len(axes), len(axes[0])
+    (1, 2)
+    """
     figure = Figure(figsize=(width, height), layout="constrained")
     axes = figure.subplots(rows, columns, sharex=sharex, sharey=sharey, squeeze=False)
     for ax in axes.flat:

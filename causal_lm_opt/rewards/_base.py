@@ -239,7 +239,7 @@ class PairReward(PairReader):
         return float(np.average(right, weights=inputs.check_weight(sample_weight, len(gap))))
 
     def transform(self, X: Any, objective: Any = None, prompts: Any = None) -> FloatArray:
-        """Latent of texts, (n, latent_dim_).
+        """Latent of texts, ``(n, latent_dim_)``.
 
         ``objective`` is needed only where it is a column of the features (`BradleyTerryReward`).
         """

@@ -206,7 +206,17 @@ def run_study(
     level: float = 0.95,
     progress: bool = True,
 ) -> StudyResult:
-    """Run a study in one call: see :class:`Study` and :meth:`Study.run`."""
+    """Run a study in one call: see :class:`Study` and :meth:`Study.run`.
+
+    Examples
+    --------
+    >>> from causal_lm_opt import IPW
+    >>> from causal_lm_opt.simulation import GaussianDesign, run_study
+    >>> near = {'near': GaussianDesign(shift=.3)}
+    >>> done = run_study(near, {'Hajek': IPW()}, sizes=[200], replications=20, progress=False)
+    >>> done.summary[['design', 'n', 'replications']].values.tolist()
+    [['near', 200, 20]]
+    """
     study = Study(designs, estimators, sizes, replications, seed, level)
     return study.run(out, jobs=jobs, progress=progress)
 

@@ -7,10 +7,12 @@ import math
 import numpy as np
 import numpy.typing as npt
 import pytest
+from scipy import special, stats
 
 from causal_lm_opt.core.inference import influence_covariance
 from causal_lm_opt.core.solve import weighted_moments
 from causal_lm_opt.core.weights import relative_weights
+from causal_lm_opt.diagnostics.agreement import _as_normal, draws_agreement
 from causal_lm_opt.diagnostics.overlap import effective_sample_size, overlap
 
 FloatArray = npt.NDArray[np.float64]
@@ -116,3 +118,40 @@ def test_effective_sample_size_of_columns_is_that_of_each() -> None:
         each = [float(effective_sample_size(w[:, k], frequency)) for k in range(3)]
         np.testing.assert_allclose(effective_sample_size(w, frequency), each, rtol=1e-13)
     assert float(effective_sample_size(np.zeros(3))) == 0.0
+
+
+# ------------------------------------------------------------------------------ the bridge test
+@pytest.mark.parametrize(
+    ("t", "dof", "log_tail"),
+    [
+        (38.0, 199, -213.54492047953582),  # below, of mpmath's betainc with 60 digits
+        (100.0, 2000, -1796.38792308711),
+        (1e4, 199, -1309.7409481968),
+        (60.0, 9999, -1542.26193761742),
+        (1e8, 9999, -138147.314128217),
+    ],
+)
+def test_far_contradictions_have_a_finite_z(t: float, dof: float, log_tail: float) -> None:
+    """z has the normal tail that t has under Student's t, where both underflow as well."""
+    for sign in (1.0, -1.0):
+        z = _as_normal(sign * t, dof)
+        assert np.sign(z) == sign
+        assert special.log_ndtr(-abs(z)) == pytest.approx(log_tail, rel=1e-11)
+
+
+def test_the_tail_is_of_one_piece() -> None:
+    """Where the formula takes over (log tail -600) it agrees with scipy's, and falls on."""
+    t = np.linspace(35.0, 45.0, 400)
+    z = np.array([_as_normal(x, 1500.0) for x in t])
+    steps = np.diff(z)
+    assert stats.t.logsf(t[0], 1500) > -600 > stats.t.logsf(t[-1], 1500)
+    assert (steps > 0).all()
+    assert np.abs(np.diff(steps)).max() < 1e-5
+
+
+def test_swapped_columns_are_told_with_a_number() -> None:
+    rng = np.random.default_rng(0)
+    x, draws = rng.normal(size=2000), rng.normal(2.0, 1.0, 2000)
+    z = draws_agreement(2.0 - 2.0 * x, 2.0 - 2.0 * draws)  # log P_R - log P_f
+    assert np.isfinite(z)
+    assert abs(z) > 38  # where the normal tail itself underflows

@@ -27,6 +27,7 @@ from causal_lm_opt import (
 )
 from causal_lm_opt.estimators.sensitivity import sensitivity
 from causal_lm_opt.joint import join_estimates
+from causal_lm_opt.simulation import GaussianDesign
 
 FEATURE = np.array([-1.0, 0.0, 0.5, 2.0])
 READERS = np.array([2, 3, 2, 2])
@@ -407,3 +408,29 @@ def test_texts_that_a_policy_writes_again_are_not_asked_about() -> None:
     given = {"logp_logging": np.log(p[shown] / 100), "logp_target": np.full(300, np.log(1 / 4000))}
     fitted = IPW().fit(shown[:, None].astype(float), y, **given)
     assert any("distinct" in note for note in fitted.result_.notes)
+
+
+def test_densities_are_no_reason_for_texts_to_repeat() -> None:
+    """A normal density of the one feature: .28 on average, and equal numbers never by chance."""
+    world = GaussianDesign("linear", shift=0.3, readers=20, text_effect=0.5)
+    log = world.draw(1000, np.random.default_rng(0))
+    given = log.fit_arguments()
+    ids = given.pop("groups")
+
+    def asked(**more: Any) -> bool:
+        notes = IPW().fit(log.X, log.y, **given, **more).result_.notes
+        return any("1,000 rows hold 50 distinct texts" in note for note in notes)
+
+    assert asked()
+    assert not asked(groups=ids)
+    apart = GaussianDesign("linear", shift=0.3).draw(1000, np.random.default_rng(0))
+    notes = IPW().fit(apart.X, apart.y, **apart.fit_arguments()).result_.notes
+    assert not any("distinct texts" in note for note in notes)
+
+
+def test_a_fixed_list_with_known_probabilities_is_not_asked_about() -> None:
+    """Fifty texts dealt at random with probabilities 1/50: rows are independent, as promised."""
+    dealt = np.random.default_rng(0).integers(50, size=1000)
+    given = {"logp_logging": np.full(1000, -np.log(50)), "logp_target": np.full(1000, -np.log(50))}
+    fitted = IPW().fit(dealt[:, None].astype(float), dealt % 3.0, **given)
+    assert not any("distinct texts" in note for note in fitted.result_.notes)

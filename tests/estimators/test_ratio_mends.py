@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,6 +11,7 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from causal_lm_opt import IPW, BalancingRatio, DensityRatio, DoublyRobust
+from causal_lm_opt.datasets import load_hong_kong
 from causal_lm_opt.estimators import _bootstrap
 from causal_lm_opt.estimators._ratio import read_samples
 from causal_lm_opt.estimators._ratio_fits import fold_of_rows
@@ -279,3 +282,36 @@ def test_classes_and_lists_are_refused() -> None:
         DensityRatio(LogisticRegression).fit(X, X)
     with pytest.raises(TypeError, match=r"give StandardScaler\(\)"):
         DensityRatio(latent=StandardScaler).fit(X, X)
+
+
+def test_words_that_stand_together_are_fitted_to_the_end() -> None:
+    """Phrases of many words: the penalised score is 0 within few steps, for either sample."""
+    phrases = np.random.default_rng(0).choice(WORDS, (7, 6, 20))
+
+    def written(rng: np.random.Generator, kinds: list[int]) -> str:
+        held = rng.choice(kinds, 3, replace=False)
+        return " ".join(w for k in held for w in phrases[k, rng.integers(6)])
+
+    rng = np.random.default_rng(1)
+    logged = [written(rng, list(range(7))) for _ in range(600)]
+    draws = [written(rng, list(range(1, 7))) for _ in range(600)]
+    ratio = DensityRatio().fit(logged, draws)
+    *steps, model = [step for _, step in ratio.odds_.model.steps]
+    z = steps[1].transform(steps[0].transform(logged + draws))
+    error = model.predict_proba(z)[:, 1] - np.repeat([0.0, 1.0], 600)
+    score = z.T @ error + model.coef_[0] / model.C
+    assert np.abs(score).max() < 1e-7 * 1200
+    assert abs(error.sum()) < 1e-7 * 1200
+    assert model.n_iter_[0] < 50
+
+
+@pytest.mark.real_data
+def test_words_of_the_hong_kong_texts_are_fitted_to_the_end(data_dir: Path) -> None:
+    """299 words of 42 wordings; a fit that stops before its end warns, which is an error here."""
+    hk = load_hong_kong(data_dir)
+    policy = hk.design.condition(exclude="treatycommit")
+    draws = list(policy.sample(1500, random_state=1))
+    ratio = DensityRatio().fit(hk.texts, draws, groups=hk.groups)
+    assert "words" in ratio.label_
+    never = np.isneginf(policy.log_prob(hk.texts))
+    assert ratio.log_ratio_[never].max() < -5 < ratio.log_ratio_[~never].min()

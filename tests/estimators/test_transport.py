@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pytest
 from scipy import integrate, stats
 
+from causal_lm_opt import estimators
 from causal_lm_opt.estimators import transport
 from causal_lm_opt.estimators._text_quality import (
     QUALITY,
@@ -340,3 +341,9 @@ def test_what_cannot_be_predicted_is_refused() -> None:
     few = replace(data, readers=np.where(data.author < 3, data.readers, 0.0))
     with pytest.raises(ValueError, match="only 2 other authors"):
         predict_author(few, 0)
+
+
+def test_what_others_tell_of_an_author_is_reached_from_the_room() -> None:
+    for name in ("predict_author", "predict_by_others", "read_texts", "transport_verdict"):
+        assert getattr(estimators, name) is getattr(transport, name)
+        assert name in estimators.__all__

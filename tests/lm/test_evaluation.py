@@ -394,6 +394,42 @@ def test_unfinished_draws_are_told() -> None:
     assert "cut at the limit" in rates.to_html()
 
 
+class Limited:
+    """A policy of one long text, cut at the limit it is given."""
+
+    def __init__(self) -> None:
+        self.limits: list[int | None] = []
+
+    def sample(
+        self, n: int, random_state: Any = None, *, prompts: Any = None,
+        max_new_tokens: int | None = None,
+    ) -> list[str]:  # fmt: skip
+        self.limits.append(max_new_tokens)
+        return ["x" * (max_new_tokens or 9)] * n * (1 if prompts is None else len(prompts))
+
+
+def test_a_limit_reaches_every_policy_that_is_drawn_from() -> None:
+    x, y, given = Limited(), Limited(), numbered("a text", 4)
+    judge = pointwise_judge(longer)
+    rates = win_rates({"x": x, "y": y, "given": given}, judge, max_new_tokens=3)
+    assert x.limits == y.limits == [3]
+    assert rates.texts["x"] == ("xxx",) * 4
+    assert rates.texts["given"] == tuple(given)
+    lin24_table({"FT": x, "CPO": y}, judge, prompts=["p", "q"], max_new_tokens=2)
+    win_rates({"x": x, "y": y}, judge, n=4)
+    assert x.limits == y.limits == [3, 2, None]
+
+
+@pytest.mark.torch
+def test_a_limit_is_the_language_models_own(tiny: Any) -> None:
+    policies = {name: tiny.policy(tiny.model(seed=i)) for i, name in enumerate(("x", "y"))}
+    judge = pointwise_judge(longer)
+    with pytest.warns(EstimationWarning, match="draws were cut at the limit") as told:
+        rates = win_rates(policies, judge, n=20, max_new_tokens=2)
+    assert not [w for w in told if "the context" in str(w.message)]  # what the default limit says
+    assert max(len(t) for t in rates.texts["x"]) <= 2
+
+
 @pytest.mark.torch
 def test_language_models_answer_the_same_prompts(tiny: Any) -> None:
     policies = {name: tiny.policy(tiny.model(seed=i)) for i, name in enumerate(("x", "y"))}
@@ -627,6 +663,8 @@ TWO = {"x": ["a", "b"], "y": ["c", "d"]}
         ({"judge": lambda a, b, p: [1.0]}, ValueError, r"shape \(1,\) for 2 pairs"),
         ({"judge": lambda a, b, p: ["A", "B"]}, ValueError, "no numbers"),
         ({"policies": POLICIES, "prompts": ["p", "q"]}, TypeError, "takes no prompts"),
+        ({"policies": POLICIES, "max_new_tokens": 9}, TypeError, "takes no max_new_tokens"),
+        ({"max_new_tokens": 0}, ValueError, "max_new_tokens must be an integer >= 1"),
     ],
 )  # fmt: skip
 def test_bad_input(given: dict[str, Any], error: type[Exception], match: str) -> None:

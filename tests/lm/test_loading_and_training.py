@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from causal_lm_opt.lm import LanguageModelPolicy, from_texts
+from causal_lm_opt import lm
+from causal_lm_opt.lm import LanguageModelPolicy, from_texts, objectives
 
 pytestmark = pytest.mark.torch
 TEXTS = ["Join us today.", "Join us.", "Stay at home. Ünïcode 🎈", "Stay at home."] * 8
@@ -154,6 +155,14 @@ def test_what_is_no_model(tiny: Any) -> None:
         LanguageModelPolicy("./no/such/folder")
     with pytest.raises(ValueError, match="dtype must be like"):
         LanguageModelPolicy(".", dtype="int8")
+
+
+def test_every_public_name_is_there() -> None:
+    """`Columns` too: what an objective is given by hand."""
+    assert all(getattr(lm, name) is not None for name in lm.__all__)
+    assert lm.Columns is objectives.Columns
+    columns = lm.Columns(*(torch.zeros(2, dtype=torch.float64) for _ in range(3)))
+    lm.IPWObjective(ess_floor=0).begin([columns])
 
 
 def test_importing_the_room_loads_no_torch() -> None:

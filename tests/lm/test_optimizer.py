@@ -510,6 +510,40 @@ def test_prompts_that_move_outcomes_are_no_response_to_the_text():
     assert response_beyond(replace(alone, texts=("",) * 600), TextFeatures(join, [""])) is None
 
 
+def test_monitored_figures_are_columns_that_choose_nothing(start, finished, tmp_path):
+    texts, y = make_log()
+    groups = np.arange(240)
+    own = {"length": lambda some: np.mean([len(t) for t in some])}
+    run = make(start, safe=False, monitor=own).fit(texts, y, groups=groups)
+    assert (run.history_["length"] > 5).all()
+    pd.testing.assert_frame_equal(run.history_.drop(columns="length"), finished.history_)
+    run.save(tmp_path / "kept")
+    again = CausalLMOptimizer.load(tmp_path / "kept")
+    assert again.history_["length"].tolist() == pytest.approx(run.history_["length"].tolist())
+    with pytest.raises(ValueError, match="'ess' is no free name"):
+        make(start, monitor={"ess": len}).fit(texts, y)
+    with pytest.raises(TypeError, match="callable texts -> number"):
+        make(start, monitor={"a": 3}).fit(texts, y)
+    with pytest.raises(TypeError, match="must return a number"):
+        make(start, steps=2, monitor={"a": list}).fit(texts, y, groups=groups)
+
+
+def test_the_last_step_is_valued_where_that_is_asked(start, tmp_path):
+    """Also where no checkpoint could be chosen: the verdict says what the value is worth."""
+    texts, y = make_log()
+    given = {"choose": "last", "ess_floor": 0.9999, "steps": 5, "eval_every": 2, "safe": False}
+    run = make(start, **given).fit(texts, y, groups=np.arange(240))
+    assert run.result_.step == 5
+    assert run.history_["step"].tolist() == [2, 4]
+    assert run.history_["chosen_by"].isna().all()
+    assert run.policy_ is run.trained_
+    run.save(tmp_path / "kept")
+    again = CausalLMOptimizer.load(tmp_path / "kept")
+    assert again.trained_.log_prob(texts[:3]) == pytest.approx(run.trained_.log_prob(texts[:3]))
+    with pytest.raises(ValueError, match="choose must be"):
+        make(start, choose="best").fit(texts, y)
+
+
 def test_settings_are_checked(start, tmp_path):
     texts, y = make_log()
     for given, said in (

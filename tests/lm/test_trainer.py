@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
+from collections import namedtuple
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -405,6 +408,53 @@ def test_evaluation_is_the_estimators_and_the_best_checkpoint_is_kept(
     assert found["eval_value_se"] == pytest.approx(float(theirs.se_), abs=1e-8)
     with pytest.raises(ValueError, match="when the trainer is made"):
         trainer.evaluate(log(4))
+
+
+@pytest.fixture
+def heard() -> Iterator[list[str]]:
+    """What transformers' trainer logs."""
+    logger, lines = logging.getLogger("transformers.trainer"), list[str]()
+    handler = logging.Handler()
+    handler.emit = lambda record: lines.append(record.getMessage())  # type: ignore[method-assign]
+    logger.addHandler(handler)
+    yield lines
+    logger.removeHandler(handler)
+
+
+def test_tied_weights_are_not_missing_and_saving_draws_no_bar(
+    tiny: SimpleNamespace, tmp_path: Path, heard: list[str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    import transformers
+
+    settings = {
+        "eval_strategy": "steps", "save_strategy": "steps", "eval_steps": 5, "save_steps": 5,
+        "metric_for_best_model": "lower", "greater_is_better": True, "num_train_epochs": 1,
+        "load_best_model_at_end": True,
+    }  # fmt: skip
+    model = small(tiny)
+    head, embedding = "lm_head.weight", "transformer.wte.weight"
+    named = dict(model.named_parameters(remove_duplicate=False))
+    assert named[head] is named[embedding]
+    trainer = trainer_of(tiny, tmp_path, model=model, settings=settings, eval_dataset=log(30))
+    bars = transformers.utils.logging
+    shown = bars.is_progress_bar_enabled()
+    bars.enable_progress_bar()
+    try:
+        trainer.train()
+        trainer.policy.save(tmp_path / "kept")
+        assert bars.is_progress_bar_enabled()
+    finally:
+        if not shown:
+            bars.disable_progress_bar()
+    assert not [line for line in heard if "missing" in line]
+    assert "Writing model shards" not in capfd.readouterr().err
+    result = namedtuple("Result", ["missing_keys", "unexpected_keys"])
+    for missing in ([head, "transformer.ln_f.bias"], [head, embedding]):
+        trainer._issue_warnings_after_load(result(missing, ["other"]))
+    assert "ln_f.bias" in heard[0]
+    assert head not in heard[0]
+    assert "other" in heard[1]
+    assert head in heard[2]  # neither name of the tied weight was in the file
 
 
 # ---------------------------------------------------------------------------- on-policy

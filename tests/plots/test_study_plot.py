@@ -78,6 +78,14 @@ def test_coverage_has_its_line_and_a_floor() -> None:
     assert "below 70% as written" in ax.get_title("left")
 
 
+def test_an_estimator_all_below_the_floor_is_marks_alone() -> None:
+    frame = pd.DataFrame({"design": ["a 1", "a 2"], "n": 5, "estimator": "E"})
+    ax = drawn(frame.assign(coverage=[0.5, 0.6], coverage_mc_se=0.01))
+    assert np.isnan(line(ax, "series-0")[1]).all()
+    assert sorted(t.get_text() for t in ax.texts) == ["50%", "60%"]
+    assert ax.get_ylim()[0] == pytest.approx(0.7)
+
+
 def test_intervals_of_coverage_stay_within_shares() -> None:
     ax = drawn(table(("a", "b"), (500,), coverage=0.999))
     assert line(ax, "series-0-error-0")[1].max() == 1.0

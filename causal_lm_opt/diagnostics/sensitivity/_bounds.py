@@ -116,6 +116,13 @@ class PlugIn:
     value_replicates : array (B,), optional
     lower_replicates, upper_replicates : arrays (B, L), optional
         The same for resampled draws; ``None``: the draws are not resampled (exact support).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> means = PlugIn(2.0, lower=np.array([1.5]), upper=np.array([3.0]))
+    >>> [shift.tolist() for shift in means.shifts(1)]
+    [[0.5], [1.0]]
     """
 
     value: float = 0.0

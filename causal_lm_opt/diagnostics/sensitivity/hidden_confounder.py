@@ -255,9 +255,10 @@ def hidden_confounder_contrast(
     weight, reference_weight : arrays, shape (n,)
         Importance weights of f and of h on the same rows (ones: the logging policy, had it assigned
         its texts at random).
-    outcome, quantile_lower, quantile_upper, lambdas, prediction, normalize, sample_weight, codes, \
-resamples
+    outcome, quantile_lower, quantile_upper, lambdas, prediction, normalize
         As in :func:`hidden_confounder_bounds`; ``prediction`` is one outcome model for both.
+    sample_weight, codes, resamples
+        As in :func:`hidden_confounder_bounds`.
     plug_in : PlugIn, optional
         ``value`` is :math:`E_f[q] - E_h[q]`.
 
