@@ -207,9 +207,9 @@ def _plots(
             part.assign(scene=scenes), start=start, best=most, ax=plots.new_axes(height),
             title="Mean over seeds, 95% t-interval",
         )  # fmt: skip
-        name = f"reached-{world}.svg"
-        out[name] = plots.to_svg(
-            ax.figure, key=name, title=f"True value reached, {world}",
+        key = f"reached-{world}"
+        out[f"{key}.svg"] = plots.to_svg(
+            ax.figure, key=key, title=f"True value reached, {world}",
             description="Figures: summary.csv.",
         )  # fmt: skip
         at = (results["world"] == world) & (results["scenario"] == "right")
@@ -223,9 +223,9 @@ def _plots(
             paths, every=every, start=start, best=most, ax=plots.new_axes(3.6),
             title="Nothing is wrong: true value by step",
         )  # fmt: skip
-        name = f"paths-{world}.svg"
-        out[name] = plots.to_svg(
-            ax.figure, key=name, title=f"True value by step, {world}",
+        key = f"paths-{world}"
+        out[f"{key}.svg"] = plots.to_svg(
+            ax.figure, key=key, title=f"True value by step, {world}",
             description="Figures: results.csv, column path.",
         )  # fmt: skip
     return out
@@ -234,10 +234,8 @@ def _plots(
 # ------------------------------------------------------------------------------ report
 def _claim(c: Claim) -> list[str]:
     interval = f" ({c.low:.2f} to {c.high:.2f})" if np.isfinite(c.low) else ""
-    return [
-        c.part, c.world, c.text, f"{c.estimate:.2f}{interval}", c.wanted,
-        "holds" if c.holds else "does not hold",
-    ]  # fmt: skip
+    holds = "holds" if c.holds else "does not hold"
+    return [c.part, c.world, c.text, holds, f"{c.estimate:.2f}{interval}", c.wanted]
 
 
 def _report(
@@ -258,7 +256,7 @@ def _report(
     chapters = [
         Chapter("What was claimed, and what is true", _table(
             "Paired by seed; shares and differences in points with their intervals",
-            ["part", "world", "claim", "estimate", "wanted", ""], [_claim(c) for c in found], 4,
+            ["part", "world", "claim", "", "estimate", "wanted"], [_claim(c) for c in found], 0,
         ) + figures),
         Chapter("What was asked", bullets(ASKED)),
         Chapter("True values", _table("Means over seeds, 95% t-intervals", head, lines, 3)),
@@ -301,7 +299,7 @@ def _number(value: Any, digits: int) -> str:
 
 
 def _table(caption: str, head: Sequence[str], lines: Sequence[Sequence[str]], words: int) -> str:
-    kinds = ["w"] * words + ["n"] * (len(head) - words)
+    kinds = ["w"] * words + ["n"] * (len(head) - words) if words else [""] * len(head)
     return table(caption, head, [[escape(str(c)) for c in line] for line in lines], kinds)
 
 
@@ -314,7 +312,7 @@ def _text(
     shown = summary[keep].round(2).to_string(index=False, na_rep="")
     lines = [LEAD, "", *(printable(row) for row in shown.splitlines()), ""]
     for c in found:
-        part, world, text, estimate, wanted, holds = _claim(c)
+        part, world, text, holds, estimate, wanted = _claim(c)
         lines.append(printable(f"({part}) {world}: {text}: {estimate}; wanted {wanted}: {holds}"))
     if facts.get("quick"):
         lines += ["", "A quick look at tiny sizes: it shows that all runs, not what is true."]

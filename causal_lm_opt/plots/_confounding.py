@@ -68,13 +68,21 @@ def confounding_plot(
         if np.isfinite(row["low"]):
             ax.plot([row["low"], row["high"]], [y, y], color=style["color"], linewidth=1.6)
         ax.plot(row["true_value"], y, linestyle="none", markersize=5.5, zorder=4, **style)
+    reached = table["true_value"].to_numpy(dtype=float)
+    span = best - min(start, float(reached.min()))
+    # Intervals of two seeds may be wider than all that can be reached: they leave the plot.
+    low = max(float(np.nanmin([*table["low"], start])), float(reached.min()) - 0.3 * span)
+    high = min(
+        float(np.nanmax([*table["high"], best])), max(best, float(reached.max())) + 0.1 * span
+    )
+    ax.set_xlim(low - 0.03 * span, high + 0.03 * span)
     ax.set_yticks(range(len(scenes)), scenes)
     ax.set_ylim(len(scenes) - 0.5, -0.5)
     ax.tick_params(axis="y", length=0)
     ax.set_xlabel("true value (points)")
     note = f"dashed: start, {start:.1f}; line: best text of the design, {best:.1f}"
     note_above(ax, [*filter(None, [title]), note], palette)
-    legend_below(ax, [(_mark(n, palette), NAMES[n]) for n in names], palette, columns=5)
+    legend_below(ax, [(_mark(n, palette), NAMES[n]) for n in names], palette, columns=3)
     return ax
 
 
@@ -125,7 +133,7 @@ def training_paths_plot(
     ax.set_ylabel("true value (points)")
     note = f"line: best text of the design, {best:.1f}; thin: single seeds"
     note_above(ax, [*filter(None, [title]), note], palette)
-    legend_below(ax, [(_mark(n, palette), NAMES[n]) for n in paths], palette, columns=5)
+    legend_below(ax, [(_mark(n, palette), NAMES[n]) for n in paths], palette, columns=3)
     return ax
 
 
