@@ -205,7 +205,7 @@ def _plots(
         height = 1.2 + 0.8 * len(set(scenes))
         ax: Any = plots.confounding_plot(
             part.assign(scene=scenes), start=start, best=most, ax=plots.new_axes(height),
-            title="Mean over seeds, 95% t-interval",
+            title=f"{world}: mean over seeds, 95% t-interval",
         )  # fmt: skip
         key = f"reached-{world}"
         out[f"{key}.svg"] = plots.to_svg(
@@ -221,7 +221,7 @@ def _plots(
         }  # fmt: skip
         ax = plots.training_paths_plot(
             paths, every=every, start=start, best=most, ax=plots.new_axes(3.6),
-            title="Nothing is wrong: true value by step",
+            title=f"{world}, nothing is wrong: by step",
         )  # fmt: skip
         key = f"paths-{world}"
         out[f"{key}.svg"] = plots.to_svg(

@@ -80,7 +80,7 @@ def confounding_plot(
     ax.set_ylim(len(scenes) - 0.5, -0.5)
     ax.tick_params(axis="y", length=0)
     ax.set_xlabel("true value (points)")
-    note = f"dashed: start, {start:.1f}; line: best text of the design, {best:.1f}"
+    note = f"dashed: start, {start:.1f}; line: best text, {best:.1f}"
     note_above(ax, [*filter(None, [title]), note], palette)
     legend_below(ax, [(_mark(n, palette), NAMES[n]) for n in names], palette, columns=3)
     return ax
@@ -131,7 +131,7 @@ def training_paths_plot(
         ax.plot(steps, np.nanmean(drawn, axis=0), linewidth=1.9, markersize=4.5, zorder=4, **style)
     ax.set_xlabel("steps")
     ax.set_ylabel("true value (points)")
-    note = f"line: best text of the design, {best:.1f}; thin: single seeds"
+    note = f"line: best text, {best:.1f}; thin: single seeds"
     note_above(ax, [*filter(None, [title]), note], palette)
     legend_below(ax, [(_mark(n, palette), NAMES[n]) for n in paths], palette, columns=3)
     return ax
