@@ -23,6 +23,10 @@ def run(**given: Any) -> dict[str, Any]:
         "difference_upper": 3.0, "one_fold_lower": 2.0, "one_fold_upper": 4.0,
         "one_fold_difference_lower": 1.0, "one_fold_difference_upper": 3.0,
         "sequence_lower": 2.0, "sequence_upper": 4.0, "sequence_verdict": "do not use",
+        "response_p": 0.5, "one_fold_all_score": 0.5, "one_fold_all_truth": 3.0,
+        "one_fold_all_truth_start": 1.0, "one_fold_all_value_lower": 4.0,
+        "one_fold_all_value_upper": 5.0, "one_fold_all_difference_lower": 0.5,
+        "one_fold_all_difference_upper": 3.0,
     }  # fmt: skip
     return plain | given
 
@@ -30,7 +34,7 @@ def run(**given: Any) -> dict[str, Any]:
 def test_shares_are_of_the_runs_they_name():
     table = pd.DataFrame([
         run(), run(seed=1, trained_lower=3.5), run(seed=2, verdict="do not use", trained_lower=9.0),
-        run(seed=3, step=0, accepted=False, truth=1.0),
+        run(seed=3, step=0, accepted=False, truth=1.0, response_p=None),  # an older run
     ])  # fmt: skip
     found = optimizer.summary(table, 2.0)["right"]
     assert found["do not use"]["share"] == 0.25
@@ -40,6 +44,11 @@ def test_shares_are_of_the_runs_they_name():
     )
     assert found["safe accepts"]["runs"] == 4
     assert found["gain in sd of g"] == pytest.approx(0.75)
+    assert found["training rows cover V(f)"] | {"low": 0, "high": 1} == {
+        "share": 0.0, "low": 0, "high": 1, "runs": 3,
+    }  # fmt: skip
+    assert found["training rows cover V(f) - V(f0)"]["share"] == 1.0
+    assert found["training rows accept"]["share"] == 1.0
 
 
 @pytest.mark.torch
@@ -58,4 +67,6 @@ def test_a_tiny_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     found = optimizer.one_run(world, "negated", start, 0, sizes, 55.0)
     json.dumps(found, default=float)
     assert found["world"] == "negated"
+    assert found["one_fold_all_value_lower"] <= found["one_fold_all_value_upper"]
+    assert 0 <= found["response_p"] <= 1
     assert {"trained_lower", "difference_upper", "truth"} <= set(found)

@@ -534,7 +534,7 @@ def test_the_last_step_is_valued_where_that_is_asked(start, tmp_path):
     given = {"choose": "last", "ess_floor": 0.9999, "steps": 5, "eval_every": 2, "safe": False}
     run = make(start, **given).fit(texts, y, groups=np.arange(240))
     assert run.result_.step == 5
-    assert run.history_["step"].tolist() == [2, 4]
+    assert run.history_["step"].tolist() == [2, 4, 5]  # the last step is told as well
     assert run.history_["chosen_by"].isna().all()
     assert run.policy_ is run.trained_
     run.save(tmp_path / "kept")
