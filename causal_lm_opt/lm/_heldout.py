@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from causal_lm_opt.diagnostics.verdict import MEAN_WEIGHT_Z
 from causal_lm_opt.estimate import ValueEstimate
 from causal_lm_opt.estimators._named_ratios import FeasibleBalance, WordOdds
 from causal_lm_opt.estimators._target import TargetSample
@@ -150,8 +151,9 @@ class HeldOut:
         """The kind of weights by the setting, or where it is "auto" by the diagnostics.
 
         Ratios of sequences ask nothing of the features: they are taken where their verdict is the
-        better one or as good, with an effective sample size of at least 30 % of the rows; else the
-        odds of the features.
+        better one or as good, with an effective sample size of at least 30 % of the rows and
+        weights that average 1; else the odds of the features. (Weights below 1 on average belong
+        to policies that write texts which the log never has, as a small model does.)
         """
         if self.ratio != "auto":
             return self.ratio, self.value(draws, logp, self.ratio)
@@ -161,4 +163,6 @@ class HeldOut:
         sequence = self.value(draws, logp, "sequence")
         level, other = (LEVELS.index(r.verdicts[0].level) for r in (sequence, latent))
         share = sequence.diagnostics[0].get("ess_share") or 0.0
-        return ("sequence", sequence) if level <= other and share >= CLOSE else ("latent", latent)
+        off = max(abs(float(d.get("mean_weight_z") or 0.0)) for d in sequence.diagnostics)
+        near = share >= CLOSE and not off > MEAN_WEIGHT_Z
+        return ("sequence", sequence) if level <= other and near else ("latent", latent)

@@ -544,6 +544,20 @@ def test_the_last_step_is_valued_where_that_is_asked(start, tmp_path):
         make(start, choose="best").fit(texts, y)
 
 
+def test_sequences_whose_weights_do_not_average_one_are_not_taken():
+    """Policies that write half their texts beyond the log's: the features say more."""
+    texts, y = make_log(300)
+    rows = read_rows(texts, y, None, np.full(300, -4.0), np.arange(300))
+    features = TextFeatures(join, texts)
+    held = HeldOut(rows, features, lambda read: np.zeros(len(read)), "auto")
+    jitter = 0.1 * np.random.default_rng(0).normal(size=300)
+    drawn = Drawn(texts[:150], None, jitter[:150] - 4.0, np.full(150, -4.0))
+    draws = {"trained": drawn, "start": drawn}
+    right = dict.fromkeys(draws, jitter - 4.0)
+    assert held.chosen(draws, right)[0] == "sequence"
+    assert held.chosen(draws, right | {"start": jitter - 4.7})[0] == "latent"
+
+
 def test_settings_are_checked(start, tmp_path):
     texts, y = make_log()
     for given, said in (
