@@ -321,8 +321,8 @@ def text_response(
     Notes
     -----
     A response that is curved in the latent is seen too, as far as the further features tell of it.
-    Source: Goeman, van de Geer and van Houwelingen (2006), the global test; moments after
-    Liu, Tang and Zhang (2009), without the fourth.
+    Source: Goeman, van de Geer and van Houwelingen (2006), the global test; Imhof (1961), Pearson's
+    approximation by three moments.
 
     Examples
     --------
