@@ -33,6 +33,8 @@ def test_ctrl_c_in_a_real_process_leaves_nothing(files: Files, where: str) -> No
     module = "provenance" if where == "file_facts" else "output"
     code = (
         "import os, signal, sys, time\n"
+        # A shell's background job would hand on that it ignores the signal.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         f"import causal_lm_opt._run.{module} as module\n"
         "def stop(*_, **__):\n"
         "    os.kill(os.getpid(), signal.SIGINT)\n"
