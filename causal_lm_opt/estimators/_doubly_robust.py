@@ -211,6 +211,9 @@ def dr_value(
     findings = transform_finding(term, s, codes, log.n_clusters) + draws_findings(agreement)
     findings += second_sample_findings(policies, k, logged, target)
     findings += outcome_findings(log, rows, term.raw_weight, residual())
+    if rows is not None and picked is None:
+        told = every_draw_finding(predictions.logged[rows], ell, s, codes, plug_in, phi_target)
+        findings += told
     said, ratio_figures = ratio_report(log, policies, k, rows, residual(), logged, target)
     findings += said
     residual_se = math.sqrt(float(influence_covariance(term.influence, s, codes, log.n_clusters)))
@@ -237,6 +240,44 @@ def dr_value(
         | ratio_figures,
         units=subgroup_units(log, rows),
     )
+
+
+def every_draw_finding(
+    predicted: FloatArray, ell: FloatArray, s: FloatArray | None, codes: IntArray | None,
+    plug_in: float, draws: FloatArray,
+) -> list[tuple[int, str]]:  # fmt: skip
+    """What it takes to let all draws stand for a subgroup's, as they do not say theirs.
+
+    A policy that differs between subgroups biases the value by the gap between the predictions'
+    mean over all draws and that over the subgroup's own, which its weighted rows show too.
+
+    Parameters
+    ----------
+    predicted, ell, s, codes : arrays, shape (rows,)
+        Predictions, log ratios, frequencies and clusters of the subgroup's logged rows.
+    plug_in : float
+    draws : array, shape (m,)
+        Influence of the draws on it.
+    """
+    weight = relative_weights(ell, normalize=True) * (1.0 if s is None else s)
+    weight = weight / weight.sum()
+    mean = float(weight @ predicted)
+    part = weight * (predicted - mean)
+    if codes is not None:
+        part = np.bincount(codes, weights=part)
+    spread_of = float(part @ part) + float(np.var(draws)) / max(draws.shape[0], 1)
+    gap = plug_in - mean
+    z = gap / math.sqrt(spread_of) if spread_of > 0 else 0.0
+    if abs(z) > 3.29:  # two-sided level .001
+        return [(2, (
+            "The draws do not say their subgroup, and the policy differs between subgroups: by its "
+            f"weighted rows the predictions of this one average {mean:.3g}, over all draws "
+            f"{plug_in:.3g} (z {z:+.1f}). Give TargetSample(X, by=), or the draws file that column."
+        ))]  # fmt: skip
+    return [(1, (
+        "The draws do not say their subgroup: right only if the policy writes alike in every one; "
+        "else give TargetSample(X, by=), or the draws file that column."
+    ))]  # fmt: skip
 
 
 def _stacked_term(

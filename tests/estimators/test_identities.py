@@ -287,6 +287,36 @@ def test_a_subgroup_without_draws_is_refused() -> None:
             est.fit(X, Y, X_target=second, by=BY, **logp())
 
 
+def test_draws_of_no_subgroup_are_told_where_the_policy_differs_between_subgroups() -> None:
+    """Texts 0 and 1 with means 0 and 2; the policy writes 1 with .8 in s and .2 in o."""
+    rng = np.random.default_rng(4)
+
+    def sample(n: int) -> tuple[np.ndarray, np.ndarray]:
+        return np.where(rng.random(n) < 0.5, "s", "o"), rng.random(n)
+
+    by, u = sample(1000)
+    x = (u < 0.5).astype(float)
+    share = np.where(by == "s", 0.8, 0.2)
+    logp_target = np.log(np.where(x == 1, share, 1 - share))
+    y = 2 * x + rng.normal(size=1000)
+    side, v = sample(800)
+    drawn = (v < np.where(side == "s", 0.8, 0.2)).astype(float)[:, None]
+    columns = {"logp_target": logp_target, "logp_logging": np.full(1000, np.log(0.5)), "by": by}
+    est = DoublyRobust(Ridge())
+    lost = est.fit(x[:, None], y, X_target=drawn, **columns).result_by_
+    assert [v.level for v in lost.verdicts] == ["do not use"] * 2
+    assert all("differs between subgroups" in " ".join(v.reasons) for v in lost.verdicts)
+    told = est.fit(x[:, None], y, X_target=TargetSample(drawn, by=side), **columns).result_by_
+    truth = {"o": 0.4, "s": 1.6}
+    for name, value, se in zip(told.names, told.values, told.se, strict=True):
+        assert abs(value - truth[name[-1]]) < 4 * se
+    same = {**columns, "logp_target": np.full(1000, np.log(0.5))}
+    alike = (rng.random(800) < 0.5).astype(float)[:, None]
+    fine = est.fit(x[:, None], y, X_target=alike, **same).result_by_
+    assert [v.level for v in fine.verdicts] == ["caution"] * 2
+    assert "writes alike in every one" in " ".join(fine.verdicts[0].reasons)
+
+
 def test_a_subgroup_far_from_the_others_has_its_own_scale() -> None:
     """Its weights are exp(-5000) of the others': they must not vanish before normalisation."""
     target = logp()["logp_target"] - np.where(BY == "hot", 5000.0, 0.0)
