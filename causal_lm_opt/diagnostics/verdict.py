@@ -87,6 +87,7 @@ CLOSER = "Value a policy closer to the logging policy, or log more texts like th
 
 # Severity 1 is caution, 2 do not use.
 MEAN_WEIGHT_Z = 3.29  # two-sided level .001
+MISSING_MASS = 0.1  # sound logs with sd(log ratio) <= 1.3 pass it in < 1 % (n = 200), never later
 UNSEEN_VARIANCE = (0.2, 0.5, 0.9)
 COVERAGE = (0.85, 0.88)
 UNSUPPORTED = (0.0005, 0.005)
@@ -112,14 +113,35 @@ def _overlap_findings(
         found.append((1, tail + "is itself unreliable."))
     if abs(d.mean_weight_z) > MEAN_WEIGHT_Z and not d.pareto_k >= 0.5:
         off = f"The weights average {d.mean_weight:.3g} where 1 is due (z {d.mean_weight_z:+.1f}): "
-        above = "log-probs are swapped, not normalised, or not those that wrote the texts."
-        below = (
-            "the target writes texts the logger cannot, log-probs are not normalised, or the "
-            "logging policy is misstated."
-        )
-        more = d.mean_weight_z > 0  # nothing legitimate makes weights average more than 1
-        found.append((2 if plain or more else 1, off + (above if more else below)))
+        if d.mean_weight_z > 0:  # nothing legitimate makes weights average more than 1
+            why = "log-probs are swapped, not normalised, or not those that wrote the texts."
+            found.append((2, off + why))
+        else:
+            lacking = missing_mass(d.mean_weight, d.mean_weight_z)
+            share = f"the target writes texts the logger cannot ({lacking:.0%} of its own or more, "
+            why = share + "if log-probs are right), or log-probs are not normalised or misstated."
+            found.append((2 if plain or lacking > MISSING_MASS else 1, off + why))
     return found + clusters_finding(d.clusters)
+
+
+def missing_mass(mean_weight: float, z: float) -> float:
+    r"""Lower limit of the share of the target's texts that the logger cannot write.
+
+    Weights average :math:`1 - P_f\{P_R = 0\}`, so that 1 less the mean's upper limit (two-sided
+    level .001) bounds that share from below, if both log-probabilities are right.
+
+    Parameters
+    ----------
+    mean_weight, z : float
+        Mean weight, and ``mean_weight - 1`` over its standard error (below 0).
+
+    Examples
+    --------
+    >>> round(missing_mass(0.5, -20.0), 3)   # standard error .025
+    0.418
+    """
+    se = (mean_weight - 1.0) / z if z else 0.0
+    return max(0.0, 1.0 - mean_weight - MEAN_WEIGHT_Z * se)
 
 
 def clusters_finding(effective: float, what: str = "rows") -> list[tuple[int, str]]:

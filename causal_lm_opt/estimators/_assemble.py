@@ -218,6 +218,11 @@ def policy_samples(
     return tuple(samples)
 
 
+SAME_TEXT_NOTE = (
+    "This is the value of the logging policy itself (the mean outcome of the log): no log-probs or "
+    "draws of another policy were given."
+)
+Subgroup = tuple[IntArray | None, FloatArray, FloatArray, FloatArray | None]
 Cell = tuple[int, Any]  # policy position, subgroup label (None: everyone)
 
 
@@ -228,8 +233,8 @@ def assemble(
     value_of: Callable[[int, Any], PolicyValue],
     *,
     estimator: str,
-    notes: Sequence[str],
-    influence: str,
+    notes: Sequence[str] = (),
+    influence: str = "keep",
     term_moment: bool = False,
 ) -> ValueEstimate:
     """Values of all cells; with ``influence="drop"`` one cell is held in memory at a time."""
@@ -261,7 +266,7 @@ def assemble(
         bias_bound=np.array([p.bias_bound for p in parts]),
         verdicts=tuple(p.verdict for p in parts),
         diagnostics=tuple(p.diagnostics for p in parts),
-        notes=tuple(notes),
+        notes=(SAME_TEXT_NOTE,) * policies.logging + tuple(notes),
         scalar=policies.scalar and len(cells) == 1,
         dropped_variance=variance if influence == "drop" else None,
         dropped_dof=dof if influence == "drop" else None,
@@ -301,6 +306,14 @@ def subgroup_rows(by: npt.NDArray[Any] | None, label: Any) -> IntArray | None:
             f"X_target.by has no draw of the subgroup {str(label)!r}; give every subgroup draws."
         )
     return rows
+
+
+def in_subgroup(log: Log, ell: FloatArray, label: Any) -> Subgroup:
+    """Rows of a subgroup (``None``: all) and their log ratios, outcomes and frequencies."""
+    rows, s = subgroup_rows(log.by, label), log.sample_weight
+    if rows is None:
+        return rows, ell, log.y, s
+    return rows, ell[rows], log.y[rows], None if s is None else s[rows]
 
 
 def subgroup_units(log: Log, rows: IntArray | None) -> float | None:

@@ -14,15 +14,12 @@ from sklearn.utils.validation import check_is_fitted
 from causal_lm_opt.diagnostics.trust import TrustDetail, TrustReport
 from causal_lm_opt.estimate import ValueEstimate
 from causal_lm_opt.estimators._log import Log
+from causal_lm_opt.estimators._policies import Policies, read_policies
 from causal_lm_opt.estimators._trust import LoggedPredictions, trust_details
 from causal_lm_opt.estimators.outcome_models import numeric_outcome
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.intp]
-SAME_TEXT_NOTE = (
-    "This is the value of the logging policy itself (the mean outcome of the log): no log-probs or "
-    "draws of another policy were given."
-)
 THESE_TEXTS_NOTE = (
     "Estimand: these texts. Logged texts (each counted by its readers) and draws are held fixed. "
     "The standard error is the readers' alone: it says nothing of other texts the policy may write "
@@ -40,6 +37,14 @@ class BaseValueEstimator(BaseEstimator):
         self.result_ = result
         self.value_ = result.value
         self.se_ = result.se
+
+    def _other_policies(self, logp_target: Any, X_target: Any) -> Policies:
+        """What ``evaluate`` was given, read as in the fit."""
+        check_is_fitted(self, "result_")
+        return read_policies(
+            self, self.log_, logp_target, self.log_.logp_logging, X_target,
+            ratio=getattr(self, "ratio", None),
+        )  # fmt: skip
 
     def summary(self, level: float = 0.95) -> Any:
         """Statsmodels table of :attr:`result_`: values, intervals, verdicts, notes."""

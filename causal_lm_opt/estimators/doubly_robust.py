@@ -24,7 +24,6 @@ from causal_lm_opt.estimators._assemble import (
     subgroup_cells,
 )
 from causal_lm_opt.estimators._base import (
-    SAME_TEXT_NOTE,
     BaseValueEstimator,
     estimand_notes,
     r2_of_predictions,
@@ -318,9 +317,7 @@ class DoublyRobust(RegressorMixin, BaseValueEstimator):
         check_is_fitted(self, "splits_")
         if self.splits_[0].crossfit is None:
             raise ValueError("evaluate needs a fitted outcome model, but predictions were given.")
-        policies = read_policies(
-            self, self.log_, logp_target, self.log_.logp_logging, X_target, ratio=self.ratio
-        )
+        policies = self._other_policies(logp_target, X_target)
         need_both(policies)
         return self._estimate(policies, all_cells(policies), None)
 
@@ -341,7 +338,7 @@ class DoublyRobust(RegressorMixin, BaseValueEstimator):
         if policies.logging:
             return assemble(
                 log, policies, cells, lambda _, label: sample_mean(log, label),
-                estimator="sample mean", notes=[SAME_TEXT_NOTE, *estimand_notes(log)],
+                estimator="sample mean", notes=estimand_notes(log),
                 influence=self.influence, term_moment=cells[0][1] is None and not policies.fixed,
             )  # fmt: skip
         splits = self._with_inference()

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.utils.validation import check_is_fitted
 
 from causal_lm_opt._parts import check_same_order
 from causal_lm_opt.core.weights import Weighting
@@ -21,6 +20,7 @@ from causal_lm_opt.estimators._assemble import (
     all_cells,
     assemble,
     enumerated,
+    in_subgroup,
     of_estimand,
     outcome_findings,
     policy_coverage,
@@ -32,12 +32,11 @@ from causal_lm_opt.estimators._assemble import (
     spread,
     subgroup_cells,
     subgroup_codes,
-    subgroup_rows,
     subgroup_units,
     transform_finding,
     weighted_term,
 )
-from causal_lm_opt.estimators._base import SAME_TEXT_NOTE, BaseValueEstimator, estimand_notes
+from causal_lm_opt.estimators._base import BaseValueEstimator, estimand_notes
 from causal_lm_opt.estimators._bootstrap import (
     bootstrap_values,
     replicate_influence,
@@ -238,11 +237,7 @@ class IPW(BaseValueEstimator):
         X_target : optional
             As in :meth:`fit`.
         """
-        check_is_fitted(self, "result_")
-        policies = read_policies(
-            self, self.log_, logp_target, self.log_.logp_logging, X_target, ratio=self.ratio
-        )
-        return self._estimate(policies)
+        return self._estimate(self._other_policies(logp_target, X_target))
 
     def _estimate(self, policies: Policies, *, by: bool = False) -> ValueEstimate:
         weighting = Weighting.of(self.weights)
@@ -283,8 +278,6 @@ class IPW(BaseValueEstimator):
 
     def _notes(self, policies: Policies) -> list[str]:
         about = estimand_notes(self.log_, enumerated=any(r.exact for r in policies.row_sets))
-        if policies.logging:
-            return [SAME_TEXT_NOTE, *about]
         if policies.estimated is None:
             return about
         label = f"Density ratio: {policies.estimated.labels}."
@@ -314,10 +307,7 @@ class IPW(BaseValueEstimator):
 def _point(log: Log, policies: Policies, k: int, label: Any, weighting: Weighting) -> float:
     """The value alone."""
     assert policies.ell is not None
-    rows = subgroup_rows(log.by, label)
-    ell, y, s = policies.ell.column(k), log.y, log.sample_weight
-    if rows is not None:
-        ell, y, s = ell[rows], y[rows], None if s is None else s[rows]
+    _, ell, y, s = in_subgroup(log, policies.ell.column(k), label)
     return weighted_term(ell, y, weighting, s, policies.names[k]).value
 
 
@@ -326,10 +316,7 @@ def _ipw_value(
 ) -> PolicyValue:
     """IPW value of policy ``k`` in a subgroup."""
     assert policies.ell is not None
-    rows = subgroup_rows(log.by, label)
-    ell, y, s = policies.ell.column(k), log.y, log.sample_weight
-    if rows is not None:
-        ell, y, s = ell[rows], y[rows], None if s is None else s[rows]
+    rows, ell, y, s = in_subgroup(log, policies.ell.column(k), label)
     term = weighted_term(ell, y, weighting, s, policies.names[k])
     term = of_estimand(log, term, ell, weighting, rows, policies.names[k])
     logged = spread(term.influence, rows, log.sample_weight, log.y.shape[0])

@@ -32,7 +32,6 @@ from causal_lm_opt.estimators._assemble import (
     weighted_term,
 )
 from causal_lm_opt.estimators._base import (
-    SAME_TEXT_NOTE,
     BaseValueEstimator,
     estimand_notes,
     r2_of_predictions,
@@ -230,7 +229,7 @@ class OutcomeRegression(RegressorMixin, BaseValueEstimator):
         if policies.logging:
             return assemble(
                 log, policies, cells, lambda _, label: sample_mean(log, label),
-                estimator="sample mean", notes=[SAME_TEXT_NOTE, *estimand_notes(log)],
+                estimator="sample mean", notes=estimand_notes(log),
                 influence=self.influence,
                 term_moment=(log.by is None or cells[0][1] is None) and not policies.fixed,
             )  # fmt: skip

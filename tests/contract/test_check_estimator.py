@@ -13,7 +13,12 @@ import sys
 
 import pytest
 
-ESTIMATORS = ("IPW", "OutcomeRegression", "DoublyRobust", "StatsmodelsGLM")
+ESTIMATORS = [
+    "IPW",
+    "OutcomeRegression",
+    "DoublyRobust",
+    "StatsmodelsGLM",
+]
 SWITCHES = ("no_validation", "_skip_test", "non_deterministic")  # tags that switch checks off
 
 SCRIPT = """

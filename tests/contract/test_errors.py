@@ -68,7 +68,7 @@ def test_minus_infinity(refit, experiment, kind):
     with pytest.raises(OverlapError, match=r"^logp_target: the policy gives every logged text"):
         refit(logp_target=np.full(120, -np.inf))
     two = np.column_stack([e.target[:, 0], np.full(120, -np.inf)])
-    more = {} if kind is IPW else {"X_target": {"a": e.draws[0], "b": e.draws[1]}}
+    more = {} if not hasattr(kind, "predict") else {"X_target": {"a": e.draws[0], "b": e.draws[1]}}
     with pytest.raises(OverlapError, match=r"^logp_target: the policy 'b' gives every logged text"):
         refit(logp_target=pd.DataFrame(two, columns=["a", "b"]), **more)
 

@@ -67,7 +67,7 @@ def fit(est: Any, e: Any, *, groups: bool = False, policies: int = 2, **more: An
 
 
 def made(kind: Any, model: Any = None, **settings: Any) -> Any:
-    return kind(**settings) if kind is IPW else kind(model, **settings)
+    return kind(model, **settings) if hasattr(kind, "predict") else kind(**settings)
 
 
 # ------------------------------------------------------------------------------ repetition

@@ -14,6 +14,7 @@ from causal_lm_opt.core.solve import weighted_moments
 from causal_lm_opt.core.weights import relative_weights
 from causal_lm_opt.diagnostics.agreement import _as_normal, draws_agreement
 from causal_lm_opt.diagnostics.overlap import effective_sample_size, overlap
+from causal_lm_opt.diagnostics.verdict import missing_mass, verdict
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -155,3 +156,16 @@ def test_swapped_columns_are_told_with_a_number() -> None:
     z = draws_agreement(2.0 - 2.0 * x, 2.0 - 2.0 * draws)  # log P_R - log P_f
     assert np.isfinite(z)
     assert abs(z) > 38  # where the normal tail itself underflows
+
+
+@pytest.mark.parametrize(("unwritten", "level"), [(0.5, "do not use"), (0.04, "caution")])
+def test_weights_below_one_bound_what_the_logger_cannot_write(unwritten: float, level: str) -> None:
+    """Logger uniform on texts 0 to 3; of the target a share is text 4, the rest favours text 0."""
+    share = (1 - unwritten) * np.array([0.4, 0.3, 0.2, 0.1])
+    draws = np.random.default_rng(3).integers(0, 4, 20_000)
+    figures = overlap(np.log(share[draws] / 0.25))
+    bound = missing_mass(figures.mean_weight, figures.mean_weight_z)
+    assert unwritten - 0.04 < bound < unwritten
+    found = verdict(figures)
+    assert found.level == level
+    assert f"({bound:.0%} of its own or more" in " ".join(found.reasons)
