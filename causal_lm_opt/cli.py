@@ -549,6 +549,7 @@ def simulate(
                 progress=not quiet,
             )  # fmt: skip
         else:
+            runner.check_name(study, (*preferences.PREFERENCE_STUDIES, lm_confounding.NAME))
             preferences.refuse_options(
                 study, dimension=dimension, entanglement=entanglement, noise=noise, data=ratings
             )

@@ -55,6 +55,11 @@ Delimiter = Annotated[
     _option("delimiter", "CHAR", "What separates the columns of delimited text: one character, "
             "or tab.", RUN, "tab for .tsv, else a comma"),
 ]  # fmt: skip
+AsTold = Annotated[
+    str | None,
+    typer.Option(metavar="COL", help="As for optimize.", show_default="what the runs were told",
+                 rich_help_panel=COLUMNS),
+]  # fmt: skip
 Out = Annotated[Path, _option("out", "DIR", "Folder for the results.", RUN, False)]
 Overwrite = Annotated[
     bool,
@@ -133,7 +138,11 @@ def optimize(
     figures: Figures = True,
     quiet: Quiet = False,
 ) -> None:  # fmt: skip
-    """Train a language model to raise the outcome; value it on rows it has not seen."""
+    """Train a language model to raise the outcome; value it on rows it has not seen.
+
+    Texts are read as 20 topics of their words. 'features:' in --config names another number, or the
+    folder of a sentence encoder; features of your own go to CausalLMOptimizer(features=) in Python.
+    """
     from causal_lm_opt._run.optimize import OptimizeRequest, optimize_file
     from causal_lm_opt._run.provenance import command_line
 
@@ -171,27 +180,27 @@ def compare(
     out: Out,
     log: Annotated[
         str | None,
-        _option("log", "FILE", "Log whose outcomes fit the judge of win rates (and whose prompts "
-                "are answered); without it there is the table alone.", RUN, "none"),
+        _option("log", "FILE", "Log the runs were trained on: tells their differences, and fits "
+                "the judge of win rates; without it there is the table alone.", RUN, "none"),
     ] = None,
     level: Annotated[
-        float, _option("level", "P", "Confidence level of win rates.", METHOD)
+        float, _option("level", "P", "Confidence level of differences and win rates.", METHOD)
     ] = 0.95,
     seed: Annotated[
         int,
         typer.Option("--seed", metavar="N", min=0, max=2**32 - 1, help="Seed of the texts drawn.",
                      rich_help_panel=METHOD),
     ] = 0,
-    text: Text = "text",
-    outcome: Outcome = None,
-    prompt: Prompt = None,
-    group: Cluster = None,
-    logp_logging: LogpLogging = None,
+    text: AsTold = None,
+    outcome: AsTold = None,
+    prompt: AsTold = None,
+    group: AsTold = None,
+    logp_logging: AsTold = None,
     delimiter: Delimiter = None,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:  # fmt: skip
-    """Put finished runs side by side; judge their policies' fresh texts."""
+    """Put finished runs side by side: values, differences, and whose fresh texts are better."""
     from causal_lm_opt._run.optimize import OptimizeRequest
     from causal_lm_opt._run.optimize_compare import compare_runs
     from causal_lm_opt._run.provenance import command_line
@@ -199,7 +208,7 @@ def compare(
     request = None
     if log is not None:
         request = OptimizeRequest(
-            log=log, out=out, text=text, outcome=outcome, prompt=prompt, group=group,
+            log=log, out=out, text=text or "", outcome=outcome, prompt=prompt, group=group,
             logp_logging=logp_logging, delimiter="\t" if delimiter == "tab" else delimiter,
         )  # fmt: skip
     done = compare_runs(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ import numpy as np
 from causal_lm_opt._evaluate import collected_warnings
 from causal_lm_opt._run.glossary import TRAINING
 from causal_lm_opt._run.models import _without_loading_bars
-from causal_lm_opt._run.numbers import percent
+from causal_lm_opt._run.numbers import band_decimals, decimals_for, interval, number, percent
 from causal_lm_opt._run.optimize import (
     Optimized,
     OptimizeRequest,
@@ -34,6 +35,8 @@ from causal_lm_opt._run.optimize_page import (
     html_page,
     markdown_page,
 )
+from causal_lm_opt._run.optimize_paired import COLUMNS as PAIRED
+from causal_lm_opt._run.optimize_paired import paired_lines, paired_values
 from causal_lm_opt._run.optimize_report import (
     decision,
     origin,
@@ -41,6 +44,7 @@ from causal_lm_opt._run.optimize_report import (
     value_rows,
     win_rate_grid,
 )
+from causal_lm_opt._run.optimize_runs import COLUMNS as COLUMNS_TOLD
 from causal_lm_opt._run.optimize_runs import FinishedRun, read_run, run_names
 from causal_lm_opt._run.output import OutputError, csv_text, json_text
 from causal_lm_opt._run.provenance import provenance
@@ -48,6 +52,7 @@ from causal_lm_opt._run.terminal import printable
 from causal_lm_opt.diagnostics.verdict import BLIND_SPOTS
 
 if TYPE_CHECKING:
+    from causal_lm_opt.comparison import Comparison
     from causal_lm_opt.lm._optimizer_rows import Rows
     from causal_lm_opt.lm.evaluation import WinRates
 
@@ -55,7 +60,7 @@ __all__ = ["compare_runs"]
 
 NAMES = (
     "report.html", "report.md", "comparison.csv", "comparison.json", "win_rates.csv",
-    "samples.csv",
+    "samples.csv", "differences.csv",
 )  # fmt: skip
 COLUMNS = (
     "run", "objective", "accepted", "step", "steps", "ess", "what", "value", "se", "ci_lower",
@@ -92,41 +97,60 @@ def compare_runs(
     if not overwrite and folder.is_dir() and any(folder.iterdir()):
         raise OutputError(f"{out} is not empty; give another --out, or --overwrite")
     rates: WinRates | None = None
+    differences: Comparison | None = None
     said: list[str] = []
     with collected_warnings() as warned:
         if log is not None:
-            rates, said = _judged(found, log, level, seed)
-    notes = [*_paired(found), *said]
+            rates, differences, said = _judged(found, _as_told(log, found), level, seed)
+    notes = [*_paired(found, differences), *said]
     inputs = [] if log is None else [("log", log.log)]
     facts = provenance("compare", arguments, inputs, reproduce)
-    files = _files(found, rates, notes, warned, facts)
+    files = _files(found, rates, differences, notes, warned, facts)
     clear_folder(folder)
     write_files(folder, files)
-    return Optimized(_text(found, rates, notes, folder), tuple(warned))
+    return Optimized(_text(found, rates, differences, notes, folder), tuple(warned))
 
 
 # ------------------------------------------------------------------------------ judging
-def _paired(runs: Sequence[FinishedRun]) -> list[str]:
+def _as_told(log: OptimizeRequest, runs: Sequence[FinishedRun]) -> OptimizeRequest:
+    """Columns that were not named are those the first run was told of."""
+    told = runs[0].columns
+    given = {name: getattr(log, name) or told.get(name) for name in COLUMNS_TOLD}
+    return replace(log, **given | {"text": given["text"] or "text"})
+
+
+def _paired(runs: Sequence[FinishedRun], differences: Comparison | None) -> list[str]:
     """What may not be read from two intervals side by side."""
+    kinds = {run.result.ratio for run in runs}
+    by = (
+        f" Values by different weights ({', '.join(sorted(kinds))}) differ also for one and the "
+        "same policy, as V(f0) shows."
+    )
+    more = by if len(kinds) > 1 else ""
+    if differences is not None:
+        return [
+            "The runs report from the same rows, so that their errors go together: read the "
+            f"differences between the runs, not their intervals side by side.{more}"
+        ]
     if len({run.part for run in runs}) == 1:
         return [
             "The runs report from the same rows, so that their errors go together: two intervals "
             "side by side are not a paired comparison, and say too little of the difference "
-            "between two runs."
+            f"between two runs; --log FILE tells it.{more}"
         ]
     same = len({run.rows for run in runs}) == 1
     which = "overlapping parts of one log" if same else "rows of different logs"
     return [
         f"The runs report from {which}: their intervals are neither independent nor paired; do "
         "not subtract one value from another. Train with the same log, --seed and split to report "
-        "from the same rows."
+        f"from the same rows.{more}"
     ]
 
 
 def _judged(
     runs: Sequence[FinishedRun], request: OptimizeRequest, level: float, seed: int
-) -> tuple[WinRates, list[str]]:
-    """Win rates of the runs' policies by an outcome model fitted on rows of the log."""
+) -> tuple[WinRates, Comparison | None, list[str]]:
+    """Win rates of the runs' policies by an outcome model of the log, and their differences."""
     from causal_lm_opt._run.optimize_settings import check_installed
 
     check_installed("compare --log")
@@ -138,15 +162,18 @@ def _judged(
     rows = read_rows(log.text, log.outcome, log.prompt, log.logp_logging, log.groups)
     judging, note = _unseen(rows, runs)
     with _without_loading_bars():
-        policies = {_policy_name(run): CausalLMOptimizer.load(run.folder).policy_ for run in runs}
+        loaded = {_policy_name(run): CausalLMOptimizer.load(run.folder) for run in runs}
         prompts = asked_prompts(rows)
         texts = {
-            name: fresh_texts(policy, prompts, (seed, k))
-            for k, (name, policy) in enumerate(policies.items())
+            name: fresh_texts(optimizer.policy_, prompts, (seed, k), optimizer.max_new_tokens_)
+            for k, (name, optimizer) in enumerate(loaded.items())
         }
         judge = judge_on(judging, rows.read, seed=seed)
         rates = win_rates(texts, judge, prompts=prompts, random_state=seed, level=level)
-    return rates, [note]
+        found = paired_values(rows, runs, loaded, seed=seed, level=level)
+    if isinstance(found, str):
+        return rates, None, [note, found]
+    return rates, found, [note]
 
 
 def _policy_name(run: FinishedRun) -> str:
@@ -184,8 +211,6 @@ def _unseen(rows: Rows, runs: Sequence[FinishedRun]) -> tuple[Rows, str]:
 
 def _reported(rows: Rows, run: FinishedRun) -> np.ndarray[Any, np.dtype[np.bool_]]:
     """Which rows a run reported from."""
-    from dataclasses import replace
-
     from causal_lm_opt.lm._optimizer_rows import split
 
     numbered = replace(rows, outcome=np.arange(len(rows), dtype=np.float64))
@@ -197,8 +222,8 @@ def _reported(rows: Rows, run: FinishedRun) -> np.ndarray[Any, np.dtype[np.bool_
 
 # ------------------------------------------------------------------------------ writing
 def _files(
-    runs: Sequence[FinishedRun], rates: WinRates | None, notes: Sequence[str],
-    warned: Sequence[str], facts: Mapping[str, Any],
+    runs: Sequence[FinishedRun], rates: WinRates | None, differences: Comparison | None,
+    notes: Sequence[str], warned: Sequence[str], facts: Mapping[str, Any],
 ) -> dict[str, str]:  # fmt: skip
     lines = [line for run in runs for line in _lines(run)]
     files = {
@@ -206,6 +231,9 @@ def _files(
         "comparison.json": json_text({
             "format": "causal-lm-opt comparison 1", **facts,
             "runs": [dict(zip(COLUMNS, line, strict=True)) for line in lines],
+            "differences": [] if differences is None else [
+                dict(zip(PAIRED, line, strict=True)) for line in paired_lines(differences)
+            ],
             "win_rates": [] if rates is None else rates.to_frame().to_dict("records"),
             "notes": list(notes), "warnings": list(warned),
         }),
@@ -217,7 +245,9 @@ def _files(
         )
         texts = list(zip(*rates.texts.values(), strict=True))
         files["samples.csv"] = texts_csv(list(rates.texts), texts)
-    sections = _sections(runs, rates, notes, warned, facts)
+    if differences is not None:
+        files["differences.csv"] = csv_text(PAIRED, paired_lines(differences))
+    sections = _sections(runs, rates, differences, notes, warned, facts)
     title, footer = "Training runs compared", f"causal-lm-opt {facts.get('version', '')}".strip()
     lead = "Which of these training runs gained most, as far as their own report rows can say?"
     return files | {
@@ -240,12 +270,14 @@ def _lines(run: FinishedRun) -> list[list[Any]]:
 
 
 def _sections(
-    runs: Sequence[FinishedRun], rates: WinRates | None, notes: Sequence[str],
-    warned: Sequence[str], facts: Mapping[str, Any],
+    runs: Sequence[FinishedRun], rates: WinRates | None, differences: Comparison | None,
+    notes: Sequence[str], warned: Sequence[str], facts: Mapping[str, Any],
 ) -> list[Section]:  # fmt: skip
     decided = Points([f"{run.name}: {decision(run.result)}" for run in runs])
     answer: list[Block] = [_values(runs), decided, _made(runs)]
-    out = [Section("Values", [*answer, *map(Words, notes[:1])])]
+    out = [Section("Values", [*answer, *map(Words, [*notes[:1], *notes[2:]])])]
+    if differences is not None:
+        out.insert(0, Section("Which gained most", _differences(differences)))
     if rates is not None:
         judged: list[Block] = [
             Words("How often a fresh text of one run's policy has a larger predicted outcome than "
@@ -274,6 +306,32 @@ def _values(runs: Sequence[FinishedRun]) -> Grid:
     return Grid("On each run's report rows, used once", columns, lines, ["", "w", "n", "n", "v"])
 
 
+def _in_words(found: Comparison) -> list[list[str]]:
+    """A line for each difference: name, value, band, verdict."""
+    out = []
+    for name, value, se, low, high, level, _ in paired_lines(found):
+        decimals = decimals_for([se])
+        ends = interval(low, high, band_decimals(low, high, decimals))
+        out.append([name, number(value, decimals), ends, level])
+    return out
+
+
+def _differences(found: Comparison) -> list[Block]:
+    """Every difference between two runs' policies, with a band at which all hold together."""
+    told = (
+        "Values of the runs' policies on their common report rows, estimated together, so that the "
+        "noise they share cancels. A run whose trained model was not accepted has its start as "
+        "policy. The run that is best here was found on these rows: its own value above is "
+        "flattered if it was picked among many."
+    )
+    why = list(dict.fromkeys(r for v in found.contrasts.verdicts for r in v.reasons))
+    caption = f"All differences together, at {percent(found.level)}"
+    grid = Grid(
+        caption, ["", "Difference", "Band", "Verdict"], _in_words(found), ["", "n", "n", "v"]
+    )
+    return [Words(told), grid, *([Points(why)] if why else [])]
+
+
 def _made(runs: Sequence[FinishedRun]) -> Grid:
     """How each run was made, in a line."""
     lines = [
@@ -289,8 +347,9 @@ def _made(runs: Sequence[FinishedRun]) -> Grid:
 
 
 def _text(
-    runs: Sequence[FinishedRun], rates: WinRates | None, notes: Sequence[str], folder: Path
-) -> str:
+    runs: Sequence[FinishedRun], rates: WinRates | None, differences: Comparison | None,
+    notes: Sequence[str], folder: Path,
+) -> str:  # fmt: skip
     """What is printed."""
     lines = []
     for run in runs:
@@ -300,8 +359,10 @@ def _text(
         )
         accepted = "yes" if run.result.accepted else "no"
         lines.append(f"{run.name} ({run.settings.get('objective')}): {said}; accepted: {accepted}")
+    for name, value, ends, verdict in [] if differences is None else _in_words(differences):
+        lines.append(f"{name}: {value} ({ends}), {verdict}")
     for pair in () if rates is None else rates.pairs:
         told = f"{pair.rate:.1%} ({pair.lower:.1%} to {pair.upper:.1%})"
-        lines.append(f"{pair.a} beats {pair.b} {told}, judged by the outcome model")
+        lines.append(f"{pair.a} beats {pair.b} {told}, judged by the outcome model (a surrogate)")
     lines += ["", *notes, "", f"Report: {folder / 'report.html'}"]
     return "\n".join(map(printable, lines)) + "\n"

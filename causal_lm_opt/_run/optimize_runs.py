@@ -13,7 +13,9 @@ from causal_lm_opt._run.optimize_files import RUN
 from causal_lm_opt.exceptions import DataError
 from causal_lm_opt.lm._optimizer_result import OptimizerResult
 
-__all__ = ["FinishedRun", "read_run", "run_names"]
+COLUMNS = ("text", "outcome", "prompt", "group", "logp_logging", "delimiter")
+
+__all__ = ["COLUMNS", "FinishedRun", "read_run", "run_names"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +33,10 @@ class FinishedRun:
     rows : str
         Identity of the log's rows.
     steps : int
+    features : str
+        Identity of the features of its training rows.
+    columns : mapping
+        Columns of the log, and their delimiter, as ``optimize`` was told.
     """
 
     name: str
@@ -39,6 +45,8 @@ class FinishedRun:
     settings: Mapping[str, Any]
     rows: str
     steps: int
+    features: str
+    columns: Mapping[str, Any]
 
     @property
     def ess(self) -> float:
@@ -88,12 +96,21 @@ def read_run(given: str, name: str) -> FinishedRun:
         settings = {str(k): _value(v) for k, v in own["settings"].items()}
         return FinishedRun(
             name, folder, OptimizerResult.from_dict(record["result"]), settings, str(own["rows"]),
-            max(steps, default=0),
+            max(steps, default=0), str(own["features"]), _columns(Path(given).expanduser()),
         )  # fmt: skip
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         if isinstance(error, DataError):
             raise
         raise DataError(f"{given}: the run is damaged ({error!r})") from error
+
+
+def _columns(folder: Path) -> dict[str, Any]:
+    """What ``optimize`` was told of the log's columns; nothing for runs that Python made."""
+    file = folder / "result.json"
+    if not file.is_file():
+        return {}
+    arguments = json.loads(file.read_text(encoding="utf-8"))["arguments"]
+    return {name: arguments.get(name) for name in COLUMNS}
 
 
 def _value(words: str) -> Any:

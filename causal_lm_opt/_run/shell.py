@@ -81,6 +81,16 @@ SIMULATE_EXAMPLE = """\b
 Example:
   causal-lm-opt simulate double-robustness --quick --out study
 
+\b
+A study of your own, as study.toml:
+  sizes = [500, 2000]           # also: replications, level, about
+  [designs."strength 2"]        # as many as you like
+  world = "confounded-log"      # gaussian, hidden-confounder, confounded-log,
+  strength = 2.0                # drifted-logging, tokens, prompts, texts; then its arguments
+  [estimators.DR]
+  kind = "dr"                   # ht, hajek, or, dr
+  outcome_model = "linear"      # for or, dr: linear, ridge, logistic, forest, tfidf-ridge
+
 """
 DOCTOR_EXAMPLE = """\b
 Example:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,7 +16,7 @@ from causal_lm_opt.simulation._blocks import clear_unfinished, unfinished_of, wr
 from causal_lm_opt.simulation.studies import STUDIES, named_study
 from causal_lm_opt.simulation.study import StudyResult
 
-__all__ = ["check_study_folder", "list_studies", "simulate", "write_plots"]
+__all__ = ["check_name", "check_study_folder", "list_studies", "simulate", "write_plots"]
 
 #: What a study writes; a folder that holds anything else is not a study's.
 FILES = (
@@ -36,6 +37,21 @@ SHOWN = (
 def list_studies() -> str:
     """Names of the shipped studies and what each shows."""
     return "".join(f"{name}\n    {make().about}\n" for name, make in STUDIES.items())
+
+
+def check_name(name: str, others: Sequence[str]) -> None:
+    """Whether a name is that of a study with estimators, or of a ``.toml`` file.
+
+    Raises
+    ------
+    ValueError
+        Naming all studies, the ``others`` too.
+    """
+    if not name.endswith(".toml") and name not in STUDIES:
+        raise ValueError(
+            f"study {name!r} is not known; use {', '.join((*STUDIES, *others))}, or the path of a "
+            ".toml file"
+        )
 
 
 def simulate(

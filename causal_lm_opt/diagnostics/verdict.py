@@ -80,8 +80,9 @@ def worst(verdicts: Iterable[Verdict]) -> Verdict:
 
 
 UNSEEN_UNKNOWN = (
-    "Whether the policy writes texts the logger never wrote is unknown: give draws of the policy "
-    "with their log-probs under both policies (X_target, or --draws)."
+    "Whether the policy writes texts the logger never wrote is unknown: only draws of the policy "
+    "with their log-probs under both policies tell (X_target, a file of draws; in training, "
+    "logging_policy)."
 )
 CLOSER = "Value a policy closer to the logging policy, or log more texts like the target's."
 
@@ -111,7 +112,7 @@ def _overlap_findings(
     elif d.pareto_k > 0.7:
         tail = f"The weights' tail is heavy (Pareto k {d.pareto_k:.2f} > .7): the standard error "
         found.append((1, tail + "is itself unreliable."))
-    if abs(d.mean_weight_z) > MEAN_WEIGHT_Z and not d.pareto_k >= 0.5:
+    if _weights_off(d):
         off = f"The weights average {d.mean_weight:.3g} where 1 is due (z {d.mean_weight_z:+.1f}): "
         if d.mean_weight_z > 0:  # nothing legitimate makes weights average more than 1
             why = "log-probs are swapped, not normalised, or not those that wrote the texts."
@@ -122,6 +123,11 @@ def _overlap_findings(
             why = share + "if log-probs are right), or log-probs are not normalised or misstated."
             found.append((2 if plain or lacking > MISSING_MASS else 1, off + why))
     return found + clusters_finding(d.clusters)
+
+
+def _weights_off(d: OverlapDiagnostics) -> bool:
+    """Whether weights do not average 1, where their tail allows a test."""
+    return abs(d.mean_weight_z) > MEAN_WEIGHT_Z and not d.pareto_k >= 0.5
 
 
 def missing_mass(mean_weight: float, z: float) -> float:
@@ -284,10 +290,10 @@ def verdict(
     found: list[tuple[int, str]] = []
     if overlap is not None and not model_only:
         found += _overlap_findings(overlap, plain=plain, enumerated=enumerated)
-        if coverage is None:
-            found.append((1, UNSEEN_UNKNOWN))
-        else:
+        if coverage is not None:
             found += _coverage_findings(coverage, overlap.unseen_mass)
+        elif not (_weights_off(overlap) and overlap.mean_weight < 1):  # they have told already
+            found.append((1, UNSEEN_UNKNOWN))
     if model_only:
         found.append((1, "Outcome regression is right only if its model is; nothing corrects it."))
         if abs(residual_z) > 3:

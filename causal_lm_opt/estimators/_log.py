@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -306,20 +307,38 @@ def _read_rows(
         _need_numbers(y)
     if not loose and utility is None:
         known = surely_finite(X) and surely_finite(y)
-        with config_context(assume_finite=known or None):  # scikit-learn need not look again
+        # scikit-learn need not look again
+        with config_context(assume_finite=known or None), _rows_named(y):
             X, y = validate_data(
                 estimator, X, y, accept_sparse="csr", y_numeric=True, dtype=np.float64
             )
         return X, np.asarray(y, dtype=np.float64)
     labels = column_or_1d(y, warn=True)
     if utility is None:
-        labels = check_array(labels, ensure_2d=False, dtype=np.float64, input_name="y")
+        with _rows_named(y):
+            labels = check_array(labels, ensure_2d=False, dtype=np.float64, input_name="y")
     if loose:
         X = X if texts is None else texts
     else:
         X = validate_data(estimator, X, accept_sparse="csr", dtype=np.float64)
     _same_length(X, labels)
     return X, labels
+
+
+@contextmanager
+def _rows_named(y: Any) -> Iterator[None]:
+    """Inside, scikit-learn's refusal of an outcome also says which row has it."""
+    try:
+        yield
+    except ValueError as error:
+        if "Input y contains" not in str(error):
+            raise
+        bad = np.flatnonzero(~np.isfinite(np.asarray(y, dtype=np.float64).ravel()))
+        raise ValueError(
+            f"{error} {bad.size:,} of the outcomes are not finite numbers, the first at row "
+            f"{bad[0]}: leave out rows without an outcome, and ask why they have none (dropping "
+            "them is right only if that has nothing to do with text and outcome)."
+        ) from None
 
 
 def _countable(a: Any) -> bool:

@@ -28,6 +28,7 @@ __all__ = [
     "json_rows",
     "opened_trained",
     "read_json",
+    "run_differs",
     "setting_words",
     "write_json",
 ]
@@ -58,6 +59,25 @@ def setting_words(value: Any) -> str:
     if value is None or isinstance(value, str | bool | os.PathLike):
         return str(value)
     return type(value).__qualname__
+
+
+def run_differs(kept: Mapping[str, Any], own: Mapping[str, Any]) -> str:
+    """What tells a kept run from this one, in words; empty where nothing does.
+
+    Features and outcome models are told by what they give on the training rows.
+    """
+    before, now = kept.get("settings"), own["settings"]
+    if isinstance(before, Mapping) and before != now:
+        names = [name for name in now if before.get(name) != now[name]]
+        told = [f"{name} was {before.get(name)}, is {now[name]}" for name in names[:3]]
+        return "; ".join(told) + ("; and more" if len(names) > 3 else "")
+    words = {
+        "version": f"version {kept.get('version')}",
+        "rows": "other rows (texts, outcomes, prompts, groups or logp_logging differ)",
+        "features": "other features of the training rows (random ones need a seed)",
+        "outcome_model": "another outcome model (a random one needs a seed)",
+    }
+    return next((said for key, said in words.items() if kept.get(key) != own[key]), "")
 
 
 def opened_trained(folder: Path) -> LanguageModelPolicy:

@@ -52,6 +52,7 @@ __all__ = [
     "most_tokens",
     "nuisances_of",
     "on_gpu",
+    "plain_model",
     "quiet",
     "start_policy",
     "training_data",
@@ -76,8 +77,9 @@ def on_gpu() -> bool:
 
 # ------------------------------------------------------------------------------ the start
 def start_policy(
-    model: Any, rows: Rows, epochs: int | None, seed: int, args: Mapping[str, Any], folder: Path
-) -> LanguageModelPolicy:
+    model: Any, rows: Rows, epochs: int | None, seed: int, args: Mapping[str, Any], folder: Path,
+    progress: bool | None = None,
+) -> LanguageModelPolicy:  # fmt: skip
     """The policy that training starts from, f0.
 
     "tiny" is a small GPT made from the training texts; any other model is fine-tuned on them where
@@ -89,10 +91,11 @@ def start_policy(
         if rows.prompts is None:
             return from_texts(rows.texts, epochs=given, random_state=seed, name="start")
         policy = from_texts(rows.read, epochs=0, random_state=seed, name="start")
-        return fine_tune(policy, rows, given, seed, {**args, "learning_rate": 2e-3}, folder)
+        return fine_tune(policy, rows, given, seed, {**args, "learning_rate": 2e-3}, folder,
+                         progress)  # fmt: skip
     policy = opened_policy(model)
     given = int(rows.logp_logging is None) if epochs is None else epochs
-    return fine_tune(policy, rows, given, seed, args, folder) if given else policy
+    return fine_tune(policy, rows, given, seed, args, folder, progress) if given else policy
 
 
 def opened_policy(model: Any) -> LanguageModelPolicy:
@@ -129,7 +132,7 @@ def _check_plain(policy: LanguageModelPolicy) -> None:
 
 def fine_tune(
     policy: LanguageModelPolicy, rows: Rows, epochs: int, seed: int, args: Mapping[str, Any],
-    folder: Path,
+    folder: Path, progress: bool | None = None,
 ) -> LanguageModelPolicy:  # fmt: skip
     """A copy of the policy trained to write the rows' texts."""
     model = copy.deepcopy(policy.model)
@@ -141,11 +144,17 @@ def fine_tune(
     })  # fmt: skip
     data = training_data(rows, None)
     trainer = CausalPreferenceTrainer(
-        model, LikelihoodObjective(), config, data, processing_class=policy.tokenizer
-    )
+        model, LikelihoodObjective(), config, data, processing_class=policy.tokenizer,
+        callbacks=[Bar(progress, "fine-tuning the start")],
+    )  # fmt: skip
     quiet(trainer)
     trainer.train()
-    return LanguageModelPolicy(trainer.policy.model.eval(), policy.tokenizer, name="start")
+    return LanguageModelPolicy(plain_model(trainer), policy.tokenizer, name="start")
+
+
+def plain_model(trainer: CausalPreferenceTrainer) -> Any:
+    """What was trained, without the wrapper of mixed precision: as it is once saved and loaded."""
+    return trainer.accelerator.unwrap_model(trainer.policy.model, keep_fp32_wrapper=False).eval()
 
 
 def most_tokens(policy: LanguageModelPolicy, rows: Rows) -> int:
@@ -363,16 +372,17 @@ class Bar(TrainerCallback):  # type: ignore[misc,valid-type]
     ----------
     progress : bool, optional
         None: on a terminal only.
+    label : str
     """
 
-    def __init__(self, progress: bool | None) -> None:
-        self.progress = progress
+    def __init__(self, progress: bool | None, label: str = "training") -> None:
+        self.progress, self.label = progress, label
         self.bar: Any = None
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Open."""
         if state.is_world_process_zero:
-            self.bar = progress_bar(state.max_steps, "steps", self.progress, "training")
+            self.bar = progress_bar(state.max_steps, "steps", self.progress, self.label)
             self.bar.update(state.global_step)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:

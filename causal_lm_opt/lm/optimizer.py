@@ -35,6 +35,7 @@ from causal_lm_opt.lm._optimizer_files import (
     json_rows,
     opened_trained,
     read_json,
+    run_differs,
     setting_words,
     write_json,
 )
@@ -51,6 +52,7 @@ from causal_lm_opt.lm._optimizer_steps import (
     most_tokens,
     nuisances_of,
     on_gpu,
+    plain_model,
     quiet,
     start_policy,
     training_data,
@@ -150,7 +152,8 @@ class CausalLMOptimizer:
         Further figures of each evaluation's fresh texts (after their prompts, if any), as columns
         of ``history_``: their length, an oracle, a classifier's share. Nothing is chosen by them.
     training : mapping, optional
-        Other settings of :class:`CausalPreferenceConfig`.
+        Other settings of :class:`CausalPreferenceConfig`, as in ``{"bf16": True}`` (on a CPU with
+        ``"use_cpu": True``): steps in mixed precision; weights and values of policies in float32.
     peft_config : peft configuration, optional
         Train an adapter.
     progress : bool, optional
@@ -372,7 +375,7 @@ class CausalLMOptimizer:
         step = trainer.state.global_step
         if self.choose == "lower":
             step = self._chosen_step(trainer.state.best_model_checkpoint)
-        trained = LanguageModelPolicy(trainer.policy.model.eval(), start.tokenizer, name="trained")
+        trained = LanguageModelPolicy(plain_model(trainer), start.tokenizer, name="trained")
         self.result_ = self._report(parts.report, held, trained if step else None, step, limit)
 
     def _chosen_step(self, checkpoint: str | None) -> int:
@@ -399,7 +402,7 @@ class CausalLMOptimizer:
             return LanguageModelPolicy(folder / START, name="start")
         policy = start_policy(
             self.model, train, self.fine_tune_epochs, self.random_state,
-            self._settings(folder / TRAINING), folder / TRAINING,
+            self._settings(folder / TRAINING), folder / TRAINING, self.progress,
         )  # fmt: skip
         policy.save(folder / START)
         return policy
@@ -650,12 +653,10 @@ class CausalLMOptimizer:
         }  # fmt: skip
         if (folder / RUN).is_file():
             kept = read_json(folder / RUN)
-            differs = [key for key in own if kept.get(key) != own[key]]
+            differs = run_differs(kept, own)
             if differs:
                 raise DataError(
-                    f"{folder} holds a run with other {differs[0]}; choose another folder, or "
-                    "delete it. (Features and outcome models are told by what they give on the "
-                    "training rows: random ones need a seed.)"
+                    f"{folder} holds another run: {differs}. Choose another folder, or delete it."
                 )
         elif any(p for p in folder.iterdir() if p.suffix != ".partial"):
             raise DataError(f"{folder} is not empty and holds no run; choose another folder.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -275,6 +276,7 @@ def _world(table: Mapping[str, Any], where: str) -> Design:
     name = arguments.pop("world", None)
     if name not in WORLDS:
         raise DataError(f"{where}: world {name!r} is not known; use {', '.join(WORLDS)}")
+    _only(arguments, set(signature(WORLDS[name]).parameters), f"{where}: world {name!r}")
     try:
         return WORLDS[name](**arguments)
     except (TypeError, ValueError) as error:

@@ -192,7 +192,7 @@ def test_a_folder_of_another_run_is_kept_until_overwrite(shop: Workshop, tmp_pat
     before = (shop.out / "run" / "run.json").read_bytes()
     done = run(shop.arguments(shop.out, "--seed", "5"))
     assert done.exit_code == 2
-    assert "other settings" in done.stderr
+    assert "random_state was 0, is 5" in done.stderr
     assert (shop.out / "run" / "run.json").read_bytes() == before
     (tmp_path / "notes.txt").write_text("mine", encoding="utf-8")
     for more in ([], ["--overwrite"]):
@@ -373,7 +373,16 @@ def test_compare_tells_values_and_who_wins(shop: Workshop, tmp_path: Path) -> No
     assert table["run"].tolist() == ["out"] * 3 + ["other"] * 3
     assert table["verdict"].notna().all()
     assert (table["ci_lower"] <= table["value"]).all()
-    assert "not a paired comparison" in done.stdout
+    assert "read the differences between the runs" in done.stdout
+    assert "a surrogate" in done.stdout
+    paired = pd.read_csv(tmp_path / "compared" / "differences.csv")
+    (told,) = paired.to_dict("records")
+    start = "" if table["accepted"][0] else " (its start)"
+    ours, others = f"out{start}", f"other{start}"
+    assert told["difference"] in (f"{ours} - {others}", f"{others} - {ours}")  # the larger first
+    assert told["ci_lower"] < told["value"] < told["ci_upper"]
+    page = (tmp_path / "compared" / "report.html").read_text(encoding="utf-8")
+    assert "Which gained most" in page
     assert "rows of the log that no run trained on" in done.stdout
     facts = json.loads((tmp_path / "compared" / "comparison.json").read_text(encoding="utf-8"))
     assert len(facts["win_rates"]) == 2  # both directions
@@ -384,7 +393,32 @@ def test_compare_tells_values_and_who_wins(shop: Workshop, tmp_path: Path) -> No
         ["compare", str(shop.out), str(other), "--out", str(tmp_path / "compared"), "--overwrite"]
     )
     assert again.exit_code == 0  # the table alone
+    assert "not a paired comparison" in again.stdout
+    assert not (tmp_path / "compared" / "differences.csv").exists()
     assert not (tmp_path / "compared" / "win_rates.csv").exists()
+
+
+@pytest.mark.torch
+def test_compare_reads_columns_as_the_runs_did_and_says_what_it_cannot_tell(
+    shop: Workshop, tmp_path: Path
+) -> None:
+    other, log = tmp_path / "other", tmp_path / "log.csv"
+    shutil.copytree(shop.out, other)
+    asked = ["compare", str(shop.out), str(other), "--overwrite", "--out", str(tmp_path / "c")]
+    done = run([*asked, "--log", str(shop.log)])
+    assert done.exit_code == 0, done.output
+    assert "rows of the log that no run trained on" in done.stdout
+    assert (tmp_path / "c" / "differences.csv").is_file()
+    frame = pd.read_csv(shop.log)
+    frame.assign(y=frame["y"] + 1).to_csv(log, index=False)
+    done = run([*asked, "--log", str(log)])
+    assert "--log is not what they were trained on" in done.stdout
+    own = other / "run" / "run.json"
+    kept = json.loads(own.read_text(encoding="utf-8"))
+    kept["settings"]["random_state"] = "7"
+    own.write_text(json.dumps(kept), encoding="utf-8")
+    done = run([*asked, "--log", str(shop.log)])
+    assert "the runs report from different rows" in done.stdout
 
 
 @pytest.mark.torch

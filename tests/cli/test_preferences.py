@@ -11,7 +11,9 @@ import pytest
 from typer.testing import CliRunner
 
 from causal_lm_opt._run.preferences import list_studies
+from causal_lm_opt._run.shell import SIMULATE_EXAMPLE
 from causal_lm_opt.cli import app
+from causal_lm_opt.simulation.studies import ESTIMATORS, WORLDS
 
 COLUMNS = ["study", "noise", "rho", "seed", "model", "lambda", "test", "accuracy"]
 
@@ -173,3 +175,29 @@ def test_both_studies_are_listed() -> None:
         "latent-positivity",
         "user-objectives",
     ]
+
+
+def test_a_name_that_no_study_has_is_met_with_all_names(tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, ["simulate", "nosuch", "--out", str(tmp_path / "out")])
+    assert done.exit_code == 2
+    listed = CliRunner().invoke(app, ["simulate", "--list"]).stdout
+    names = [line for line in listed.splitlines() if line and not line.startswith(" ")]
+    assert len(names) == 7
+    assert all(name in done.stderr for name in names)
+
+
+def test_the_study_file_of_the_help_runs_and_names_every_choice(tmp_path: Path) -> None:
+    lines = SIMULATE_EXAMPLE.split("study.toml:\n")[1]
+    for choices in (WORLDS, ESTIMATORS):
+        assert all(
+            f"{name}," in lines or f"{name}\n" in lines or f"{name};" in lines for name in choices
+        )
+    (tmp_path / "study.toml").write_text(lines, encoding="utf-8")
+    asked = ["simulate", str(tmp_path / "study.toml"), "--seeds", "4", "--quiet"]
+    done = CliRunner().invoke(app, [*asked, "--out", str(tmp_path / "out")])
+    assert done.exit_code == 0, done.output
+    (tmp_path / "study.toml").write_text(lines.replace("strength", "power"), encoding="utf-8")
+    done = CliRunner().invoke(app, [*asked, "--out", str(tmp_path / "other")])
+    assert done.exit_code == 2
+    assert "unknown key 'power'" in done.stderr
+    assert "strength" in done.stderr

@@ -305,3 +305,12 @@ def test_a_failed_fit_leaves_nothing_behind(refit, kind, experiment):
     assert not hasattr(est, "value_")
     with pytest.raises(NotFittedError):
         est.summary()
+
+
+@pytest.mark.parametrize("rows", ["numbers", "texts"])
+def test_an_outcome_that_is_missing_is_named(refit, experiment, rows):
+    y = np.array(experiment.y, dtype=float)
+    y[[17, 30]] = np.nan
+    X = experiment.X if rows == "numbers" else list(experiment.texts)
+    with pytest.raises(ValueError, match=r"Input y contains NaN.* 2 of .* the first at row 17"):
+        refit(X=X, y=y)

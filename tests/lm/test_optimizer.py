@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from causal_lm_opt.exceptions import DataError, EstimationWarning, OverlapError
 from causal_lm_opt.lm import LanguageModelPolicy, from_texts
@@ -542,6 +543,27 @@ def test_the_last_step_is_valued_where_that_is_asked(start, tmp_path):
     assert again.trained_.log_prob(texts[:3]) == pytest.approx(run.trained_.log_prob(texts[:3]))
     with pytest.raises(ValueError, match="choose must be"):
         make(start, choose="best").fit(texts, y)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a run on this machine's GPU is another one")
+def test_mixed_precision_ends_with_the_policy_that_is_saved(start, tmp_path, capsys):
+    """Steps in bfloat16, weights in float32; what is valued is what comes back from the folder."""
+    texts, y = make_log()
+    mixed = {"training": {"bf16": True, "use_cpu": True}, "choose": "last", "steps": 2}
+    given = {"fine_tune_epochs": 1, "progress": True, "out": tmp_path / "run"}
+    run = make(start, **mixed, **given).fit(texts, y, groups=np.arange(240))
+    assert "fine-tuning the start" in capsys.readouterr().err
+    plain = make(start, **(mixed | {"training": {"use_cpu": True}}), fine_tune_epochs=1)
+    plain.fit(texts, y, groups=np.arange(240))
+    again = CausalLMOptimizer.load(tmp_path / "run")
+    for name in ("start_", "trained_"):
+        own, kept = getattr(run, name), getattr(again, name)
+        assert own.dtype_name == kept.dtype_name == "float32"
+        found = own.log_prob(texts[:9])
+        np.testing.assert_allclose(found, kept.log_prob(texts[:9]), rtol=1e-6)
+        in_float32 = getattr(plain, name).log_prob(texts[:9])
+        np.testing.assert_allclose(found, in_float32, rtol=0.05)
+        assert np.abs(found - in_float32).max() > 1e-5  # the setting was heard
 
 
 def test_sequences_whose_weights_do_not_average_one_are_not_taken():
