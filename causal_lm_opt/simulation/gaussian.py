@@ -203,9 +203,10 @@ class GaussianDesign:
         return linear
 
     def efficiency_bound(self, n: int) -> float:
-        r"""Smallest asymptotic variance of a regular estimator with ``n`` rows.
+        r"""Smallest asymptotic variance with ``n`` rows, where draws alone tell of :math:`P_f`.
 
-        :math:`E_R[w^2 Var(Y|X)]/n + Var_f(g)/m` (P_f known); for several readers of a text
+        :math:`E_R[w^2 Var(Y|X)]/n + Var_f(g)/m`, of regular estimators to which the logged texts
+        say nothing of :math:`E_f[g]` (with few draws weighting alone may have less); for several readers of a text
         :math:`Var(Y|X)` is that of the text's mean, over the number of texts. With prompts, of
         which there are :math:`n/5`, it is over their number
 

@@ -243,9 +243,12 @@ class TextWorld:
         return float(g.mean()), float(g.std(ddof=1)) / math.sqrt(g.size)
 
     def efficiency_bound(self, n: int, policy: Any = None, *, latent: bool = False) -> float:
-        r"""Smallest asymptotic variance of a regular estimator with ``n`` independent rows.
+        r"""Smallest asymptotic variance with ``n`` rows, where draws alone tell of the policy.
 
         .. math:: E_R[w^2 \operatorname{Var}(Y|X)]/n + \operatorname{Var}_f(g)/m
+
+        of regular estimators to which the logged texts say nothing of :math:`E_f[g]`; with few
+        draws weighting alone, which needs none, may have less.
 
         Parameters
         ----------
