@@ -127,8 +127,8 @@ class DoublyRobust(RegressorMixin, BaseValueEstimator):
     (with overlap) or a right outcome model. With both wrong and :math:`\rho = P_R/\hat P_R` the
     bias is :math:`\sum_x P_f(x) (\rho(x) - 1) (g - q)(x)` under Horvitz-Thompson weights, and
     :math:`\sum_x P_f \rho\, (g - q) / \sum_x P_f \rho - \sum_x P_f\, (g - q)` under Hajek weights
-    (in large samples): 0 where :math:`\rho` is constant or :math:`g - q` is. For a black-box model and wrong
-    log-probs the value is consistent but its interval is not claimed to cover.
+    (in large samples; 0 where :math:`\rho` is constant or :math:`g - q` is). For a black-box model
+    and wrong log-probs the value is consistent but its interval is not claimed to cover.
 
     Fresh draws use the fold-weighted average of the fold models (a refit on all rows would break
     unbiasedness); a draw that repeats a logged text is predicted by the model that has not seen

@@ -206,9 +206,9 @@ class GaussianDesign:
         r"""Smallest asymptotic variance with ``n`` rows, where draws alone tell of :math:`P_f`.
 
         :math:`E_R[w^2 Var(Y|X)]/n + Var_f(g)/m`, of regular estimators to which the logged texts
-        say nothing of :math:`E_f[g]` (with few draws weighting alone may have less); for several readers of a text
-        :math:`Var(Y|X)` is that of the text's mean, over the number of texts. With prompts, of
-        which there are :math:`n/5`, it is over their number
+        say nothing of :math:`E_f[g]` (with few draws weighting alone may have less); for several
+        readers of a text :math:`Var(Y|X)` is that of the text's mean, over the number of texts.
+        With prompts, of which there are :math:`n/5`, it is over their number
 
         .. math:: \frac15 E_R[w^2 Var(Y|X)] + Var_c E_f[g|c] + \frac15 E_c Var_f(g|c),
 
