@@ -43,6 +43,7 @@ __all__ = [
 FORMAT = "causal-lm-opt training run 1"
 NAMES = (
     RUN, "report.html", "report.md", "history.csv", "steps.csv", "result.json", "samples.csv",
+    "parts.csv",
     "win_rates.csv",
 )  # fmt: skip
 N_TEXTS = 200  # fresh texts of each policy for win rates and samples
@@ -285,6 +286,7 @@ def _files(run: TrainingRun, optimizer: CausalLMOptimizer) -> dict[str, str]:
         "history.csv": _csv(run.history),
         "steps.csv": _csv(steps),
         "samples.csv": texts_csv(columns, run.pairs),
+        "parts.csv": csv_text(("row", "part"), [[i, p] for i, p in enumerate(optimizer.parts_)]),
         "result.json": json_text(_facts(run)),
     }
     if run.rates is not None:

@@ -211,13 +211,10 @@ def _unseen(rows: Rows, runs: Sequence[FinishedRun]) -> tuple[Rows, str]:
 
 def _reported(rows: Rows, run: FinishedRun) -> np.ndarray[Any, np.dtype[np.bool_]]:
     """Which rows a run reported from."""
-    from causal_lm_opt.lm._optimizer_rows import split
+    from causal_lm_opt.lm._optimizer_rows import dealt
 
-    numbered = replace(rows, outcome=np.arange(len(rows), dtype=np.float64))
-    report = split(numbered, run.settings["split"], int(run.settings["random_state"])).report
-    found = np.zeros(len(rows), dtype=bool)
-    found[report.outcome.astype(np.intp)] = True
-    return found
+    part = dealt(rows, run.settings["split"], int(run.settings["random_state"]))
+    return np.asarray(part == 2)
 
 
 # ------------------------------------------------------------------------------ writing

@@ -104,9 +104,10 @@ def lambda_table(results: pd.DataFrame) -> pd.DataFrame:
         line: dict[str, Any] = {"noise": noise, "rho": rho, "lambda": strength}
         for test in TESTS[OBJECTIVES]:
             line[test] = float(part.loc[part["test"] == test, "accuracy"].mean())
-        each = part.drop_duplicates("seed")["discriminator_accuracy"].to_numpy(dtype=float)
-        line["discriminator"] = float(each.mean())
-        line["discriminator_low"], line["discriminator_high"] = t_interval(each)
+        for name in ("discriminator", "fresh_discriminator"):
+            each = part.drop_duplicates("seed")[f"{name}_accuracy"].to_numpy(dtype=float)
+            line[name] = float(each.mean())
+            line[f"{name}_low"], line[f"{name}_high"] = t_interval(each)
         found.append(line)
     return pd.DataFrame(found)
 

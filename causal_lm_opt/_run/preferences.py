@@ -111,6 +111,8 @@ def simulate_preferences(
     quick: bool = False,
     dimension: int | None = None,
     entanglement: float = 0.0,
+    nuisance: int | None = None,
+    discriminator_learning_rate: float | None = None,
     noise: Sequence[str] = (),
     ratings: Ratings | None = None,
     progress: bool = True,
@@ -123,7 +125,7 @@ def simulate_preferences(
     out : path
         New, empty, or the folder of an earlier run (whose finished fits are used where they are
         of the same study).
-    seeds, seed, quick, dimension, entanglement
+    seeds, seed, quick, dimension, entanglement, nuisance, discriminator_learning_rate
         As :func:`~causal_lm_opt.simulation.preference_study.preference_study`; ``seed`` is the
         first.
     jobs : int
@@ -153,7 +155,8 @@ def simulate_preferences(
     study = preference_study(
         "latent-positivity" if name == LATENT else "user-objectives", seeds=seeds, first_seed=seed,
         noises=tuple(noise) or ("high",), dimension=dimension,
-        entanglement=entanglement, quick=quick,
+        entanglement=entanglement, nuisance=nuisance,
+        discriminator_learning_rate=discriminator_learning_rate, quick=quick,
     )  # fmt: skip
     rows = None if ratings is None else read_ratings(ratings)
     check_installed(f"simulate {name}")

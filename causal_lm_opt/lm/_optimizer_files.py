@@ -6,10 +6,12 @@ import json
 import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from causal_lm_opt.exceptions import DataError
@@ -27,8 +29,10 @@ __all__ = [
     "evaluations",
     "json_rows",
     "opened_trained",
+    "from_runs",
     "read_json",
     "run_differs",
+    "runs_of",
     "setting_words",
     "write_json",
 ]
@@ -108,6 +112,20 @@ def json_rows(table: pd.DataFrame) -> list[dict[str, Any]]:
         {str(k): None if isinstance(v, float) and math.isnan(v) else v for k, v in row.items()}
         for row in table.astype(object).to_dict("records")
     ]
+
+
+def runs_of(words: npt.NDArray[np.str_]) -> list[list[Any]]:
+    """Neighbours that are alike as one: ``[[word, how many], ...]``."""
+    return [[str(word), len(list(alike))] for word, alike in groupby(words)]
+
+
+def from_runs(runs: Sequence[Sequence[Any]]) -> npt.NDArray[np.str_]:
+    """What `runs_of` was given.
+
+    >>> from_runs(runs_of(np.array(["train", "train", "report"]))).tolist()
+    ['train', 'train', 'report']
+    """
+    return np.repeat([str(word) for word, _ in runs], [int(count) for _, count in runs])
 
 
 def write_json(file: Path, content: Any) -> None:

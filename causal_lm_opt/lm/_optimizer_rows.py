@@ -162,18 +162,13 @@ def _own_clusters(texts: Sequence[str], prompts: Sequence[Any] | None) -> Any:
     return np.array(joined(texts, prompts), dtype=object)
 
 
-def split(rows: Rows, shares: Sequence[float], seed: int) -> Parts:
-    """Deal whole clusters to train, select and report, by the rank of their seeded hash.
+def dealt(rows: Rows, shares: Sequence[float], seed: int) -> IntArray:
+    """Part of each row (0 train, 1 select, 2 report): whole clusters, by a seeded hash's rank.
 
     Parameters
     ----------
     shares : three positive numbers
         Of the rows; they need not add up to one.
-
-    Raises
-    ------
-    DataError
-        If a part would have fewer than 20 rows or 10 clusters.
     """
     try:
         share = np.asarray(shares, dtype=np.float64)
@@ -189,7 +184,18 @@ def split(rows: Rows, shares: Sequence[float], seed: int) -> Parts:
     cuts = np.cumsum(share)[:2] / share.sum() * len(rows)
     part_of = np.empty(clusters.size, dtype=np.intp)
     part_of[order] = np.searchsorted(cuts, before)
-    part = part_of[np.searchsorted(clusters, rows.groups)]
+    return part_of[np.searchsorted(clusters, rows.groups)]
+
+
+def split(rows: Rows, shares: Sequence[float], seed: int) -> Parts:
+    """The rows of each part, as `dealt`.
+
+    Raises
+    ------
+    DataError
+        If a part would have fewer than 20 rows or 10 clusters.
+    """
+    part = dealt(rows, shares, seed)
     made = Parts(*(rows.take(np.flatnonzero(part == k)) for k in range(3)))
     for name, some in zip(Parts._fields, made, strict=True):
         found = np.unique(some.groups).size

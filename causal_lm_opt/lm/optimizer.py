@@ -32,15 +32,17 @@ from causal_lm_opt.lm._optimizer_files import (
     START,
     TRAINING,
     evaluations,
+    from_runs,
     json_rows,
     opened_trained,
     read_json,
     run_differs,
+    runs_of,
     setting_words,
     write_json,
 )
 from causal_lm_opt.lm._optimizer_result import OptimizerResult
-from causal_lm_opt.lm._optimizer_rows import Parts, Rows, joined, read_rows, split
+from causal_lm_opt.lm._optimizer_rows import Parts, Rows, dealt, joined, read_rows, split
 from causal_lm_opt.lm._optimizer_steps import (
     Bar,
     FloorStop,
@@ -181,6 +183,9 @@ class CausalLMOptimizer:
     result_ : OptimizerResult
     sizes_ : dict
         Rows of each part.
+    parts_ : (n,) array of str
+        The part of each row of the log: "train", "select" or "report". Of a run that was loaded
+        only where the run's own version kept it.
 
     Notes
     -----
@@ -285,6 +290,7 @@ class CausalLMOptimizer:
             raise ValueError("ratio='sequence' needs logp_logging; or use ratio='latent'.")
         parts = split(rows, self.split, self.random_state)
         self.sizes_ = {name: len(part) for name, part in parts._asdict().items()}
+        self.parts_ = np.array(Parts._fields)[dealt(rows, self.split, self.random_state)]
         train = parts.train
         features = TextFeatures(self.features, train.read)
         self.nuisances_ = nuisances_of(
@@ -611,7 +617,8 @@ class CausalLMOptimizer:
         if self.trained_ is not None and not (folder / POLICY).exists():
             self.trained_.save(folder / POLICY)
         record = {
-            "version": __version__, "sizes": self.sizes_, "max_new_tokens": self.max_new_tokens_,
+            "version": __version__, "sizes": self.sizes_, "parts": runs_of(self.parts_),
+            "max_new_tokens": self.max_new_tokens_,
             "history": json_rows(self.history_), "steps": json_rows(self.steps_),
             "result": self.result_.to_dict(),
         }  # fmt: skip
@@ -622,6 +629,8 @@ class CausalLMOptimizer:
         try:
             self.sizes_ = {str(k): int(v) for k, v in record["sizes"].items()}
             self.max_new_tokens_ = int(record["max_new_tokens"])
+            if "parts" in record:
+                self.parts_ = from_runs(record["parts"])
             self.history_ = pd.DataFrame(record["history"])
             self.steps_ = pd.DataFrame(record["steps"])
             self.result_ = OptimizerResult.from_dict(record["result"])

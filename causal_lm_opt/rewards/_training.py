@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -53,10 +54,12 @@ class Rows:
 
 @dataclass(frozen=True)
 class Adversary:
-    """A discriminator of objectives, and how strongly the encoder works against it."""
+    """A discriminator of objectives, its learning rate, and how strongly the encoder works
+    against it."""
 
     discriminator: nn.Module
     strength: float
+    learning_rate: float
 
 
 @dataclass(frozen=True)
@@ -118,10 +121,7 @@ def train(
         If the loss stops being finite.
     """
     modules = nn.ModuleList([network] + ([adversary.discriminator] if adversary else []))
-    parameters = [p for p in modules.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(
-        parameters, lr=schedule.learning_rate, weight_decay=schedule.weight_decay, fused=True
-    )
+    optimizer = _optimizer(network, schedule, adversary)
     generator = torch.Generator().manual_seed(schedule.seed)
     history: list[dict[str, float]] = []
     best, kept, waited = -math.inf, None, 0
@@ -153,6 +153,21 @@ def train(
         modules.load_state_dict(kept)
     modules.eval()
     return history
+
+
+def _optimizer(
+    network: RewardNetwork, schedule: Schedule, adversary: Adversary | None
+) -> torch.optim.Optimizer:
+    """One optimiser of all weights; the discriminator goes at its own rate."""
+    groups: list[dict[str, Any]] = [
+        {"params": [p for p in network.parameters() if p.requires_grad]}
+    ]
+    if adversary is not None:
+        own = list(adversary.discriminator.parameters())
+        groups.append({"params": own, "lr": adversary.learning_rate})
+    return torch.optim.AdamW(
+        groups, lr=schedule.learning_rate, weight_decay=schedule.weight_decay, fused=True
+    )
 
 
 def _epoch(

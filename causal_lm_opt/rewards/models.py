@@ -153,6 +153,10 @@ class AdversarialReward(MultiHeadReward):
         on; large values cost accuracy.
     discriminator_hidden : tuple of int
         Hidden layers of the discriminator.
+    discriminator_learning_rate : float, optional
+        By default ``learning_rate``, as in the papers. Ten times that keeps the discriminator near
+        its best answer to the latent of the moment; at equal rates it trails behind, and encoder
+        and discriminator may go round each other (see Notes).
 
     Notes
     -----
@@ -160,7 +164,21 @@ class AdversarialReward(MultiHeadReward):
     ``discriminator_accuracy`` and ``discriminator_loss`` of each epoch, on the validation pairs
     (without any, on the training batches as they came).
     Chance is the share of the commonest objective. This discriminator learns while the latent
-    moves: that it fails does not prove that another one, fitted to the final latent, would.
+    moves: that it fails does not prove that another one, fitted to the final latent, would
+    (`fresh_discriminator_accuracy`), and that it is right less often than by chance only says that
+    the latent has just turned round.
+
+    **Rates.** Let the latents of two equally frequent objectives differ by :math:`m` along a
+    direction of variance :math:`v`, and a linear discriminator have weight :math:`\phi`. To first
+    order in :math:`\phi`, and with rates :math:`\eta_\phi, \eta_m`,
+
+    .. math:: \dot\phi = \eta_\phi (m / 4 - v \phi / 4), \qquad
+              \dot m = -\eta_m \lambda \phi / 4,
+
+    a damped oscillator, which does not swing where
+    :math:`\eta_\phi v^2 \ge 4 \eta_m \lambda`: where the discriminator is fast enough.
+    Below that :math:`m` passes through 0, and the discriminator, still at its old sign, is wrong
+    more often than right. (Adam scales steps, so that this is a guide, not a bound.)
 
     **Assumptions.** Those of `MultiHeadReward`, and that what people respond to can be read from a
     latent that does not tell the objective: where kind of text and objective always coincide it
@@ -184,6 +202,7 @@ class AdversarialReward(MultiHeadReward):
         lambda_: float = 1.0,
         *,
         discriminator_hidden: Sequence[int] = (512,),
+        discriminator_learning_rate: float | None = None,
         encoder: str | nn.Module = "mlp",
         hidden: Sequence[int] = (512, 512),
         latent_dim: int | None = None,
@@ -209,12 +228,20 @@ class AdversarialReward(MultiHeadReward):
         )  # fmt: skip
         self.lambda_ = lambda_
         self.discriminator_hidden = discriminator_hidden
+        self.discriminator_learning_rate = discriminator_learning_rate
 
     def _check(self) -> None:
         super()._check()
         if not 0 <= self.lambda_ < float("inf"):
             raise ValueError(f"lambda_ must be a number >= 0, got {self.lambda_!r}.")
+        rate = self.discriminator_learning_rate
+        if rate is not None and not 0 < rate < float("inf"):
+            raise ValueError(f"discriminator_learning_rate must be positive or None, got {rate!r}.")
 
     def _adversary(self, latent: int, k: int, dtype: torch.dtype) -> Adversary | None:
         discriminator = make_discriminator(latent, self.discriminator_hidden, k)
-        return Adversary(discriminator.to(dtype), float(self.lambda_))
+        rate = self.discriminator_learning_rate
+        return Adversary(
+            discriminator.to(dtype), float(self.lambda_),
+            float(self.learning_rate if rate is None else rate),
+        )  # fmt: skip

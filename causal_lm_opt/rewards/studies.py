@@ -16,8 +16,9 @@ import pandas as pd
 import torch
 
 from causal_lm_opt.diagnostics import effective_sample_size
-from causal_lm_opt.rewards import _base, _modules, _training, models
+from causal_lm_opt.rewards import _base, _modules, _training, models, objective_probe
 from causal_lm_opt.rewards.models import AdversarialReward, BradleyTerryReward, MultiHeadReward
+from causal_lm_opt.rewards.objective_probe import fresh_discriminator_accuracy
 from causal_lm_opt.simulation import (
     _difference_law,
     _embedding,
@@ -31,6 +32,7 @@ from causal_lm_opt.simulation._embedding import PreferencePairs
 from causal_lm_opt.simulation.latent_positivity import LatentPositivityWorld
 from causal_lm_opt.simulation.preference_study import (
     ADVERSARIAL,
+    ADVERSARY_RATE,
     COLUMNS,
     MULTI,
     TESTS,
@@ -44,7 +46,7 @@ __all__ = ["make_model", "run_fit", "run_preference_study", "study_identity"]
 
 #: Modules whose source decides the figures.
 DECIDING = (
-    _base, _modules, _training, models, _difference_law, _embedding, correlation_shift,
+    _base, _modules, _training, models, objective_probe, _difference_law, _embedding, correlation_shift,
     latent_positivity, preference_study, user_objectives,
 )  # fmt: skip
 
@@ -54,6 +56,7 @@ def make_model(fit: Fit, settings: Mapping[str, Any]) -> Any:
     common = dict(settings) | {"random_state": fit.seed, "device": "cpu"}
     if fit.model == ADVERSARIAL:
         return AdversarialReward(1.0 if fit.lambda_ is None else fit.lambda_, **common)
+    common.pop(ADVERSARY_RATE, None)
     return (MultiHeadReward if fit.model == MULTI else BradleyTerryReward)(**common)
 
 
@@ -66,7 +69,9 @@ def run_fit(study: PreferenceStudy, fit: Fit) -> list[dict[str, Any]]:
     -------
     list of dict
         ``accuracy`` and the columns of ``COLUMNS``, with ``validation_accuracy``, ``best_epoch``,
-        ``discriminator_accuracy`` (at the epoch kept) and ``weights_ess``, each where it exists.
+        ``discriminator_accuracy`` (at the epoch kept), ``fresh_discriminator_accuracy`` (of one
+        fitted to the latent kept, on half the validation pairs, and tried on the others) and
+        ``weights_ess``, each where it exists.
     """
     train, valid = (draw_pairs(study, fit, part) for part in ("train", "valid"))
     weight = [stratum_weights(study, fit, pairs) for pairs in (train, valid)]
@@ -80,6 +85,7 @@ def run_fit(study: PreferenceStudy, fit: Fit) -> list[dict[str, Any]]:
         "validation_accuracy": kept["validation_accuracy"],
         "best_epoch": model.best_epoch_,
         "discriminator_accuracy": kept.get("discriminator_accuracy"),
+        "fresh_discriminator_accuracy": _fresh(model, valid, fit),
         "weights_ess": None if weight[0] is None else float(effective_sample_size(weight[0])),
     }
     head = dict(zip(COLUMNS[:6], (study.name, fit.noise, fit.rho, fit.seed, fit.model,
@@ -90,6 +96,17 @@ def run_fit(study: PreferenceStudy, fit: Fit) -> list[dict[str, Any]]:
         accuracy = model.score(pairs.chosen, pairs.rejected, pairs.objective, label=pairs.label)
         rows.append(head | {"test": test, "accuracy": float(accuracy)} | facts)
     return rows
+
+
+def _fresh(model: Any, valid: PreferencePairs, fit: Fit) -> float | None:
+    """What a new discriminator reads from an adversarial model's latent."""
+    if fit.model != ADVERSARIAL or valid.objective is None:
+        return None
+    half = len(valid) // 2
+    z = [np.concatenate([model.transform(x[at]) for x in (valid.chosen, valid.rejected)])
+         for at in (slice(half), slice(half, None))]  # fmt: skip
+    told = [np.tile(valid.objective[at], 2) for at in (slice(half), slice(half, None))]
+    return fresh_discriminator_accuracy(z[0], told[0], z[1], told[1], seed=fit.seed)
 
 
 def stratum_weights(
@@ -171,4 +188,5 @@ def run_preference_study(
     folder = None if out is None else Path(out) / "blocks"
     frames = run_cells(cells, out=folder, jobs=jobs, progress=progress)
     table = pd.concat([f.astype({"lambda": float}) for f in frames], ignore_index=True)
-    return table.astype({"discriminator_accuracy": float, "weights_ess": float})
+    read = ("discriminator_accuracy", "fresh_discriminator_accuracy", "weights_ess")
+    return table.astype(dict.fromkeys(read, float))

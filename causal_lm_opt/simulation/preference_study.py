@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
-from causal_lm_opt.simulation._checks import check_choice, check_count
+from causal_lm_opt.simulation._checks import check_choice, check_count, check_number
 from causal_lm_opt.simulation._embedding import PreferencePairs
 from causal_lm_opt.simulation.correlation_shift import NOISE_LEVELS
 from causal_lm_opt.simulation.latent_positivity import LatentPositivityWorld
@@ -45,6 +45,8 @@ TESTS: Mapping[str, tuple[str, str]] = {
     LATENT: ("id", "ood"), OBJECTIVES: ("consistent", "inconsistent"),
 }  # fmt: skip
 OBJECTIVE_MODEL: Mapping[str, Any] = {"hidden": (512,), "latent_dim": 512, "patience": 3}
+#: The one setting of the adversary alone among those of the reward models.
+ADVERSARY_RATE = "discriminator_learning_rate"
 COLUMNS = ("study", "noise", "rho", "seed", "model", "lambda", "test", "accuracy")
 
 #: Accuracies of Kobalczyk and van der Schaar (2025): Table 1 (3 seeds, +-.1 to .2) and Table 2
@@ -127,6 +129,9 @@ class PreferenceStudy:
     dimension : int
     entanglement : float
         Of :class:`UserObjectiveWorld`.
+    nuisance : int
+        Nuisance latents of each response in :class:`UserObjectiveWorld`; the prompt has half as
+        many.
     model : mapping
         Settings of the reward models in place of their defaults.
     """
@@ -141,6 +146,7 @@ class PreferenceStudy:
     lambda_rho: float = 0.9
     dimension: int = 256
     entanglement: float = 0.0
+    nuisance: int = 8
     model: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -148,6 +154,7 @@ class PreferenceStudy:
         check_count(self.seeds, "seeds")
         check_count(self.first_seed, "first_seed", 0)
         check_count(self.dimension, "dimension")
+        check_count(self.nuisance, "nuisance", 0)
         for noise in self.noises:
             check_choice(noise, "noise", tuple(NOISE_LEVELS))
 
@@ -156,8 +163,9 @@ class PreferenceStudy:
         if self.name == LATENT:
             return LatentPositivityWorld(noise=noise, dimension=self.dimension)
         return UserObjectiveWorld(
-            noise=noise, dimension=self.dimension, entanglement=self.entanglement
-        )
+            noise=noise, dimension=self.dimension, entanglement=self.entanglement,
+            nuisance=self.nuisance, prompt_nuisance=self.nuisance // 2,
+        )  # fmt: skip
 
     def fits(self) -> list[Fit]:
         """Every fit, noise by noise and seed by seed, so that a stopped run has whole seeds."""
@@ -188,6 +196,8 @@ def preference_study(
     noises: tuple[str, ...] = ("high",),
     dimension: int | None = None,
     entanglement: float = 0.0,
+    nuisance: int | None = None,
+    discriminator_learning_rate: float | None = None,
     quick: bool = False,
 ) -> PreferenceStudy:
     """A study at the paper's sizes, or a tiny one.
@@ -204,6 +214,11 @@ def preference_study(
         Of the embeddings: 256 (quick: 32). The paper's have 4,096.
     entanglement : float
         Of :class:`UserObjectiveWorld`.
+    nuisance : int, optional
+        Nuisance latents of each response in :class:`UserObjectiveWorld` (its 8 by default), and
+        twice as many as those of the prompt.
+    discriminator_learning_rate : float, optional
+        Of the adversary; by default that of the rest of the network.
     quick : bool
         A few hundred pairs and small networks: shows that all runs, not what is true.
 
@@ -237,9 +252,17 @@ def preference_study(
             model={"hidden": (32,), "latent_dim": 16, "epochs": 2, "learning_rate": 1e-3},
         )  # fmt: skip
     made = replace(made, first_seed=first_seed, seeds=made.seeds if seeds is None else seeds)
-    if entanglement and name == LATENT:
-        raise ValueError("entanglement goes with user-objectives.")
+    only = {"entanglement": entanglement or None, "nuisance": nuisance,
+            "discriminator_learning_rate": discriminator_learning_rate}  # fmt: skip
+    strange = [option for option, value in only.items() if value is not None]
+    if strange and name == LATENT:
+        raise ValueError(f"{strange[0]} goes with user-objectives.")
     made = replace(made, entanglement=entanglement)
+    if nuisance is not None:
+        made = replace(made, nuisance=nuisance)
+    if discriminator_learning_rate is not None:
+        rate = check_number(discriminator_learning_rate, "discriminator_learning_rate", least=0.0)
+        made = replace(made, model={**made.model, ADVERSARY_RATE: rate})
     return made if dimension is None else replace(made, dimension=dimension)
 
 

@@ -47,7 +47,8 @@ learning_rate: 1e-3
 ess_floor: 0.0
 """
 FILES = {
-    "history.csv", "report.html", "report.md", "result.json", "run", "samples.csv", "steps.csv",
+    "history.csv", "parts.csv", "report.html", "report.md", "result.json", "run", "samples.csv",
+    "steps.csv",
 }  # fmt: skip
 EVIL = "<script>alert(1)</script> | `x` [a](http://b)"
 

@@ -261,6 +261,7 @@ def test_history_result_and_words(finished):
         set(history.columns)
     )
     assert finished.sizes_ == {"train": 120, "select": 48, "report": 72}
+    assert {p: int((finished.parts_ == p).sum()) for p in finished.sizes_} == finished.sizes_
     result = finished.result_
     table = result.to_frame().set_index("what")
     assert table.loc["difference", "value"] == pytest.approx(
@@ -293,6 +294,7 @@ def test_saved_and_loaded_is_the_same(finished, tmp_path):
     folder = finished.save(tmp_path / "kept")
     again = CausalLMOptimizer.load(folder)
     assert str(again.result_) == str(finished.result_)
+    assert again.parts_.tolist() == finished.parts_.tolist()
     pd.testing.assert_frame_equal(again.history_, finished.history_, check_dtype=False)
     one, other = (run.sample(2, 3, max_new_tokens=8) for run in (again, finished))
     assert one.texts == other.texts
@@ -331,7 +333,7 @@ def test_interrupted_and_resumed_is_the_unbroken_run(start, finished, tmp_path, 
     assert str(run.result_) == str(unbroken.result_)
     once_more = make(start, safe=False, out=tmp_path / "run").fit(texts, y, groups=np.arange(240))
     assert str(once_more.result_) == str(run.result_)
-    with pytest.raises(DataError, match="other settings"):
+    with pytest.raises(DataError, match="steps was 6, is 7"):
         make(start, safe=False, steps=7, out=tmp_path / "run").fit(texts, y, groups=np.arange(240))
     with pytest.raises(DataError, match="other rows"):
         make(start, safe=False, out=tmp_path / "run").fit(texts, y + 1, groups=np.arange(240))
@@ -383,12 +385,12 @@ def test_a_kept_run_is_told_by_what_its_parts_do(start, tmp_path):
     other = from_texts(texts, vocab_size=290, n_layer=1, n_embd=16, n_head=1, epochs=0, context=64)
     for changed, said in (
         ({"features": stay}, "other features"),
-        ({"split": np.array([0.4, 0.3, 0.3])}, "other rows|other settings|other features"),
-        ({"objective": OnPolicyObjective(clip_range=0.3)}, "other settings"),
+        ({"split": np.array([0.4, 0.3, 0.3])}, "split was .0.5"),
+        ({"objective": OnPolicyObjective(clip_range=0.3)}, "objective was"),
     ):
         with pytest.raises(DataError, match=said):
             make(start, **(given | changed)).fit(texts, y, groups=groups)
-    with pytest.raises(DataError, match="other settings"):
+    with pytest.raises(DataError, match="model was"):
         make(other, **given).fit(texts, y, groups=groups)
     moved = tmp_path / "elsewhere"
     shutil.move(out, moved)
