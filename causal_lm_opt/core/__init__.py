@@ -16,6 +16,7 @@ from causal_lm_opt.core.inference import (
     multiplier_t,
     welch_satterthwaite,
 )
+from causal_lm_opt.core.pareto import generalized_pareto_fit, pareto_smooth
 from causal_lm_opt.core.scores import ipw_moment, plug_in_moment, residual_moment
 from causal_lm_opt.core.solve import solve_linear_moment, weighted_mean
 from causal_lm_opt.core.weights import (
@@ -27,9 +28,7 @@ from causal_lm_opt.core.weights import (
     Switch,
     Temper,
     Weighting,
-    generalized_pareto_fit,
     log_ratio,
-    pareto_smooth,
     relative_weights,
     transform_bias,
 )

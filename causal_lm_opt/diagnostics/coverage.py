@@ -25,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from causal_lm_opt.core.weights import TIE
+from causal_lm_opt.core.pareto import TIE
 
 __all__ = ["PredictedCoverage", "effective_dof", "predicted_coverage", "sum_skewness"]
 

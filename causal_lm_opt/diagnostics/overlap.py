@@ -14,8 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from causal_lm_opt.core.inference import influence_covariance
+from causal_lm_opt.core.pareto import TIE, pareto_k
 from causal_lm_opt.core.solve import weighted_mean, weighted_moments
-from causal_lm_opt.core.weights import TIE, pareto_k, relative_weights
+from causal_lm_opt.core.weights import relative_weights
 
 __all__ = [
     "OverlapDiagnostics",

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from scipy import special
 
 from causal_lm_opt._validation import check_vector
-from causal_lm_opt.core.weights import TIE
+from causal_lm_opt.core.pareto import TIE
 from causal_lm_opt.diagnostics._units import Units, support_probabilities
 
 __all__ = [

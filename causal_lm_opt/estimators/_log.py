@@ -29,7 +29,7 @@ from causal_lm_opt._validation import (
     surely_finite,
     take_rows,
 )
-from causal_lm_opt.core.weights import TIE
+from causal_lm_opt.core.pareto import TIE
 from causal_lm_opt.estimators._estimand import (
     check_estimand,
     check_readers,

@@ -11,7 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 
 from causal_lm_opt._validation import check_sample_weight, check_vector
-from causal_lm_opt.core.weights import TIE, relative_weights
+from causal_lm_opt.core.pareto import TIE
+from causal_lm_opt.core.weights import relative_weights
 from causal_lm_opt.diagnostics import (
     OverlapDiagnostics,
     overlap,

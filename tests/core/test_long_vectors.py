@@ -9,14 +9,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from causal_lm_opt.core.pareto import GLANCE, _largest, _upper_part, generalized_pareto_fit
 from causal_lm_opt.core.solve import solve_linear_moment, weighted_mean, weighted_moments
-from causal_lm_opt.core.weights import (
-    GLANCE,
-    _largest,
-    _upper_part,
-    generalized_pareto_fit,
-    relative_weights,
-)
+from causal_lm_opt.core.weights import relative_weights
 
 FloatArray = npt.NDArray[np.float64]
 N = 8 * GLANCE + 37

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from causal_lm_opt.core import ParetoSmooth, generalized_pareto_fit, pareto_smooth
-from causal_lm_opt.core.weights import tail_size
+from causal_lm_opt.core.pareto import tail_size
 from causal_lm_opt.diagnostics import overlap
 
 
