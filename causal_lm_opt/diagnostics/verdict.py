@@ -12,6 +12,8 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
 from scipy import stats
 
 from causal_lm_opt.diagnostics.coverage import PredictedCoverage
@@ -23,9 +25,11 @@ __all__ = [
     "Verdict",
     "clusters_finding",
     "draws_findings",
+    "fractions_finding",
     "rare_outcome_finding",
     "sampling_findings",
     "skewness_finding",
+    "unsupported_finding",
     "verdict",
     "worst",
 ]
@@ -36,7 +40,8 @@ LEVELS = ("trustworthy", "caution", "do not use")
 #: What no diagnostic sees; printed under every summary.
 BLIND_SPOTS = (
     "No diagnostic sees a logging policy that is wrong while its weights still average 1, hidden "
-    "confounding of readers and texts, interference between readers, or an outcome so rare that "
+    "confounding of readers and texts, interference between readers, outcomes that are missing for "
+    "a reason, rows that move together but were not named as clusters, or an outcome so rare that "
     "none was logged."
 )
 
@@ -113,14 +118,21 @@ def _overlap_findings(
         tail = f"The weights' tail is heavy (Pareto k {d.pareto_k:.2f} > .7): the standard error "
         found.append((1, tail + "is itself unreliable."))
     if _weights_off(d):
-        off = f"The weights average {d.mean_weight:.3g} where 1 is due (z {d.mean_weight_z:+.1f}): "
+        z = f" (z {d.mean_weight_z:+.1f})" if math.isfinite(d.mean_weight_z) else ""
+        off = f"The weights average {d.mean_weight:.3g} where 1 is due{z}: "
         if d.mean_weight_z > 0:  # nothing legitimate makes weights average more than 1
-            why = "log-probs are swapped, not normalised, or not those that wrote the texts."
+            why = (
+                "log-probs are swapped, not normalised, or not those that wrote the texts, or rows "
+                "were left out of the log by what they say."
+            )
             found.append((2, off + why))
         else:
             lacking = missing_mass(d.mean_weight, d.mean_weight_z)
             share = f"the target writes texts the logger cannot ({lacking:.0%} of its own or more, "
-            why = share + "if log-probs are right), or log-probs are not normalised or misstated."
+            why = share + (
+                "if log-probs are right), log-probs are not normalised or misstated, or rows were "
+                "left out of the log by what they say."
+            )
             found.append((2 if plain or lacking > MISSING_MASS else 1, off + why))
     return found + clusters_finding(d.clusters)
 
@@ -197,6 +209,34 @@ def skewness_finding(skewness: float) -> list[tuple[int, str]]:
             f"{skewness:+.2f}): a symmetric interval misses on one side; more rows are needed.",
         )
     ]
+
+
+FRACTIONS = (
+    "{} holds fractions, but counts rows (a row of weight 2 is two rows): survey or importance "
+    "weights make the standard error wrong. Give {} instead."
+)
+
+
+def fractions_finding(
+    sample_weight: npt.ArrayLike | None, name: str, instead: str
+) -> list[tuple[int, str]]:
+    """Caution where weights that are read as frequencies are no whole numbers."""
+    if sample_weight is None:
+        return []
+    given = np.asarray(sample_weight, dtype=np.float64)
+    whole = bool((np.abs(given - np.rint(given)) <= 1e-9 * np.maximum(given, 1.0)).all())
+    return [] if whole else [(1, FRACTIONS.format(name, instead))]
+
+
+def unsupported_finding(share: float) -> list[tuple[int, str]]:
+    """For a value by a model alone: draws to which the logger gives probability 0."""
+    if not share > UNSUPPORTED[0]:
+        return []
+    text = (
+        f"The logger never writes {share:.2%} of the policy's own draws: what the model says of "
+        "them rests on other texts."
+    )
+    return [(2 if share > MISSING_MASS else 1, text)]
 
 
 def rare_outcome_finding(count: float) -> list[tuple[int, str]]:

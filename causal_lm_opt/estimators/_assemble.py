@@ -30,12 +30,15 @@ from causal_lm_opt.diagnostics.overlap import (
 from causal_lm_opt.diagnostics.verdict import (
     SKEWNESS_SQUARED,
     SMALL_SHARE,
+    UNSUPPORTED,
     Verdict,
     clusters_finding,
+    fractions_finding,
     rare_outcome_finding,
     sampling_findings,
     skewness_finding,
     verdict,
+    worst,
 )
 from causal_lm_opt.estimate import ValueEstimate
 from causal_lm_opt.estimators._estimand import outcome_slope
@@ -244,7 +247,7 @@ def assemble(
     variance, dof = np.zeros(len(cells)), np.zeros(len(cells))
     samples: tuple[InfluenceSample, ...] = ()
     for c, (k, label) in enumerate(cells):
-        part = value_of(k, label)
+        part = with_findings(value_of(k, label), weight_findings(log, policies.rows_of(k)))
         if influence == "drop":
             pieces = covariance_parts(policy_samples(log, policies, [part], [k]))
             variances = [float(cov[0, 0]) for cov, _ in pieces]
@@ -274,6 +277,23 @@ def assemble(
         counts=_counts(log, policies),
         estimand=log.estimand,
     )
+
+
+def weight_findings(log: Log, second: TargetRows | None) -> list[tuple[int, str]]:
+    """Caution where weights that count rows are no whole numbers."""
+    instead = "clusters (groups=), subgroups (by=) or the log-probs behind the weights"
+    found = fractions_finding(log.sample_weight, "sample_weight", instead)
+    if second is not None and not second.exact and second.shared is None:
+        instead = "logp_sampling, or the draws' subgroups (by=)"
+        found += fractions_finding(second.frequency, "X_target.weight", instead)
+    return found
+
+
+def with_findings(part: PolicyValue, findings: list[tuple[int, str]]) -> PolicyValue:
+    """The value with further reasons in its verdict."""
+    if not findings:
+        return part
+    return replace(part, verdict=worst([part.verdict, verdict(None, findings=findings)]))
 
 
 def all_cells(policies: Policies) -> list[Cell]:
@@ -449,7 +469,12 @@ def policy_figures(
 ) -> dict[str, Any]:
     """The figures behind a verdict, JSON-safe."""
     out: dict[str, Any] = {} if figures is None else figures.to_dict()
-    return out if coverage is None else out | coverage.to_dict()
+    if coverage is None:
+        return out
+    told = coverage.to_dict()
+    if coverage.unsupported > UNSUPPORTED[1]:  # of a value that no log can tell
+        told |= {"predicted_coverage": math.nan, "missing_in_se": math.nan}
+    return out | told
 
 
 def agreement_z(

@@ -44,6 +44,7 @@ from causal_lm_opt.estimators._linear import (
 )
 from causal_lm_opt.estimators._log import Log
 from causal_lm_opt.estimators._policies import Policies
+from causal_lm_opt.estimators._subgroup_mix import in_the_log_s_mix, mix_influence
 from causal_lm_opt.estimators._target import TargetRows, TargetSample
 from causal_lm_opt.exceptions import NotIdentifiedError
 from causal_lm_opt.influence import InfluenceSample
@@ -192,9 +193,16 @@ def dr_value(
     second, q = policies.row_sets[index], table[index]
     picked = subgroup_rows(second.by, label)
     part = second if picked is None else second.select_rows(picked)
+    if label is None:
+        part = in_the_log_s_mix(log, second)
     plug_in, phi_target = plug_in_term(part, k, q if picked is None else q[picked], fresh)
+    phi_mix = None
+    if label is None:
+        phi_target, phi_mix = mix_influence(log, second, part, phi_target)
     target = None if policies.fixed else spread(phi_target, picked, second.frequency, second.size)
     logged = spread(term.influence, rows, log.sample_weight, log.y.shape[0])
+    if phi_mix is not None and not policies.fixed:
+        logged = logged + phi_mix
     if predictions.coefficients is not None:
         logged = logged + _stacked_term(log, policies, k, rows, part, predictions, weighting, fresh)
     codes = subgroup_codes(log, rows)
@@ -214,6 +222,8 @@ def dr_value(
     if rows is not None and picked is None:
         told = every_draw_finding(predictions.logged[rows], ell, s, codes, plug_in, phi_target)
         findings += told
+    if predictions.crossfit is None:
+        findings += own_rows_finding(residual(), log.y if rows is None else log.y[rows])
     said, ratio_figures = ratio_report(log, policies, k, rows, residual(), logged, target)
     findings += said
     residual_se = math.sqrt(float(influence_covariance(term.influence, s, codes, log.n_clusters)))
@@ -240,6 +250,17 @@ def dr_value(
         | ratio_figures,
         units=subgroup_units(log, rows),
     )
+
+
+def own_rows_finding(residual: FloatArray, y: FloatArray) -> list[tuple[int, str]]:
+    """Caution where predictions made elsewhere all but repeat the outcomes (5 % of their sd)."""
+    if not 0.0 <= float(residual.std()) < 0.05 * float(y.std()):
+        return []
+    return [(1, (
+        f"The predictions given all but repeat the outcomes (sd {y.std():.2g}, of the residuals "
+        f"{residual.std():.2g}): if they were made on these very rows, "
+        "value and interval are wrong; give those of models that have not seen a row."
+    ))]  # fmt: skip
 
 
 def every_draw_finding(

@@ -16,7 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 from causal_lm_opt._parts import check_same_order
 from causal_lm_opt.core.inference import influence_covariance
 from causal_lm_opt.core.weights import Hajek, Weighting
-from causal_lm_opt.diagnostics.verdict import verdict
+from causal_lm_opt.diagnostics.verdict import unsupported_finding, verdict
 from causal_lm_opt.estimate import ValueEstimate
 from causal_lm_opt.estimators._assemble import (
     Cell,
@@ -49,6 +49,7 @@ from causal_lm_opt.estimators._linear import (
 )
 from causal_lm_opt.estimators._log import Log, read_log, read_new_rows
 from causal_lm_opt.estimators._policies import Policies, read_policies
+from causal_lm_opt.estimators._subgroup_mix import in_the_log_s_mix, mix_influence
 from causal_lm_opt.estimators._target import TargetRows
 from causal_lm_opt.estimators._trust import LoggedPredictions
 from causal_lm_opt.estimators.outcome_models import (
@@ -256,7 +257,9 @@ class OutcomeRegression(RegressorMixin, BaseValueEstimator):
         order = {cell: c for c, cell in enumerate(cells)}
 
         def value_of(k: int, label: Any) -> PolicyValue:
-            part = _plug_in_value(policies, k, label, predictions, weighting, linear, coefficients)
+            part = _plug_in_value(
+                log, policies, k, label, predictions, weighting, linear, coefficients
+            )
             if policies.fixed:
                 part = replace(part, target=None)
             if replicates is not None:
@@ -306,7 +309,9 @@ class OutcomeRegression(RegressorMixin, BaseValueEstimator):
             predictions = [predict_outcome(fitted, r.X, utility) for r in resampled.row_sets]
             return np.array(
                 [
-                    _plug_in_value(resampled, k, label, predictions, weighting, None, None).value
+                    _plug_in_value(
+                        log, resampled, k, label, predictions, weighting, None, None
+                    ).value
                     for k, label in cells
                 ]
             )
@@ -341,10 +346,21 @@ class OutcomeRegression(RegressorMixin, BaseValueEstimator):
                 figures,
                 model_only=True,
                 residual_z=z,
-                findings=second_sample_findings(policies, k, part.logged, part.target),
+                findings=second_sample_findings(policies, k, part.logged, part.target)
+                + unsupported_finding(never_written(policies, k)),
             ),
             diagnostics=({} if figures is None else figures.to_dict()) | extra,
         )
+
+
+def never_written(policies: Policies, k: int) -> float:
+    """Share of policy ``k``'s own draws to which the logger gives probability 0; 0 if not known."""
+    second = policies.rows_of(k)
+    drawn = None if second is None else second.ratio_to_logging(k)
+    if drawn is None:
+        return 0.0
+    ell, weight = drawn
+    return float(weight[np.isposinf(ell)].sum() / weight.sum())
 
 
 def _need_target_by(policies: Policies) -> None:
@@ -356,6 +372,7 @@ def _need_target_by(policies: Policies) -> None:
 
 
 def _plug_in_value(
+    log: Log,
     policies: Policies,
     k: int,
     label: Any,
@@ -369,11 +386,16 @@ def _plug_in_value(
     rows, q = policies.row_sets[index], predictions[index]
     picked = subgroup_rows(rows.by, label)
     part = rows if picked is None else _renormalised(rows.select_rows(picked))
+    if label is None:
+        part = in_the_log_s_mix(log, rows)
     value, phi = plug_in_term(part, k, q if picked is None else q[picked], weighting)
     logged = None
     if linear is not None and coefficients is not None:
         gradient = linear.gradient(part.X)
         logged = coefficients @ mean_gradient(part, k, gradient, weighting)
+    if label is None:
+        phi, mix = mix_influence(log, rows, part, phi)
+        logged = logged if mix is None or logged is None or policies.fixed else logged + mix
     target = phi
     if picked is not None:
         target = np.zeros(rows.size)

@@ -1,0 +1,66 @@
+r"""Draws of subgroups weighted to the subgroups' shares of the log (post-stratification).
+
+A value over all readers is :math:`\sum_b P(b) V_b`, the shares being the log's. Draws that say
+their subgroup tell of each :math:`V_b`; how many there are of each is the caller's choice.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+
+from causal_lm_opt.estimators._log import Log
+from causal_lm_opt.estimators._target import TargetRows
+
+__all__ = ["in_the_log_s_mix", "mix_influence"]
+
+FloatArray = npt.NDArray[np.float64]
+
+
+def in_the_log_s_mix(log: Log, second: TargetRows) -> TargetRows:
+    """The draws, their frequencies such that each subgroup has its share of the log.
+
+    As they are where log or draws do not say their subgroups, a subgroup has no draw, prompts are
+    shared (draws then follow the log's prompts), or the rows are an exact support.
+    """
+    if log.by is None or second.by is None or second.exact or second.shared is not None:
+        return second
+    s = np.ones(log.y.shape[0]) if log.sample_weight is None else log.sample_weight
+    factor = np.zeros(second.size)
+    for label in np.unique(log.by):
+        at = second.by == label
+        drawn = float(second.frequency[at].sum())
+        if not drawn > 0:
+            return second
+        factor[at] = (s[log.by == label].sum() / s.sum()) / (drawn / second.frequency.sum())
+    return replace(second, frequency=second.frequency * factor)
+
+
+def mix_influence(
+    log: Log, second: TargetRows, mixed: TargetRows, influence: FloatArray
+) -> tuple[FloatArray, FloatArray | None]:
+    r"""Influence of the draws (m,) and of the log's shares (n,) on a mean of mixed draws.
+
+    With :math:`u_j` the influence of draw j on the mean at fixed shares and :math:`r_j` its factor,
+    draws have :math:`r_j (u_j - \bar u_b)`, rows :math:`\bar u_b`, b being their subgroup.
+
+    Parameters
+    ----------
+    second, mixed : TargetRows
+        Before and after `in_the_log_s_mix`.
+    influence : array (m,)
+        Under the frequencies of ``mixed``.
+    """
+    if mixed is second or second.by is None or log.by is None:
+        return influence, None
+    counted = np.where(second.frequency > 0, second.frequency, 1.0)
+    factor = mixed.frequency / counted
+    draws, rows = np.zeros(second.size), np.zeros(log.y.shape[0])
+    for label in np.unique(log.by):
+        at = second.by == label
+        mean = np.average(influence[at], weights=second.frequency[at])
+        draws[at] = factor[at] * (influence[at] - mean)
+        rows[log.by == label] = mean
+    return draws, rows
