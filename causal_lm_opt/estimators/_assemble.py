@@ -66,6 +66,13 @@ class LoggedTerm:
     raw_weight: FloatArray | None = None
     raw_moments: tuple[float, float] | None = None
 
+    @property
+    def weight(self) -> FloatArray:
+        """``raw_weight``, where no transform changed it."""
+        if self.raw_weight is None:
+            raise AttributeError("weights that a transform changed are not kept")
+        return self.raw_weight
+
 
 def weighted_term(
     ell: FloatArray, residual: FloatArray, weighting: Weighting, s: FloatArray | None, name: str

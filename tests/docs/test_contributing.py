@@ -66,15 +66,15 @@ def apply_diff(folder: Path, diff: str) -> None:
 
 
 def add_lines(folder: Path, text: str) -> None:
-    """Add each line of the table below the line it names, which must occur once, indented alike."""
+    """Add each line of the table above the line it names, which must occur once, indented alike."""
     rows = re.findall(r"^\| `(.*?)` \| `(.*?)` \| `(.*?)` \|$", text, re.MULTILINE)
     assert len(rows) == 5
-    for name, above, added in rows:
+    for name, below, added in rows:
         path = folder / name
-        found = re.findall(rf"^( *){re.escape(above)}$", path.read_text("utf-8"), re.MULTILINE)
-        assert len(found) == 1, f"{name} holds {len(found)} times:\n{above}"
-        line = found[0] + above + "\n"
-        both = line + found[0] + added + "\n"
+        found = re.findall(rf"^( *){re.escape(below)}$", path.read_text("utf-8"), re.MULTILINE)
+        assert len(found) == 1, f"{name} holds {len(found)} times:\n{below}"
+        line = found[0] + below + "\n"
+        both = found[0] + added + "\n" + line
         path.write_text(path.read_text("utf-8").replace(line, both), encoding="utf-8")
 
 
@@ -122,6 +122,21 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, st
 def test_a_recipe_is_short(title: str) -> None:
     lines = sum(content.count("\n") for _, content in blocks(section(title)))
     assert 0 < lines < MOST_LINES
+
+
+@pytest.mark.skipif(find_spec("ruff") is None, reason="not installed: ruff")
+def test_what_the_recipes_write_has_no_error_but_lacking_docstrings_and_format(
+    outcomes: dict[str, dict[str, str]], tmp_path: Path
+) -> None:
+    for number, (language, content) in enumerate(blocks(TEXT)):
+        if language == "python":
+            (tmp_path / f"block{number}.py").write_text(content, encoding="utf-8")
+    shutil.copy(ROOT / "ruff.toml", tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-m", "ruff", "check", "--no-cache", "--ignore", "D,E402,N802", "."],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout
 
 
 @pytest.mark.parametrize("title", RECIPES)
