@@ -54,8 +54,7 @@ class Rows:
 
 @dataclass(frozen=True)
 class Adversary:
-    """A discriminator of objectives, its learning rate, and how strongly the encoder works
-    against it."""
+    """A discriminator of objectives, its learning rate, and the encoder's strength against it."""
 
     discriminator: nn.Module
     strength: float

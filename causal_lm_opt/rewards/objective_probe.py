@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from causal_lm_opt._validation import check_groups
 from causal_lm_opt.rewards._modules import discriminator_logits, make_discriminator
-from causal_lm_opt.rewards._training import CHUNK, batches
+from causal_lm_opt.rewards._training import batches
 
 __all__ = ["fresh_discriminator_accuracy"]
 
@@ -84,8 +84,8 @@ def fresh_discriminator_accuracy(
         made = make_discriminator(z.shape[1], hidden, len(seen))
     _learn(made, rows, torch.as_tensor(code), learning_rate, epochs, batch_size, seed)
     with torch.inference_mode():
-        told = [discriminator_logits(made, part).argmax(1) for part in test_rows.split(CHUNK)]
-    return float((seen[torch.cat(told).numpy()] == asked).mean())
+        told = discriminator_logits(made, test_rows).argmax(1).numpy()
+    return float((seen[told] == asked).mean())
 
 
 def _learn(

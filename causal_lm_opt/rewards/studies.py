@@ -46,8 +46,8 @@ __all__ = ["make_model", "run_fit", "run_preference_study", "study_identity"]
 
 #: Modules whose source decides the figures.
 DECIDING = (
-    _base, _modules, _training, models, objective_probe, _difference_law, _embedding, correlation_shift,
-    latent_positivity, preference_study, user_objectives,
+    _base, _modules, _training, models, objective_probe, _difference_law, _embedding,
+    correlation_shift, latent_positivity, preference_study, user_objectives,
 )  # fmt: skip
 
 

@@ -24,6 +24,7 @@ __all__ = [
     "BASE",
     "MULTI",
     "ADVERSARIAL",
+    "ADVERSARY_RATE",
     "LINEAR",
     "PAPER",
     "WEIGHTED",

@@ -137,6 +137,43 @@ def test_an_encoder_with_dropout_sees_the_same_masks_at_lambda_zero(pairs, small
     assert same(weights(plain), weights(zero))
 
 
+def test_the_discriminators_own_rate_moves_the_discriminator_alone_at_lambda_zero(
+    pairs, small
+) -> None:
+    same_rate = fitted(AdversarialReward, pairs, small, lambda_=0.0)
+    stated = fitted(
+        AdversarialReward, pairs, small, lambda_=0.0,
+        discriminator_learning_rate=small["learning_rate"],
+    )  # fmt: skip
+    fast = fitted(AdversarialReward, pairs, small, lambda_=0.0, discriminator_learning_rate=5e-2)
+    assert stated.history_ == same_rate.history_  # the default is the network's rate
+    assert same(weights(fast), weights(fitted(MultiHeadReward, pairs, small)))
+    assert fast.history_ != same_rate.history_
+    with pytest.raises(ValueError, match="discriminator_learning_rate must be positive"):
+        fitted(AdversarialReward, pairs, small, discriminator_learning_rate=0.0)
+
+
+@pytest.mark.parametrize(("rates", "swings"), [((1.0, 1.0), True), ((16.0, 1.0), False)])
+def test_a_fast_discriminator_damps_the_game_of_two_shifted_latents(
+    rates: tuple[float, float], swings: bool
+) -> None:
+    """The smallest game: latents c m / 2 + e, variance 1, logit phi u, exact gradients.
+
+    By the linearised formula it swings unless the first rate is at least four times the second.
+    """
+    nodes, mass = np.polynomial.hermite_e.hermegauss(41)
+    mass = mass / mass.sum()
+    m, phi, low = 1.0, 0.0, 1.0
+    for _ in range(4000):
+        u = m / 2 + nodes  # by symmetry the objective +1 is enough
+        wrong = 1 / (1 + np.exp(phi * u))
+        pull, push = float(mass @ (wrong * u)), float(mass @ wrong) * phi / 2
+        phi, m = phi + 0.02 * rates[0] * pull, m - 0.02 * rates[1] * push
+        low = min(low, m)
+    assert (low < -0.01) is swings
+    assert low > -0.5
+
+
 def test_reversal_hides_the_objective_from_the_latent(small) -> None:
     """A column tells the objective and matters to nobody's choice."""
     rng = np.random.default_rng(7)

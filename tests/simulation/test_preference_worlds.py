@@ -268,6 +268,14 @@ def test_senseless_requests_are_refused() -> None:
         UserObjectiveWorld(entanglement=1.5)
     with pytest.raises(ValueError, match="entanglement goes with user-objectives"):
         preference_study("latent-positivity", entanglement=0.5)
+    with pytest.raises(ValueError, match="nuisance goes with user-objectives"):
+        preference_study("latent-positivity", nuisance=64)
+    with pytest.raises(ValueError, match="discriminator_learning_rate goes with user-objectives"):
+        preference_study("latent-positivity", discriminator_learning_rate=1e-3)
+    with pytest.raises(ValueError, match="nuisance"):
+        preference_study("user-objectives", nuisance=-1)
+    with pytest.raises(ValueError, match="discriminator_learning_rate"):
+        preference_study("user-objectives", discriminator_learning_rate=-1.0)
 
 
 # ------------------------------------------------------------------------------ objectives
@@ -454,6 +462,20 @@ def test_tables_pair_by_seed_and_stand_beside_the_paper() -> None:
     contrasts = contrast_table(pd.concat([results, better]), study)
     assert contrasts["difference"].tolist() == pytest.approx([0.02] * 4)
     assert set(contrasts["contrast"]) == {"Base, stratum weights less Base"}
+
+
+def test_nuisance_and_the_adversarys_rate_reach_world_and_settings_alone() -> None:
+    plain = preference_study("user-objectives")
+    world = plain.world("high")
+    assert isinstance(world, UserObjectiveWorld)
+    assert world == UserObjectiveWorld()
+    assert "discriminator_learning_rate" not in plain.model
+    more = preference_study("user-objectives", nuisance=64, discriminator_learning_rate=1e-3)
+    wide = more.world("high")
+    assert isinstance(wide, UserObjectiveWorld)
+    assert (wide.nuisance, wide.prompt_nuisance) == (64, 32)
+    assert dict(more.model) == {**plain.model, "discriminator_learning_rate": 1e-3}
+    assert more.facts()["nuisance"] == 64
 
 
 def test_fits_of_the_full_studies() -> None:
