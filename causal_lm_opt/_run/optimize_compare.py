@@ -317,8 +317,9 @@ def _differences(found: Comparison) -> list[Block]:
     """Every difference between two runs' policies, with a band at which all hold together."""
     told = (
         "Values of the runs' policies on their common report rows, estimated together, so that the "
-        "noise they share cancels. A run whose trained model was not accepted has its start as "
-        "policy. The run that is best here was found on these rows: its own value above is "
+        "noise they share cancels; with fresh texts and one kind of weights for all, so that they "
+        "need not be the differences of the values below. A run whose trained model was not "
+        "accepted has its start as policy. The run that is best here was found on these rows: its own value below is "
         "flattered if it was picked among many."
     )
     why = list(dict.fromkeys(r for v in found.contrasts.verdicts for r in v.reasons))

@@ -180,6 +180,12 @@ def _answer(run: TrainingRun) -> list[Block]:
         Words(decision(result)),
         Grid(caption, columns, value_rows(result), ["", "n", "n", "v"]),
     ]
+    if run.logged and run.settings["ratio"] == "auto" and result.ratio != "sequence":
+        blocks.append(Words(
+            "Weights are the odds of the texts' features. Those of whole texts, by the log's own "
+            "log-probabilities, are taken only where their verdict is no worse, they average 1 and "
+            "they leave an effective sample size of 30% of the rows."
+        ))  # fmt: skip
     reasons = _reasons(result)
     if reasons:
         blocks += [Words("Why the verdicts are what they are:"), Points(reasons)]
@@ -277,13 +283,15 @@ def win_rate_grid(rates: WinRates) -> Grid:
 def _win_rates(run: TrainingRun) -> list[Block]:
     if run.rates is None:
         return [Words("There is no trained model to compare with the start.")]
+    asked = bool(run.pairs) and run.pairs[0][0] is not None
     unaccepted = "" if run.result.accepted else " The trained model was not accepted."
     return [
         Words(
             "Judged by the outcome model, and right only if it is: how often a fresh text of the "
             "trained model has a larger predicted outcome than one of the start. This judge was "
             "fitted on the report rows, not on those that trained; its rates say which texts it "
-            f"prefers, not by how much readers' outcomes differ.{unaccepted}"
+            "prefers, not by how much readers' outcomes differ."
+            f"{' A pair for each prompt of the report rows.' * asked}{unaccepted}"
         ),
         win_rate_grid(run.rates),
     ]

@@ -168,7 +168,7 @@ def clusters_finding(effective: float, what: str = "rows") -> list[tuple[int, st
         return []
     return [
         (1, f"The {what} are worth {effective:.0f} independent units of equal size: intervals from "
-            f"fewer than {FEW_CLUSTERS} are rough.")
+            f"fewer than {FEW_CLUSTERS} are rough, and more {what} of the same units do not help.")
     ]  # fmt: skip
 
 

@@ -28,6 +28,7 @@ __all__ = [
     "TRAINING",
     "evaluations",
     "json_rows",
+    "nearer_checkpoints",
     "opened_trained",
     "from_runs",
     "read_json",
@@ -126,6 +127,21 @@ def from_runs(runs: Sequence[Sequence[Any]]) -> npt.NDArray[np.str_]:
     ['train', 'train', 'report']
     """
     return np.repeat([str(word) for word, _ in runs], [int(count) for _, count in runs])
+
+
+def nearer_checkpoints(history: pd.DataFrame, step: int, share: float) -> str:
+    """What to do where a chosen checkpoint is too far from the log and an earlier one was not."""
+    near = [
+        row for row in history.to_dict("records")
+        if row["step"] < step and row["ess"] >= share and row["verdict"] != "do not use"
+    ]  # fmt: skip
+    if not near:
+        return ""
+    best = max(near, key=lambda row: float(row["difference_lower"]))
+    return (
+        f" Step {best['step']:.0f} kept an effective sample size of {best['ess']:.0%} of the rows: "
+        f"ess_floor={share:g} would have chosen among such steps."
+    )
 
 
 def write_json(file: Path, content: Any) -> None:

@@ -22,7 +22,7 @@ from causal_lm_opt._validation import digest
 from causal_lm_opt._version import __version__
 from causal_lm_opt.exceptions import DataError, OverlapError
 from causal_lm_opt.lm._features import TextFeatures
-from causal_lm_opt.lm._heldout import NAMES, RATIOS, HeldOut, draw_for
+from causal_lm_opt.lm._heldout import CLOSE, NAMES, RATIOS, HeldOut, draw_for
 from causal_lm_opt.lm._left_out import judged, response_beyond
 from causal_lm_opt.lm._loading import check_counts, transformers
 from causal_lm_opt.lm._optimizer_files import (
@@ -34,6 +34,7 @@ from causal_lm_opt.lm._optimizer_files import (
     evaluations,
     from_runs,
     json_rows,
+    nearer_checkpoints,
     opened_trained,
     read_json,
     run_differs,
@@ -540,7 +541,10 @@ class CausalLMOptimizer:
         if not self.safe:
             return True, f"policy_ is the checkpoint of step {step} (safe=False: not tested)."
         if level == "do not use":
-            return False, "policy_ is the start: the report rows cannot value the trained policy."
+            nearer = nearer_checkpoints(self.history_, step, CLOSE)
+            return False, (
+                f"policy_ is the start: the report rows cannot value the trained policy.{nearer}"
+            )
         if not lower > 0:
             return False, (
                 "policy_ is the start: on the report rows the lower limit of V(f) - V(f0) is "
@@ -665,7 +669,8 @@ class CausalLMOptimizer:
             differs = run_differs(kept, own)
             if differs:
                 raise DataError(
-                    f"{folder} holds another run: {differs}. Choose another folder, or delete it."
+                    f"{folder} holds another run: {differs}. Choose another folder, or delete it "
+                    "(on the command line: --overwrite)."
                 )
         elif any(p for p in folder.iterdir() if p.suffix != ".partial"):
             raise DataError(f"{folder} is not empty and holds no run; choose another folder.")

@@ -22,6 +22,7 @@ from causal_lm_opt.lm import LanguageModelPolicy, from_texts
 from causal_lm_opt.lm._features import TextFeatures
 from causal_lm_opt.lm._heldout import Drawn, HeldOut
 from causal_lm_opt.lm._left_out import response_beyond
+from causal_lm_opt.lm._optimizer_files import nearer_checkpoints
 from causal_lm_opt.lm._optimizer_rows import read_rows, split
 from causal_lm_opt.lm._optimizer_steps import NOT_ELIGIBLE, Watch, make_objective
 from causal_lm_opt.lm._targeted import TargetedReward
@@ -629,3 +630,13 @@ def test_a_run_without_room_leaves_the_record_unwritten(start, tmp_path, monkeyp
     run.fit(texts, y, groups=np.arange(240))
     assert (tmp_path / "run" / "optimizer.json").is_file()
     shutil.rmtree(tmp_path / "run")
+
+
+def test_a_policy_too_far_from_the_log_is_met_with_a_nearer_step() -> None:
+    history = pd.DataFrame({
+        "step": [2, 4, 6], "ess": [0.8, 0.5, 0.05], "difference_lower": [0.1, 0.4, 0.9],
+        "verdict": ["caution", "trustworthy", "caution"],
+    })  # fmt: skip
+    assert "Step 4 kept an effective sample size of 50%" in nearer_checkpoints(history, 6, 0.3)
+    assert nearer_checkpoints(history, 2, 0.3) == ""
+    assert nearer_checkpoints(history.assign(verdict="do not use"), 6, 0.3) == ""
