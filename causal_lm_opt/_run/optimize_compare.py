@@ -319,8 +319,8 @@ def _differences(found: Comparison) -> list[Block]:
         "Values of the runs' policies on their common report rows, estimated together, so that the "
         "noise they share cancels; with fresh texts and one kind of weights for all, so that they "
         "need not be the differences of the values below. A run whose trained model was not "
-        "accepted has its start as policy. The run that is best here was found on these rows: its own value below is "
-        "flattered if it was picked among many."
+        "accepted has its start as policy. The run that is best here was found on these rows: its "
+        "own value below is flattered if it was picked among many."
     )
     why = list(dict.fromkeys(r for v in found.contrasts.verdicts for r in v.reasons))
     caption = f"All differences together, at {percent(found.level)}"
