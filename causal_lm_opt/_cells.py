@@ -193,6 +193,22 @@ def check_finite(values: Float, place: Place, column: str) -> None:
     fail_at(np.isinf(values), values, place, column, "is not finite")
 
 
+def check_outcome(values: Float, place: Place, column: str) -> None:
+    """``DataError`` at the first outcome that is missing or infinite; tells how many are missing.
+
+    Rows without an outcome may be left out only where that is not selection on text or outcome.
+    """
+    missing = np.isnan(values)
+    lacking = f"{int(missing.sum()):,} of {values.size:,} rows lack it"
+    why = (
+        f"(NaN or missing): {lacking}; give the true values, or leave these rows out and ask why "
+        "they have none (leaving rows out is right only if what is missing has nothing to do with "
+        "text and outcome)"
+    )
+    fail_at(missing, values, place, column, why)
+    check_finite(values, place, column)
+
+
 def check_weights(values: Float, place: Place, column: str) -> None:
     """``DataError`` unless the weights are finite, none negative and not all zero."""
     check_finite(values, place, column)

@@ -21,6 +21,7 @@ from causal_lm_opt._cells import (
     Place,
     check_finite,
     check_log_probs,
+    check_outcome,
     check_weights,
     did_you_mean,
     fail_at,
@@ -188,7 +189,7 @@ def columns_from(spec: Mapping[str, Any]) -> Columns:
 
 def check_numbers(parts: LogParts, columns: Columns, place: Place) -> None:
     """Run the checks of the numeric fields, naming the columns they came from."""
-    check_finite(parts["outcome"], place, columns.outcome or columns.clicks or "outcome")
+    check_outcome(parts["outcome"], place, columns.outcome or columns.clicks or "outcome")
     if parts["sample_weight"] is not None:
         check_weights(parts["sample_weight"], place, columns.weight or "sample_weight")
     if parts["logp_logging"] is not None:

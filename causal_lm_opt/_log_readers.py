@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, Self, Unpack
 
 import pandas as pd
@@ -18,6 +19,7 @@ from causal_lm_opt._readers import (
     json_chunks,
     pandas_chunks,
     parquet_chunks,
+    repeated_rows,
 )
 from causal_lm_opt.exceptions import DataError
 
@@ -30,9 +32,15 @@ class LogReaders(ABC):
     @classmethod
     @abstractmethod
     def _from_chunks(
-        cls, chunks: Iterator[Chunk], columns: Columns, source: str, *, typed: bool = True
+        cls,
+        chunks: Iterator[Chunk],
+        columns: Columns,
+        source: str,
+        *,
+        typed: bool = True,
+        copies: Callable[[], int] | None = None,
     ) -> Self:
-        """A log of the rows of some chunks."""
+        """A log of the rows of some chunks; ``copies`` counts the repeated rows of their file."""
 
     @classmethod
     def from_csv(
@@ -81,8 +89,10 @@ class LogReaders(ABC):
         """
         spec, rows = columns_from(columns), check_chunk_rows(chunk_rows)
         mark = default_delimiter(path) if delimiter is None else delimiter
-        chunks = csv_chunks(check_file(path), spec, rows, mark)
-        return cls._from_chunks(chunks, spec, str(path), typed=False)
+        file = check_file(path)
+        chunks = csv_chunks(file, spec, rows, mark)
+        copies = partial(repeated_rows, file, "csv", mark)
+        return cls._from_chunks(chunks, spec, str(path), typed=False, copies=copies)
 
     @classmethod
     def from_jsonl(
@@ -103,7 +113,9 @@ class LogReaders(ABC):
         ['Hello']
         """
         spec, rows = columns_from(columns), check_chunk_rows(chunk_rows)
-        return cls._from_chunks(json_chunks(check_file(path), spec, rows), spec, str(path))
+        file = check_file(path)
+        copies = partial(repeated_rows, file, "jsonl")
+        return cls._from_chunks(json_chunks(file, spec, rows), spec, str(path), copies=copies)
 
     @classmethod
     def from_parquet(
@@ -125,7 +137,9 @@ class LogReaders(ABC):
         ['Hello']
         """
         spec, rows = columns_from(columns), check_chunk_rows(chunk_rows)
-        return cls._from_chunks(parquet_chunks(check_file(path), spec, rows), spec, str(path))
+        file = check_file(path)
+        copies = partial(repeated_rows, file, "parquet")
+        return cls._from_chunks(parquet_chunks(file, spec, rows), spec, str(path), copies=copies)
 
     @classmethod
     def from_pandas(cls, frame: pd.DataFrame, **columns: Unpack[ColumnSpec]) -> Self:

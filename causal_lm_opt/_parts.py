@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence, Sized
+from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 from typing import Any, TypedDict, cast
 
 import numpy as np
@@ -25,6 +25,10 @@ from causal_lm_opt.exceptions import DataError
 _NULL = b"\xff" * 8  # no text is that long, so it cannot be mistaken for a length
 FEWEST_DISTINCT = 20
 """Distinct rows from which even numbers of copies are no accident (chance 2^-20)."""
+MANY_COPIES = 0.05
+"""Share of rows equal to an earlier one that is told..."""
+FEW_OUTCOMES = 20
+"""... unless the outcome takes no more values than these: equal rows are then common."""
 
 
 class LogParts(TypedDict):
@@ -148,8 +152,17 @@ def check_same_order(given: Mapping[str, Any]) -> None:
             )
 
 
-def suspicions(parts: LogParts, source: str) -> list[str]:
-    """What looks wrong with a log although each of its cells is fine, as warnings."""
+def suspicions(parts: LogParts, source: str, copies: Callable[[], int] | None = None) -> list[str]:
+    """What looks wrong with a log although each of its cells is fine, as warnings.
+
+    Parameters
+    ----------
+    parts : LogParts
+    source : str
+    copies : callable, optional
+        Counts the rows of the file that equal an earlier one in every column, also in those that
+        were not read; called only where what was read says that there may be many.
+    """
     found = []
     if _is_weighted_rate(parts["outcome"], parts["sample_weight"]):
         found.append(
@@ -163,6 +176,13 @@ def suspicions(parts: LogParts, source: str) -> list[str]:
             "the file appended to itself, or joined twice? Standard errors are then too small by "
             "a factor of 1.4 or more: keep one copy of each row."
         )
+    elif copies is not None and _may_hold_copies(parts):
+        n, many = len(parts["text"]), copies()
+        if many > MANY_COPIES * n:
+            found.append(
+                f"{source}: {many:,} of {n:,} rows are copies of earlier rows in every column: if "
+                "an export repeated them, drop them, as standard errors would be too small."
+            )
     return found
 
 
@@ -178,13 +198,39 @@ def _is_doubled(parts: LogParts) -> bool:
     counts = Counter(parts["text"])  # a glance at the texts settles it for nearly every log
     if any(count % 2 for count in counts.values()):
         return False
+    _, copies = np.unique(_row_keys(parts), return_counts=True)
+    return copies.size >= FEWEST_DISTINCT and bool((copies % 2 == 0).all())
+
+
+def _may_hold_copies(parts: LogParts) -> bool:
+    """Whether many rows equal an earlier one in what was read, and more than chance explains.
+
+    Few texts with ratings from 0 to 100 have equal rows too, and no fewer with their outcomes
+    shuffled over the rows.
+    """
+    text, outcome = parts["text"], parts["outcome"]
+    enough = MANY_COPIES * len(text)
+    if len(text) - len(set(text)) <= enough or np.unique(outcome).size <= FEW_OUTCOMES:
+        return False
+    copies = _count_copies(_row_keys(parts))
+    if copies <= enough:
+        return False
+    shuffled = parts.copy()
+    shuffled["outcome"] = np.random.default_rng(0).permutation(outcome)
+    return copies > 2 * _count_copies(_row_keys(shuffled))
+
+
+def _count_copies(keys: NDArray[Any]) -> int:
+    return int(keys.size - np.unique(keys).size)
+
+
+def _row_keys(parts: LogParts) -> NDArray[Any]:
+    """A hash (n,) of each row, all fields together."""
     columns = {name: value for name, value in parts.items() if isinstance(value, list | np.ndarray)}
     frames = [value for value in parts.values() if isinstance(value, pd.DataFrame)]
     table = pd.concat([pd.DataFrame(columns), *frames], axis=1)
     table.columns = pd.RangeIndex(table.shape[1])  # names may repeat
-    keys = pd.util.hash_pandas_object(table, index=False).to_numpy()
-    _, copies = np.unique(keys, return_counts=True)
-    return copies.size >= FEWEST_DISTINCT and bool((copies % 2 == 0).all())
+    return pd.util.hash_pandas_object(table, index=False).to_numpy()
 
 
 def _strings(values: Sequence[str], place: Place, name: str) -> list[str]:

@@ -21,15 +21,21 @@ from causal_lm_opt._run.optimize_command import (
     optimize,
 )
 from causal_lm_opt._run.options import (
-    Dimension,
-    Encoder,
-    Entanglement,
-    Factors,
-    Noise,
-    RatingsFile,
-    RatingsPrompt,
-    RatingsText,
+    COLUMNS,
+    DEFAULT_OUT,
+    FILES,
+    METHOD,
+    POLICIES,
+    RUN,
+    Cv,
+    Figures,
+    Level,
+    Out,
+    Overwrite,
+    Quiet,
     Ratio,
+    Seed,
+    Sensitivity,
     TargetTexts,
 )
 from causal_lm_opt._run.shell import (
@@ -47,6 +53,7 @@ from causal_lm_opt._run.shell import (
     one_line,
     say,
 )
+from causal_lm_opt._run.simulate_command import simulate
 
 if TYPE_CHECKING:
     from causal_lm_opt._evaluation import Evaluation
@@ -70,66 +77,6 @@ def main() -> None:
 
 
 # ------------------------------------------------------------------------------ commands
-RUN, COLUMNS, POLICIES, METHOD = "The run", "Columns of LOG", "Policies", "Method"
-FILES = "Files"
-Out = Annotated[
-    Path, typer.Option("--out", metavar="DIR", help="Folder for the results.", rich_help_panel=RUN)
-]
-Overwrite = Annotated[
-    bool,
-    typer.Option(
-        "--overwrite", help="Replace the results of an earlier run in DIR.", rich_help_panel=RUN
-    ),
-]
-Quiet = Annotated[
-    bool,
-    typer.Option("--quiet", help="Print warnings and errors alone.", rich_help_panel=RUN),
-]
-Level = Annotated[
-    float,
-    typer.Option(
-        "--level", metavar="P", help="Confidence level, between 0 and 1.", rich_help_panel=METHOD
-    ),
-]
-Seed = Annotated[
-    int,
-    typer.Option(
-        "--seed",
-        metavar="N",
-        min=0,
-        max=2**32 - 1,
-        help="Seed of folds and resamples.",
-        rich_help_panel=METHOD,
-    ),
-]
-Cv = Annotated[
-    int,
-    typer.Option(
-        "--cv", metavar="N", min=2, help="Folds of cross-fitting.", rich_help_panel=METHOD
-    ),
-]
-Figures = Annotated[
-    bool,
-    typer.Option(
-        "--figures/--no-figures",
-        envvar="CAUSAL_LM_OPT_FIGURES",
-        help="Plots, and what stands behind each policy, in report.html.",
-        rich_help_panel=RUN,
-    ),
-]
-Sensitivity = Annotated[
-    bool,
-    typer.Option(
-        "--sensitivity",
-        help="Add to the report how far a hidden confounder, or wrong logging probabilities, could "
-        "move the differences (takes seconds to minutes).",
-        show_default="off",
-        rich_help_panel=METHOD,
-    ),
-]
-DEFAULT_OUT = Path("causal-lm-opt-output")
-
-
 def _show_version(wanted: bool) -> None:
     if wanted:
         say(f"causal-lm-opt {__version__}\n")
@@ -473,97 +420,16 @@ def score(
         done = score_file(request)
     except KeyboardInterrupt:
         say("interrupted; run again to go on, scores so far are kept\n", error=True)
-        raise typer.Exit(130) from None
+        # Not typer.Exit(130): the shell would add that nothing was written.
+        raise SystemExit(130) from None
     if not quiet:
         say(str(done))
 
 
-@app.command(
+app.command(
     cls=Command, epilog=SIMULATE_EXAMPLE + EXIT_CODES,
     short_help="Run a simulation study with known truth.",
-)  # fmt: skip
-def simulate(
-    study: Annotated[
-        str | None,
-        typer.Argument(metavar="NAME|FILE.toml", help="Study to run; --list names those shipped."),
-    ] = None,
-    listed: Annotated[bool, typer.Option("--list", help="List the shipped studies.")] = False,
-    seeds: Annotated[
-        int | None,
-        typer.Option("--seeds", metavar="N", min=2, help="Replications.",
-                     show_default="the study's own", rich_help_panel=METHOD),
-    ] = None,
-    quick: Annotated[
-        bool,
-        typer.Option(
-            "--quick",
-            help="A first look: 40 replications; where models are trained, tiny sizes.",
-            rich_help_panel=METHOD,
-        ),
-    ] = False,
-    jobs: Annotated[
-        int,
-        typer.Option(
-            "--jobs", "--workers", metavar="N", min=1, help="Worker processes.",
-            rich_help_panel=RUN,
-        ),
-    ] = 1,
-    seed: Seed = 0,
-    dimension: Dimension = None,
-    entanglement: Entanglement = 0.0,
-    noise: Noise = None,
-    data: RatingsFile = None,
-    text: RatingsText = None,
-    prompt: RatingsPrompt = None,
-    factors: Factors = None,
-    encoder: Encoder = None,
-    out: Out = DEFAULT_OUT,
-    quiet: Quiet = False,
-) -> None:  # fmt: skip
-    """Run a simulation study with known truth; run it again to go on where it stopped."""
-    from causal_lm_opt._run import lm_confounding, preferences
-    from causal_lm_opt._run import simulate as runner
-
-    if listed:
-        own = f"{lm_confounding.NAME}\n    {lm_confounding.LEAD}\n"
-        say(runner.list_studies() + preferences.list_studies() + own)
-        return
-    if study is None:
-        raise ValueError("name a study or a .toml file; --list shows the shipped ones")
-    trains = study == lm_confounding.NAME
-    folder = data if trains else None  # of files, not a table of ratings
-    ratings = preferences.ratings_of(None if trains else data, text, prompt, factors, encoder)
-    try:
-        if trains:
-            preferences.refuse_options(
-                study, dimension=dimension, entanglement=entanglement, noise=noise
-            )
-            done = lm_confounding.simulate_confounding(
-                out, data=folder, seeds=seeds, seed=seed, jobs=jobs, quick=quick,
-                progress=not quiet,
-            )  # fmt: skip
-        elif study in preferences.PREFERENCE_STUDIES:
-            done = preferences.simulate_preferences(
-                study, out, seeds=seeds, seed=seed, jobs=jobs, quick=quick, dimension=dimension,
-                entanglement=entanglement, noise=noise or (), ratings=ratings,
-                progress=not quiet,
-            )  # fmt: skip
-        else:
-            runner.check_name(study, (*preferences.PREFERENCE_STUDIES, lm_confounding.NAME))
-            preferences.refuse_options(
-                study, dimension=dimension, entanglement=entanglement, noise=noise, data=ratings
-            )
-            done = runner.simulate(
-                study, out, replications=seeds, seed=seed, jobs=jobs, quick=quick,
-                progress=not quiet,
-            )  # fmt: skip
-    except KeyboardInterrupt:
-        say(f"interrupted; run again to go on, finished blocks are in {out}\n", error=True)
-        raise typer.Exit(130) from None
-    if not quiet:
-        say(done)
-
-
+)(simulate)  # fmt: skip
 app.command(
     cls=Command, epilog=OPTIMIZE_EXAMPLE + EXIT_CODES,
     short_help="Train a language model on a log, and value it.",

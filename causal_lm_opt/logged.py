@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Self
@@ -82,9 +82,10 @@ class LoggedData(LogReaders):
     columns of a CSV file of 200 MB and 100,000 rows raise the peak by 28 MB.
 
     **Assumptions.** None on how the texts were chosen: that is the estimators' affair. The readers
-    warn of rates weighted by their number of trials and of logs in which every row occurs an even
-    number of times (standard errors would be too small), and of a CSV file whose last line has no
-    line end (it may have been cut off). Rows go together by position: pandas objects that carry
+    warn of rates weighted by their number of trials, of logs in which every row occurs an even
+    number of times and of files in which many rows repeat earlier ones in every column (standard
+    errors would be too small), and of a CSV file whose last line has no line end (it may have been
+    cut off). Rows go together by position: pandas objects that carry
     the same index labels in different orders are refused.
 
     Examples
@@ -128,10 +129,16 @@ class LoggedData(LogReaders):
 
     @classmethod
     def _from_chunks(
-        cls, chunks: Iterator[Chunk], columns: Columns, source: str, *, typed: bool = True
+        cls,
+        chunks: Iterator[Chunk],
+        columns: Columns,
+        source: str,
+        *,
+        typed: bool = True,
+        copies: Callable[[], int] | None = None,
     ) -> Self:
         parts = read_log(chunks, columns, source, typed=typed)
-        for warning in suspicions(parts, source):
+        for warning in suspicions(parts, source, copies):
             warnings.warn(warning, UserWarning, stacklevel=3)
         return cls(**parts, source=source)
 

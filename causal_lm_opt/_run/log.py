@@ -15,6 +15,7 @@ from causal_lm_opt._files import check_file, format_of
 from causal_lm_opt._parts import object_array
 from causal_lm_opt._readers import column_names
 from causal_lm_opt._run.draws import DrawsFile, read_draws
+from causal_lm_opt._run.draws_prompts import cautioned, unprompted
 from causal_lm_opt._run.models import (
     Models,
     Scored,
@@ -156,13 +157,15 @@ def _evaluated(
         ratio = request_ratio(
             request, log, targets, texts=texts, cv=settings.cv, seed=settings.seed
         )
-        return evaluate_log(
+        found = evaluate_log(
             log, targets, settings=settings, model=model, read=read, unit=request.unit,
             ratio=ratio, ratio_name=request.ratio or DEFAULT_RATIO,
         )  # fmt: skip
+        return cautioned(found, unprompted(log, targets, request), ratio=True)
     if drawn is None:
         drawn = _draws_of_file(request, texts=texts)
-    return evaluate_log(log, drawn, settings=settings, model=model, read=read, unit=request.unit)
+    found = evaluate_log(log, drawn, settings=settings, model=model, read=read, unit=request.unit)
+    return cautioned(found, unprompted(log, drawn, request), ratio=False)
 
 
 def _draws_of_file(request: Request, *, texts: bool) -> dict[str, TargetSample]:

@@ -168,7 +168,8 @@ def _fit(optimizer: CausalLMOptimizer, log: LoggedData, folder: Path) -> None:
             groups=log.groups,
         )  # fmt: skip
     except KeyboardInterrupt as error:
-        error.add_note(f"What was done so far is kept in {folder}: run again to go on.")
+        if folder.is_dir():
+            error.add_note(f"What was done so far is kept in {folder}: run again to go on.")
         raise
 
 

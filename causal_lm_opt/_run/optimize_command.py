@@ -161,7 +161,8 @@ def optimize(
     try:
         done = optimize_file(request)
     except KeyboardInterrupt:
-        say(f"interrupted; run the same command again to go on: what was done is kept in {out}\n",
+        again = f"; run the same command again to go on: what was done is kept in {out}"
+        say(f"interrupted{again if out.expanduser().is_dir() else '; nothing was written'}\n",
             error=True)  # fmt: skip
         # Not typer.Exit(130): the shell would add that nothing was written.
         raise SystemExit(130) from None

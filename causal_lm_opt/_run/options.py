@@ -5,26 +5,102 @@ Light to import: nothing here loads NumPy.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 __all__ = [
+    "COLUMNS",
+    "DEFAULT_OUT",
+    "FILES",
+    "METHOD",
+    "POLICIES",
     "RATIO_NAMES",
+    "RUN",
+    "Cv",
     "Dimension",
     "Encoder",
     "Entanglement",
     "Factors",
+    "Figures",
+    "Level",
     "Noise",
+    "Out",
+    "Overwrite",
+    "Quiet",
     "Ratio",
     "RatingsFile",
     "RatingsPrompt",
     "RatingsText",
+    "Seed",
+    "Sensitivity",
     "TargetTexts",
 ]
 
 RATIO_NAMES = ("classifier", "balance", "latent")
 
+# ------------------------------------------------------------------------------ of most commands
+RUN, COLUMNS, POLICIES, METHOD = "The run", "Columns of LOG", "Policies", "Method"
+FILES = "Files"
+Out = Annotated[
+    Path, typer.Option("--out", metavar="DIR", help="Folder for the results.", rich_help_panel=RUN)
+]
+Overwrite = Annotated[
+    bool,
+    typer.Option(
+        "--overwrite", help="Replace the results of an earlier run in DIR.", rich_help_panel=RUN
+    ),
+]
+Quiet = Annotated[
+    bool,
+    typer.Option("--quiet", help="Print warnings and errors alone.", rich_help_panel=RUN),
+]
+Level = Annotated[
+    float,
+    typer.Option(
+        "--level", metavar="P", help="Confidence level, between 0 and 1.", rich_help_panel=METHOD
+    ),
+]
+Seed = Annotated[
+    int,
+    typer.Option(
+        "--seed",
+        metavar="N",
+        min=0,
+        max=2**32 - 1,
+        help="Seed of folds and resamples.",
+        rich_help_panel=METHOD,
+    ),
+]
+Cv = Annotated[
+    int,
+    typer.Option(
+        "--cv", metavar="N", min=2, help="Folds of cross-fitting.", rich_help_panel=METHOD
+    ),
+]
+Figures = Annotated[
+    bool,
+    typer.Option(
+        "--figures/--no-figures",
+        envvar="CAUSAL_LM_OPT_FIGURES",
+        help="Plots, and what stands behind each policy, in report.html.",
+        rich_help_panel=RUN,
+    ),
+]
+Sensitivity = Annotated[
+    bool,
+    typer.Option(
+        "--sensitivity",
+        help="Add to the report how far a hidden confounder, or wrong logging probabilities, could "
+        "move the differences (takes seconds to minutes).",
+        show_default="off",
+        rich_help_panel=METHOD,
+    ),
+]
+DEFAULT_OUT = Path("causal-lm-opt-output")
+
+# ------------------------------------------------------------------------------ of evaluate
 TargetTexts = Annotated[
     str | None,
     typer.Option(
@@ -34,7 +110,7 @@ TargetTexts = Annotated[
         "one policy, named after the file), text (and features); optional group, weight. The "
         "weights are estimated from the texts, in place of --policy, --logp-logging and --draws.",
         show_default="none",
-        rich_help_panel="Policies",
+        rich_help_panel=POLICIES,
     ),
 ]
 Ratio = Annotated[
@@ -47,7 +123,7 @@ Ratio = Annotated[
         "regression on a few topics, quickest on many texts.",
         show_default="classifier, which picks no topics beforehand and shows best where texts "
         "do not overlap",
-        rich_help_panel="Method",
+        rich_help_panel=METHOD,
     ),
 ]
 

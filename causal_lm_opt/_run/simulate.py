@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 
-from causal_lm_opt._run.output import OutputError
+from causal_lm_opt._run.output import OutputError, json_text
 from causal_lm_opt._run.terminal import printable
 from causal_lm_opt.simulation._blocks import clear_unfinished, unfinished_of, write_atomically
+from causal_lm_opt.simulation._facts import other_than, study_facts
 from causal_lm_opt.simulation.studies import STUDIES, named_study
 from causal_lm_opt.simulation.study import StudyResult
 
@@ -81,15 +83,20 @@ def simulate(
     Raises
     ------
     OutputError
-        The folder holds something else, or cannot be written.
+        The folder holds something else or another study (of other designs, estimators, seed or
+        level), or cannot be written.
     ValueError
         An unknown study or a bad file.
     """
     study = named_study(name, replications=replications, seed=seed, quick=quick)
     folder = check_study_folder(out)
+    facts = study_facts(study)
+    held = _held_facts(folder, facts, out)
     try:
-        if folder.is_dir():
-            clear_unfinished(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        clear_unfinished(folder)
+        if held is None:  # so that also a run that is stopped says whose blocks these are
+            write_atomically(folder / "study.json", json_text(facts).encode())
         result = study.run(folder, jobs=jobs, progress=progress)
         drawn = write_plots(result, folder)
     except KeyboardInterrupt as error:
@@ -97,7 +104,7 @@ def simulate(
         raise
     except OSError as error:
         raise OutputError(f"{out} cannot be written: {error.strerror or error}") from error
-    return _text(result, folder, drawn)
+    return _text(result, folder, drawn) + _replaced(held or {}, facts)
 
 
 def write_plots(result: StudyResult, folder: Path) -> list[str]:
@@ -140,6 +147,40 @@ def check_study_folder(out: str | Path) -> Path:
     if strange:
         raise OutputError(f"{out} holds {strange[0]!r}, which no study wrote; give another --out")
     return folder
+
+
+def _held_facts(folder: Path, facts: Mapping[str, Any], out: str | Path) -> dict[str, Any] | None:
+    """What the folder says of the study it holds; ``None`` where it says nothing.
+
+    Raises
+    ------
+    OutputError
+        It is another study than that of ``facts``.
+    """
+    file = folder / "study.json"
+    if not file.is_file():
+        return None
+    try:
+        held = json.loads(file.read_bytes())
+    except ValueError:
+        held = None
+    other = other_than(facts, held)
+    if other is not None:
+        done = "a finished" if (folder / "summary.csv").exists() else "an unfinished"
+        raise OutputError(f"{out} holds {done} study of {other}; give another --out")
+    return dict(held)
+
+
+def _replaced(held: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
+    """A line on what an earlier run's tables held and these do not."""
+    fewer = int(held.get("replications", 0)) > facts["replications"]
+    if not fewer and set(held.get("sizes", ())) <= set(facts["sizes"]):
+        return ""
+    sizes = ", ".join(f"{n:,}" for n in held["sizes"])
+    return (
+        f"The tables of {held['replications']:,} replications of {sizes} rows are replaced; their "
+        "blocks are kept, and a run of them takes these up.\n"
+    )
 
 
 def _text(result: StudyResult, folder: Path, drawn: list[str]) -> str:

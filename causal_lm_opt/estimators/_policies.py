@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.base import BaseEstimator
 
+from causal_lm_opt._cells import shown
 from causal_lm_opt._validation import (
     check_log_probs,
     policy_columns,
@@ -18,11 +20,13 @@ from causal_lm_opt.core.weights import log_ratio
 from causal_lm_opt.estimators._estimated import EstimatedRatios, fit_ratios, refuse_log_probs
 from causal_lm_opt.estimators._log import FEW_ROWS, Log, read_new_rows
 from causal_lm_opt.estimators._target import TargetRows, resolve_targets
-from causal_lm_opt.exceptions import NotIdentifiedError, OverlapError
+from causal_lm_opt.exceptions import EstimationWarning, NotIdentifiedError, OverlapError
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.intp]
 LOGGING_POLICY = "logging policy"
+MOSTLY_SHARED = 0.5  # of the draws' labels; with fewer, labels may well mean different things
+FIRST_LABELS = 5  # of many, named in a message
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,7 +152,14 @@ def read_policies(
             else replace(r, X=read_new_rows(estimator, r.X, "X_target"))
             for r in row_sets
         ]
-        row_sets = [_weight_shared_prompts(r, log) for r in row_sets]
+        named = isinstance(X_target, Mapping) and names is not None
+        places = [f"X_target[{n!r}]" for n in names or ()] if named else ["X_target"]
+        for rows, place in zip(row_sets, places, strict=True):
+            _warn_of_unknown_subgroups(rows, log, place)
+        row_sets = [
+            _weight_shared_prompts(rows, log, place)
+            for rows, place in zip(row_sets, places, strict=True)
+        ]
         if k is None:
             k = len(of_policy)
             scalar = scalar and k == 1
@@ -206,27 +217,89 @@ def same_kind(
     return np.array([text(x) for x in left]), np.array([text(x) for x in right])
 
 
-def _weight_shared_prompts(rows: TargetRows, log: Log) -> TargetRows:
-    """Weight draws to the log's prompt frequencies where draws and log share prompts."""
+def _weight_shared_prompts(rows: TargetRows, log: Log, place: str) -> TargetRows:
+    """Weight draws to the log's prompt frequencies where draws and log share prompts.
+
+    Draws of prompts that no logged row has are left out, with a warning, where every logged prompt
+    has draws and ``MOSTLY_SHARED`` of the draws' prompts were logged.
+    """
     if rows.groups is None or log.clusters is None or log.codes is None:
         return rows
     labels, logged_labels = same_kind(np.asarray(rows.groups), log.clusters)
     shared = np.isin(labels, logged_labels)
     if not shared.any():
         return rows
-    lacking = ~np.isin(logged_labels, labels)
-    if lacking.any() or not shared.all():
-        raise ValueError(
-            f"X_target.groups and groups share {np.unique(labels[shared]).size} labels, but "
-            f"{int(lacking.sum())} logged groups have no draws and "
-            f"{np.unique(labels[~shared]).size} groups of draws are not in the log. Shared "
-            "prompts need draws for every logged prompt; if the labels mean different things, "
-            "give the draws other labels."
-        )
+    _check_shared(labels, shared, logged_labels, place)
+    if not shared.all():
+        rows, labels = rows.select_rows(np.flatnonzero(shared)), labels[shared]
     order = np.argsort(logged_labels)
     codes = order[np.searchsorted(logged_labels[order], labels)]
     logged = np.bincount(log.codes, weights=log.sample_weight, minlength=log.n_clusters)
     drawn = np.bincount(codes, weights=rows.frequency, minlength=log.n_clusters)
     if not (drawn > 0).all():
-        raise ValueError("X_target.weight is 0 for every draw of some logged prompt.")
+        raise ValueError(f"{place}.weight is 0 for every draw of some logged prompt.")
     return replace(rows, frequency=rows.frequency * (logged / drawn)[codes], shared=codes)
+
+
+def _check_shared(
+    labels: npt.NDArray[Any],
+    shared: npt.NDArray[np.bool_],
+    logged_labels: npt.NDArray[Any],
+    place: str,
+) -> None:
+    """Refuse, or warn of, prompts that only the log or only the draws have.
+
+    Parameters
+    ----------
+    labels, shared : arrays, shape (m,)
+        Prompts of the draws, and whether they were logged.
+    logged_labels : array of the log's distinct prompts
+    """
+    common, unknown = np.unique(labels[shared]), np.unique(labels[~shared])
+    both = f"{place}.groups and the log's groups share {common.size:,} labels (prompts)"
+    apart = "if the labels mean different things, give the draws other labels"
+    lacking = logged_labels[~np.isin(logged_labels, labels)]
+    if lacking.size:
+        raise ValueError(
+            f"{both}, but {lacking.size:,} logged ones have no draws ({_first(lacking)}): draw "
+            f"texts for these too, or leave their rows out of the log; {apart}."
+        )
+    if common.size < MOSTLY_SHARED * (common.size + unknown.size):
+        raise ValueError(
+            f"{both}, but no logged row has the other {unknown.size:,} of the draws "
+            f"({_first(unknown)}): leave out draws of prompts that were not logged; {apart}."
+        )
+    if unknown.size:
+        warnings.warn(
+            f"{place}.groups: {int((~shared).sum()):,} of {labels.size:,} draws are left out, as "
+            f"no logged row has their label (prompt): {_first(unknown)}.",
+            EstimationWarning,
+            stacklevel=6,
+        )
+
+
+def _warn_of_unknown_subgroups(rows: TargetRows, log: Log, place: str) -> None:
+    """Say which draws are of subgroups that no logged row has."""
+    if rows.by is None or log.by is None:
+        return
+    logged = set(np.unique(log.by).tolist())
+    labels, count = np.unique(rows.by, return_counts=True)
+    unknown = np.array([label not in logged for label in labels.tolist()])
+    if unknown.any():
+        warnings.warn(
+            f"{place}.by: {int(count[unknown].sum()):,} of {rows.size:,} draws are of subgroups "
+            f"that no logged row has ({_first(labels[unknown])}): no subgroup's value uses them; "
+            "check the labels.",
+            EstimationWarning,
+            stacklevel=4,
+        )
+
+
+def _first(labels: Iterable[Any]) -> str:
+    """The first few of some labels, for a message.
+
+    >>> _first(["a", "b"]), _first(range(9))
+    ("'a', 'b'", "'0', '1', '2', '3', '4', ...")
+    """
+    named = [shown(str(label)) for label in labels]
+    return ", ".join(named[:FIRST_LABELS] + ["..."] * (len(named) > FIRST_LABELS))

@@ -51,12 +51,15 @@ class TargetSample:
     groups : array, shape (m,), optional
         Prompt (or other cluster) of each draw. Labels that also occur among ``groups`` of the log
         are *shared prompts*: every logged prompt then needs draws, draws are weighted to the
-        log's prompt frequencies, and the standard error clusters log and draws together.
+        log's prompt frequencies, and the standard error clusters log and draws together. Draws of
+        other labels are left out, with a warning, where at least half of their labels are shared;
+        with fewer they are refused.
     logp_target, logp_sampling, logp_logging : arrays, optional
         Natural log-probabilities of the draws under the targets, the policy that sampled them,
         and the logging policy (for the unseen-mass check).
     by : array, shape (m,), optional
-        Subgroup of each draw, for ``fit(..., by=)``.
+        Subgroup of each draw, for ``fit(..., by=)``. The value over all readers then takes the
+        subgroups in the log's shares, however many draws there are of each.
     exact : bool
         ``X`` lists the whole support.
 

@@ -25,6 +25,7 @@ from causal_lm_opt.estimate import ValueEstimate
 from causal_lm_opt.exceptions import DataError, OverlapError
 from causal_lm_opt.simulation._blocks import BLOCK, Cell, run_cells, write_atomically
 from causal_lm_opt.simulation._checks import check_count, check_number
+from causal_lm_opt.simulation._facts import study_facts
 from causal_lm_opt.simulation._identity import identity
 from causal_lm_opt.simulation._summary import summarise, with_failures
 
@@ -269,18 +270,7 @@ class StudyResult:
         """Write ``summary.csv``, ``replications.csv.gz`` and ``study.json``, each atomically."""
         folder = Path(out)
         folder.mkdir(parents=True, exist_ok=True)
-        facts = {
-            "about": self.study.about,
-            "designs": {
-                name: getattr(design, "label", "") or repr(design)
-                for name, design in self.study.designs.items()
-            },
-            "sizes": list(self.study.sizes),
-            "replications": self.study.replications,
-            "seed": self.study.seed,
-            "level": self.study.level,
-            "version": __version__,
-        }
+        facts = study_facts(self.study)
         write_atomically(folder / "study.json", (json.dumps(facts, indent=1) + "\n").encode())
         write_atomically(folder / "summary.csv", self.summary.to_csv(index=False).encode())
         replications = self.replications.to_csv(index=False).encode()

@@ -275,6 +275,70 @@ def test_prompts_are_clusters_unless_others_are_named(files: Files, run: Run) ->
     assert (tables["both"] != tables["group"]).all()
 
 
+ASKED = [f"Why {i}?" for i in range(40)]
+
+
+def prompted_files(files: Files, **draws: Any) -> list[str]:
+    """A log of forty prompts, and draws with these columns; the arguments that evaluate them."""
+    make_log().assign(question=np.resize(ASKED, 400)).to_csv(files.log, index=False)
+    make_draws().assign(**draws).to_csv(files.draws, index=False)
+    return [*files.evaluate, "--prompt", "question", "--draws", str(files.draws)]
+
+
+NO_PROMPT = (
+    "The draws do not say their prompt: right only if they are spread over prompts as the log is; "
+    "give the draws file the column 'question'"
+)
+OTHER_PROMPTS = (
+    "The draws answer none of the log's prompts ('question'): right only if the policies write for "
+    "these as for the log's."
+)
+
+
+@pytest.mark.parametrize(
+    ("draws", "options", "reason"),
+    [
+        ({}, [], NO_PROMPT + "."),
+        ({}, ["--group", "reader"], NO_PROMPT + " and leave out --group."),
+        ({"question": np.resize(["Who?", "When?"], 600)}, [], OTHER_PROMPTS),
+        ({"question": np.resize(ASKED, 600)}, [], ""),
+    ],
+    ids=["no column", "other clusters", "other prompts", "the log's prompts"],
+)
+def test_draws_that_do_not_say_their_prompt_are_no_better_than_caution(
+    files: Files, run: Run, draws: dict[str, Any], options: list[str], reason: str
+) -> None:
+    result = run([*prompted_files(files, **draws), *options, *files.out()])
+    assert result.exit_code == 0, result.output
+    table = estimates(files.folder / "out")
+    told = dict(table.loc["warm"]["reasons"].fillna(""))
+    read = ("outcome regression", "doubly robust")
+    assert {e for e, r in told.items() if "prompt" in r} == set(read if reason else ())
+    assert all(reason in told[e] for e in read)
+    contrasts = pd.read_csv(files.folder / "out/contrasts.csv")
+    of_draws = contrasts[contrasts["estimator"].isin(read)]
+    assert (set(of_draws["verdict"]) <= {"caution", "do not use"}) == bool(reason)
+
+
+def test_draws_of_prompts_and_subgroups_that_the_log_lacks_are_told(files: Files, run: Run) -> None:
+    asked = np.resize([*ASKED, "Who?"], 600)
+    arguments = prompted_files(
+        files, question=asked, town=np.resize(["north", "east", "south"], 600)
+    )
+    options = ["--by", "town", "--estimator", "dr", "--estimator", "or"]
+    result = run([*arguments, *options, *files.out()])
+    assert result.exit_code == 0, result.output
+    for policy in ("warm", "brief"):
+        said = [
+            x for x in result.stderr.splitlines() if x.startswith(f"warning: X_target[{policy!r}]")
+        ]
+        assert [x.partition(":")[2].split("]")[1].split(",")[0] for x in said] == [
+            ".by: 100 of 300 draws are of subgroups that no logged row has ('east'): no subgroup's "
+            "value uses them; check the labels.",
+            ".groups: 7 of 300 draws are left out",
+        ]
+
+
 def test_one_prompt_is_no_cluster(files: Files, run: Run) -> None:
     make_log().assign(question="Why?").to_csv(files.log, index=False)
     result = run([*files.evaluate, "--prompt", "question", *files.out()])

@@ -10,13 +10,16 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any, cast
 
 import pandas as pd
 import pytest
 
+from causal_lm_opt._run import optimize, score, simulate
 from causal_lm_opt._run.output import FORMULA, OutputError, check_output, csv_text
 from causal_lm_opt.estimators import _progress
 from causal_lm_opt.estimators._progress import progress_shown, track
+from causal_lm_opt.logged import LoggedData
 
 from .conftest import Files, Run, subprocess_run
 
@@ -25,6 +28,54 @@ CLI = [sys.executable, "-W", "error", "-m", "causal_lm_opt.cli"]
 
 def folders(files: Files) -> list[str]:
     return [p.name for p in files.folder.iterdir() if p.is_dir()]
+
+
+# ------------------------------------------------------------------------------ interrupts
+def stop(*_: object, **__: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_ctrl_c_in_a_study_says_once_what_is_kept(
+    tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(simulate, "simulate", stop)
+    out = tmp_path / "out"
+    done = run(["simulate", "overlap", "--out", str(out)])
+    assert (done.exit_code, done.stderr) == (130, "interrupted; nothing was written\n")
+    out.mkdir()
+    done = run(["simulate", "overlap", "--out", str(out)])
+    kept = f"interrupted; run again to go on, finished blocks are in {out}\n"
+    assert (done.exit_code, done.stderr) == (130, kept)
+
+
+def test_ctrl_c_in_scoring_says_once_what_is_kept(
+    files: Files, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(score, "score_file", stop)
+    done = run(["score", str(files.log), "--model", "none", "--out", str(files.folder / "s.csv")])
+    kept = "interrupted; run again to go on, scores so far are kept\n"
+    assert (done.exit_code, done.stderr) == (130, kept)
+
+
+def test_ctrl_c_in_training_promises_no_folder_that_is_not_there(
+    files: Files, tmp_path: Path
+) -> None:
+    class Stopped:
+        fit = staticmethod(stop)
+
+    log = LoggedData.read(files.log, text="text", outcome="y")
+    for folder, notes in ((tmp_path / "none", 0), (tmp_path, 1)):
+        with pytest.raises(KeyboardInterrupt) as stopped:
+            optimize._fit(cast(Any, Stopped()), log, folder)
+        assert len(getattr(stopped.value, "__notes__", ())) == notes
+
+
+def test_a_folder_of_another_study_is_refused(tmp_path: Path, run: Run) -> None:
+    (tmp_path / "study.json").write_text('{"designs": {"near": "x"}, "seed": 0}')
+    done = run(["simulate", "overlap", "--quick", "--out", str(tmp_path)])
+    assert done.exit_code == 3
+    assert f"error: {tmp_path} holds an unfinished study of designs 'near'; give" in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["study.json"]
 
 
 # ------------------------------------------------------------------------------ output

@@ -277,6 +277,53 @@ def test_repeated_rows_alone_do_not_warn(frame: pd.DataFrame) -> None:
     LoggedData.from_pandas(frame, text="t", outcome="y")  # a warning is an error here
 
 
+def rated(n: int = 300, values: int = 101) -> pd.DataFrame:
+    """Six texts rated from 0 to 100, each rating with its reader."""
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"t": np.array(list("abcdef"))[rng.integers(6, size=n)]})
+    return frame.assign(y=rng.integers(values, size=n) * 1.0, reader=np.arange(n))
+
+
+@pytest.mark.parametrize("suffix", ["csv", "tsv.gz", "jsonl", "parquet"])
+def test_rows_that_an_export_repeated_warn(write: Write, suffix: str) -> None:
+    frame = rated(values=10_000)
+    path = write(suffix, pd.concat([frame, frame.iloc[:21]]).to_dict("list"))
+    with pytest.warns(UserWarning, match="copies of earlier rows") as caught:
+        LoggedData.read(path, text="t", outcome="y")
+    assert [str(w.message) for w in caught] == [
+        f"{path}: 21 of 321 rows are copies of earlier rows in every column: if an export repeated "
+        "them, drop them, as standard errors would be too small."
+    ]
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        pd.concat([rated(values=10_000), rated(values=10_000).iloc[:15]]),  # 5 %
+        pd.concat([rated(), rated().iloc[:80].assign(reader=-np.arange(80))]),  # other readers
+        rated(n=2000).drop(columns="reader"),  # by chance: few texts, few ratings
+        pd.concat([rated(values=20), rated(values=20)[:200]]).drop(columns="reader"),
+    ],
+    ids=["few", "a column that is not read", "by chance", "few outcomes"],
+)
+def test_repeated_rows_that_may_well_be(write: Write, frame: pd.DataFrame) -> None:
+    path = write("csv", frame.to_dict("list"))
+    LoggedData.read(path, text="t", outcome="y")  # a warning is an error here
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl"])
+def test_missing_outcomes_are_counted(write: Write, suffix: str) -> None:
+    path = write(suffix, GOOD | {"y": [1.0, NAN, NAN]})
+    with pytest.raises(DataError) as error:
+        LoggedData.read(path, **ALL)
+    line = {"csv": 3, "jsonl": 2}[suffix]
+    assert str(error.value) == (
+        f"{path}, row 2 (line {line}), column 'y': nan (NaN or missing): 2 of 3 rows lack it; give "
+        "the true values, or leave these rows out and ask why they have none (leaving rows out is "
+        "right only if what is missing has nothing to do with text and outcome)"
+    )
+
+
 def test_a_last_line_that_may_be_cut_off_warns(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_bytes(b"t,y\na,1.25\nb,2.")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +14,8 @@ import pytest
 
 from causal_lm_opt._run.output import OutputError
 from causal_lm_opt._run.simulate import check_study_folder, list_studies, simulate, write_plots
-from causal_lm_opt.simulation import STUDIES, GaussianDesign, SimulatedLog, Study
+from causal_lm_opt.simulation import STUDIES, GaussianDesign, SimulatedLog, Study, named_study
+from causal_lm_opt.simulation._facts import other_than, study_facts
 
 TOML = """
 about = "A tiny study."
@@ -82,6 +85,73 @@ def test_what_a_killed_run_left_half_written_is_cleared(file: Path, tmp_path: Pa
     (out / ".thesis.txt.1.tmp").write_text("words")
     with pytest.raises(OutputError, match=r"holds '\.thesis\.txt\.1\.tmp'"):
         simulate(str(file), out, progress=False)
+
+
+def test_another_study_in_the_folder_is_refused(file: Path, tmp_path: Path) -> None:
+    out = tmp_path / "results"
+    simulate(str(file), out, progress=False)
+    before = {p: p.read_bytes() for p in sorted(out.rglob("*")) if p.is_file()}
+    other = tmp_path / "other.toml"
+    for change, said in (
+        (("designs.near", "designs.far"), "designs 'near'; give another --out"),
+        (("shift = 0.3", "shift = 0.4"), "designs 'near' of other settings; give another --out"),
+        (("estimators.H", "estimators.X"), "estimators 'H'; give another --out"),
+        (('kind = "hajek"', 'kind = "ht"'), "estimators 'H' of other settings; "),
+        (("sizes", "level = 0.9\nsizes"), "level 0.95; give another --out"),
+    ):
+        other.write_text(TOML.replace(*change))
+        with pytest.raises(OutputError, match=rf"holds a finished study of {re.escape(said)}"):
+            simulate(str(other), out, progress=False)
+    with pytest.raises(OutputError, match="holds a finished study of seed 0; give"):
+        simulate(str(file), out, seed=1, progress=False)
+    assert {p: p.read_bytes() for p in sorted(out.rglob("*")) if p.is_file()} == before
+
+
+def test_a_stopped_study_is_known_for_what_it_is(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "results"
+
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Study, "run", stop)
+        with pytest.raises(KeyboardInterrupt):
+            simulate(str(file), out, progress=False)
+    with pytest.raises(OutputError, match="holds an unfinished study of seed 0; give another"):
+        simulate(str(file), out, seed=1, progress=False)
+    simulate(str(file), out, progress=False)
+    fresh = tmp_path / "fresh"
+    simulate(str(file), fresh, progress=False)
+    assert (out / "study.json").read_bytes() == (fresh / "study.json").read_bytes()
+    (out / "study.json").write_text("words")
+    with pytest.raises(OutputError, match="holds a finished study of facts that this version"):
+        simulate(str(file), out, progress=False)
+
+
+def test_a_smaller_run_of_the_same_study_says_what_it_replaces(file: Path, tmp_path: Path) -> None:
+    out = tmp_path / "results"
+    simulate(str(file), out, replications=5, progress=False)
+    blocks = set((out / "blocks").iterdir())
+    text = simulate(str(file), out, progress=False)
+    assert text.endswith(
+        "The tables of 5 replications of 60 rows are replaced; their blocks are kept, and a run of "
+        "them takes these up.\n"
+    )
+    assert blocks < set((out / "blocks").iterdir())
+    assert "replaced" not in simulate(str(file), out, replications=5, progress=False)
+
+
+def test_facts_of_an_older_version_and_of_every_shipped_study() -> None:
+    for name in STUDIES:
+        facts = json.loads(json.dumps(study_facts(named_study(name, quick=True))))
+        assert " at 0x" not in str(facts)
+        full = study_facts(named_study(name))
+        assert other_than(full, facts) is None  # a quick look is the same study
+        del facts["estimators"]
+        assert other_than(full, facts) is None
+    assert other_than(full, {"best_values": 1}) == "designs None"
 
 
 SEVERAL = """
