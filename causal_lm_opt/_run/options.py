@@ -20,12 +20,14 @@ __all__ = [
     "RUN",
     "Cv",
     "Dimension",
+    "DiscriminatorRate",
     "Encoder",
     "Entanglement",
     "Factors",
     "Figures",
     "Level",
     "Noise",
+    "Nuisance",
     "Out",
     "Overwrite",
     "Quiet",
@@ -149,6 +151,27 @@ Entanglement = Annotated[
         min=0.0,
         max=1.0,
         help="How far the prompt's type changes the way ratings show (user-objectives).",
+        rich_help_panel=REWARDS,
+    ),
+]
+Nuisance = Annotated[
+    int | None,
+    typer.Option(
+        "--nuisance",
+        metavar="N",
+        min=0,
+        help="Numbers in an embedding's latents that no rating moves (user-objectives).",
+        show_default="8",
+        rich_help_panel=REWARDS,
+    ),
+]
+DiscriminatorRate = Annotated[
+    float | None,
+    typer.Option(
+        "--discriminator-rate",
+        metavar="R",
+        help="Learning rate of the adversary's discriminator (user-objectives).",
+        show_default="the network's",
         rich_help_panel=REWARDS,
     ),
 ]

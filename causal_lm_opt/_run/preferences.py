@@ -94,7 +94,7 @@ def ratings_of(
 
 def refuse_options(study: str, **given: Any) -> None:
     """Refuse options that only studies of preference rewards have."""
-    strange = [name for name, value in given.items() if value]
+    strange = [name.replace("_", "-") for name, value in given.items() if value]
     if strange:
         raise ValueError(
             f"--{strange[0]} goes with {' and '.join(PREFERENCE_STUDIES)}, not with {study!r}"

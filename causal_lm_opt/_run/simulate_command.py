@@ -14,10 +14,12 @@ from causal_lm_opt._run.options import (
     METHOD,
     RUN,
     Dimension,
+    DiscriminatorRate,
     Encoder,
     Entanglement,
     Factors,
     Noise,
+    Nuisance,
     Out,
     Quiet,
     RatingsFile,
@@ -59,6 +61,8 @@ def simulate(
     seed: Seed = 0,
     dimension: Dimension = None,
     entanglement: Entanglement = 0.0,
+    nuisance: Nuisance = None,
+    discriminator_rate: DiscriminatorRate = None,
     noise: Noise = None,
     data: RatingsFile = None,
     text: RatingsText = None,
@@ -81,11 +85,13 @@ def simulate(
     trains = study == lm_confounding.NAME
     folder = data if trains else None  # of files, not a table of ratings
     ratings = preferences.ratings_of(None if trains else data, text, prompt, factors, encoder)
+    world = {
+        "dimension": dimension, "entanglement": entanglement, "nuisance": nuisance,
+        "discriminator_rate": discriminator_rate, "noise": noise,
+    }  # fmt: skip
     try:
         if trains:
-            preferences.refuse_options(
-                study, dimension=dimension, entanglement=entanglement, noise=noise
-            )
+            preferences.refuse_options(study, **world)
             done = lm_confounding.simulate_confounding(
                 out, data=folder, seeds=seeds, seed=seed, jobs=jobs, quick=quick,
                 progress=not quiet,
@@ -93,14 +99,13 @@ def simulate(
         elif study in preferences.PREFERENCE_STUDIES:
             done = preferences.simulate_preferences(
                 study, out, seeds=seeds, seed=seed, jobs=jobs, quick=quick, dimension=dimension,
-                entanglement=entanglement, noise=noise or (), ratings=ratings,
+                entanglement=entanglement, nuisance=nuisance,
+                discriminator_learning_rate=discriminator_rate, noise=noise or (), ratings=ratings,
                 progress=not quiet,
             )  # fmt: skip
         else:
             runner.check_name(study, (*preferences.PREFERENCE_STUDIES, lm_confounding.NAME))
-            preferences.refuse_options(
-                study, dimension=dimension, entanglement=entanglement, noise=noise, data=ratings
-            )
+            preferences.refuse_options(study, **world, data=ratings)
             done = runner.simulate(
                 study, out, replications=seeds, seed=seed, jobs=jobs, quick=quick,
                 progress=not quiet,

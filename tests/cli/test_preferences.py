@@ -104,6 +104,10 @@ def test_real_ratings_make_pairs(tmp_path: Path) -> None:
     [
         (["overlap", "--noise", "low"], "--noise goes with latent-positivity"),
         (["overlap", "--dimension", "9"], "--dimension goes with latent-positivity"),
+        (["overlap", "--nuisance", "9"], "--nuisance goes with latent-positivity"),
+        (["overlap", "--discriminator-rate", "1e-3"], "--discriminator-rate goes with"),
+        (["latent-positivity", "--nuisance", "9"], "nuisance"),
+        (["user-objectives", "--discriminator-rate", "-1"], "discriminator_learning_rate"),
         (["latent-positivity", "--noise", "loud"], "noise='loud'"),
         (["latent-positivity", "--text", "t"], "--text goes with --data"),
         (["latent-positivity", "--data", "x.csv"], "--factors must name two columns"),
