@@ -30,7 +30,7 @@ CLOSE = 0.07  # of the axis, nearer than which two labels touch
 NEEDED = ("rho", "model", "accuracy", "low", "high")
 LABELS = {
     "correlation": "correlation of the factors' differences in training",
-    "share": "share of training pairs whose objective is the prompt's type",
+    "share": "pairs whose objective is the prompt's type (rho)",
 }
 
 
