@@ -136,7 +136,8 @@ class CausalLMOptimizer:
         Evaluations without a better checkpoint before training stops.
     choose : {"lower", "last"}, default "lower"
         Checkpoint that is valued: that of the largest lower limit on the select rows, where
-        training also stops early; or that of the last step, whatever the select rows say.
+        training also stops early; or that of the last step, whatever the select rows say: nothing
+        then keeps the papers' objectives near the log but ``kl``.
     n_draws : int, default 1000
         Texts drawn of a policy for each of its values.
     max_new_tokens : int, optional
