@@ -21,7 +21,6 @@ from causal_lm_opt.estimators._assemble import (
     enumerated,
     of_estimand,
     outcome_findings,
-    plug_in_term,
     policy_coverage,
     policy_figures,
     policy_overlap,
@@ -44,7 +43,7 @@ from causal_lm_opt.estimators._linear import (
 )
 from causal_lm_opt.estimators._log import Log
 from causal_lm_opt.estimators._policies import Policies
-from causal_lm_opt.estimators._subgroup_mix import in_the_log_s_mix, mix_influence
+from causal_lm_opt.estimators._subgroup_mix import plug_in_of
 from causal_lm_opt.estimators._target import TargetRows, TargetSample
 from causal_lm_opt.exceptions import NotIdentifiedError
 from causal_lm_opt.influence import InfluenceSample
@@ -190,21 +189,16 @@ def dr_value(
     term = weighted_term(ell, residual(), weighting, s, policies.names[k])
     term = of_estimand(log, term, ell, weighting, rows, policies.names[k])
     index = policies.of_policy[k]
-    second, q = policies.row_sets[index], table[index]
-    picked = subgroup_rows(second.by, label)
-    part = second if picked is None else second.select_rows(picked)
-    if label is None:
-        part = in_the_log_s_mix(log, second)
-    plug_in, phi_target = plug_in_term(part, k, q if picked is None else q[picked], fresh)
-    phi_mix = None
-    if label is None:
-        phi_target, phi_mix = mix_influence(log, second, part, phi_target)
-    target = None if policies.fixed else spread(phi_target, picked, second.frequency, second.size)
+    second = policies.row_sets[index]
+    plug_in = plug_in_of(log, second, k, label, table[index], fresh)
+    target = None if policies.fixed else plug_in.draws
     logged = spread(term.influence, rows, log.sample_weight, log.y.shape[0])
-    if phi_mix is not None and not policies.fixed:
-        logged = logged + phi_mix
+    if plug_in.shares is not None and not policies.fixed:
+        logged = logged + plug_in.shares
     if predictions.coefficients is not None:
-        logged = logged + _stacked_term(log, policies, k, rows, part, predictions, weighting, fresh)
+        logged = logged + _stacked_term(
+            log, policies, k, rows, plug_in.rows, predictions, weighting, fresh
+        )
     codes = subgroup_codes(log, rows)
     centre = term.value if weighting.normalize else 0.0
     noise = ratio_noise(policies.estimated, k, ell, residual(), weighting, centre, log, rows)
@@ -219,16 +213,17 @@ def dr_value(
     findings = transform_finding(term, s, codes, log.n_clusters) + draws_findings(agreement)
     findings += second_sample_findings(policies, k, logged, target)
     findings += outcome_findings(log, rows, term.raw_weight, residual())
-    if rows is not None and picked is None:
-        told = every_draw_finding(predictions.logged[rows], ell, s, codes, plug_in, phi_target)
-        findings += told
+    if rows is not None and not plug_in.own:
+        findings += every_draw_finding(
+            predictions.logged[rows], ell, s, codes, plug_in.value, plug_in.draws
+        )
     if predictions.crossfit is None:
         findings += own_rows_finding(residual(), log.y if rows is None else log.y[rows])
     said, ratio_figures = ratio_report(log, policies, k, rows, residual(), logged, target)
     findings += said
     residual_se = math.sqrt(float(influence_covariance(term.influence, s, codes, log.n_clusters)))
     return PolicyValue(
-        value=term.value + plug_in,
+        value=term.value + plug_in.value,
         logged=logged,
         target=target,
         bias_bound=term.bias_bound,
@@ -243,7 +238,7 @@ def dr_value(
         | {
             "residual": term.value,
             "residual_se": residual_se,
-            "plug_in": plug_in,
+            "plug_in": plug_in.value,
             "bias_bound": term.bias_bound,
             "agreement_z": agreement,
         }

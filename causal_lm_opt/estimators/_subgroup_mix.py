@@ -6,17 +6,60 @@ their subgroup tell of each :math:`V_b`; how many there are of each is the calle
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from causal_lm_opt.core.weights import Weighting
+from causal_lm_opt.estimators._assemble import plug_in_term, spread, subgroup_rows
 from causal_lm_opt.estimators._log import Log
 from causal_lm_opt.estimators._target import TargetRows
 
-__all__ = ["in_the_log_s_mix", "mix_influence"]
+__all__ = ["PlugIn", "in_the_log_s_mix", "mix_influence", "plug_in_of"]
 
 FloatArray = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class PlugIn:
+    """Mean prediction of a policy's second sample in a subgroup, or over all readers.
+
+    Attributes
+    ----------
+    value : float
+    rows : TargetRows
+        The draws it averages, as they count.
+    draws : array (m,)
+        Influence of every draw of the sample.
+    shares : array (n,) or None
+        Influence of the log's rows by their subgroups' shares.
+    own : bool
+        Whether the draws are the subgroup's own, by what they say.
+    """
+
+    value: float
+    rows: TargetRows
+    draws: FloatArray
+    shares: FloatArray | None
+    own: bool
+
+
+def plug_in_of(
+    log: Log, second: TargetRows, k: int, label: Any, prediction: FloatArray, weighting: Weighting
+) -> PlugIn:
+    """Plug-in mean of policy ``k``; over all readers in the log's mix of subgroups."""
+    if label is None:
+        mixed = in_the_log_s_mix(log, second)
+        value, influence = plug_in_term(mixed, k, prediction, weighting)
+        return PlugIn(value, mixed, *mix_influence(log, second, mixed, influence), own=False)
+    picked = subgroup_rows(second.by, label)
+    part = second if picked is None else second.select_rows(picked)
+    q = prediction if picked is None else prediction[picked]
+    value, influence = plug_in_term(part, k, q, weighting)
+    draws = spread(influence, picked, second.frequency, second.size)
+    return PlugIn(value, part, draws, None, own=picked is not None)
 
 
 def in_the_log_s_mix(log: Log, second: TargetRows) -> TargetRows:

@@ -23,7 +23,6 @@ from causal_lm_opt.estimators._assemble import (
     PolicyValue,
     all_cells,
     assemble,
-    plug_in_term,
     policy_overlap,
     sample_mean,
     second_sample_findings,
@@ -49,7 +48,7 @@ from causal_lm_opt.estimators._linear import (
 )
 from causal_lm_opt.estimators._log import Log, read_log, read_new_rows
 from causal_lm_opt.estimators._policies import Policies, read_policies
-from causal_lm_opt.estimators._subgroup_mix import in_the_log_s_mix, mix_influence
+from causal_lm_opt.estimators._subgroup_mix import plug_in_of
 from causal_lm_opt.estimators._target import TargetRows
 from causal_lm_opt.estimators._trust import LoggedPredictions
 from causal_lm_opt.estimators.outcome_models import (
@@ -384,30 +383,14 @@ def _plug_in_value(
     """Plug-in mean of policy ``k`` in a subgroup, with the model's first-order effect."""
     index = policies.of_policy[k]
     rows, q = policies.row_sets[index], predictions[index]
-    picked = subgroup_rows(rows.by, label)
-    part = rows if picked is None else _renormalised(rows.select_rows(picked))
-    if label is None:
-        part = in_the_log_s_mix(log, rows)
-    value, phi = plug_in_term(part, k, q if picked is None else q[picked], weighting)
+    plug_in = plug_in_of(log, rows, k, label, q, weighting)
     logged = None
     if linear is not None and coefficients is not None:
-        gradient = linear.gradient(part.X)
-        logged = coefficients @ mean_gradient(part, k, gradient, weighting)
-    if label is None:
-        phi, mix = mix_influence(log, rows, part, phi)
-        logged = logged if mix is None or logged is None or policies.fixed else logged + mix
-    target = phi
-    if picked is not None:
-        target = np.zeros(rows.size)
-        target[picked] = phi * (rows.frequency.sum() / part.frequency.sum())
-    return PolicyValue(value, logged, target, 0.0, verdict(None), {})
-
-
-def _renormalised(rows: TargetRows) -> TargetRows:
-    """A subgroup of an exact support, its probabilities summing to one again."""
-    if rows.probability is None:
-        return rows
-    return replace(rows, probability=rows.probability / rows.probability.sum(axis=0))
+        gradient = linear.gradient(plug_in.rows.X)
+        logged = coefficients @ mean_gradient(plug_in.rows, k, gradient, weighting)
+        if plug_in.shares is not None and not policies.fixed:
+            logged = logged + plug_in.shares
+    return PolicyValue(plug_in.value, logged, plug_in.draws, 0.0, verdict(None), {})
 
 
 def mean_gradient(
