@@ -31,11 +31,12 @@ _MISSING_NUMBER = frozenset({"", "NA", "NaN", "nan"})
 
 @dataclass(frozen=True)
 class Place:
-    """Where rows come from, so that an error can say it."""
+    """Where rows come from, so that an error can say it, and how their numbers are written."""
 
     source: str
     lines: Sequence[int] | NDArray[np.int64] | None = None
     offset: int = 0
+    decimal: str = "."
 
     def at(self, index: int, column: str) -> str:
         """``source, row 3 (line 5), column 'y'`` for the zero-based ``index``."""
@@ -61,10 +62,22 @@ def _is_missing(cell: object) -> bool:
     return isinstance(cell, float | np.floating) and bool(cell != cell)
 
 
-def _as_number(cell: Any) -> float | None:
+def _pointed(cell: str, decimal: str) -> str | None:
+    """The cell with a decimal point; ``None`` where it holds one beside another decimal sign.
+
+    With decimal commas "1.234" is more than a thousand to whoever wrote it.
+    """
+    if decimal == ".":
+        return cell
+    return None if "." in cell else cell.replace(decimal, ".")
+
+
+def _as_number(cell: Any, decimal: str) -> float | None:
     """The cell as a float, NaN where it is missing, None where it is no number."""
     if _is_missing(cell) or (isinstance(cell, str) and not cell):
         return float("nan")
+    if isinstance(cell, str):
+        cell = _pointed(cell, decimal)
     # float() would also take "1_000" and digits of other scripts, which no writer means.
     if isinstance(cell, str) and ("_" in cell or not cell.isascii()):
         return None
@@ -76,23 +89,30 @@ def _as_number(cell: Any) -> float | None:
         return None
 
 
-def _comma_hint(cell: object) -> str:
-    """What to say of a number with a decimal comma or separators of thousands."""
-    if isinstance(cell, str) and "," in cell and _COMMA_NUMBER.fullmatch(cell.strip()):
-        return "; write it with a decimal point and without separators, as 1234.5"
-    return ""
+def _comma_hint(cell: object, decimal: str) -> str:
+    """What to say of a number with another decimal sign or separators of thousands."""
+    if not isinstance(cell, str) or not _COMMA_NUMBER.fullmatch(cell.strip()):
+        return ""
+    if decimal != ".":
+        return f"; its decimal sign is {decimal!r}: write it without separators, as 1234{decimal}5"
+    if "," not in cell:
+        return ""
+    return (
+        "; write it with a decimal point and without separators, as 1234.5, or for a delimited "
+        "file with decimal commas say decimal=',' (on the command line --decimal ,)"
+    )
 
 
 def to_numbers(cells: Cells, place: Place, column: str) -> Float:
     """Cells (n,) as float64, missing ones as NaN; ``DataError`` at the first that is no number."""
     if isinstance(cells, np.ndarray) and cells.dtype.kind in "fiub":
         return np.asarray(cells, dtype=np.float64)
-    values = [_as_number(cell) for cell in cells]
+    values = [_as_number(cell, place.decimal) for cell in cells]
     if None in values:
         index = values.index(None)
         raise DataError(
             f"{place.at(index, column)}: {shown(cells[index])} is not a number"
-            f"{_comma_hint(cells[index])}"
+            f"{_comma_hint(cells[index], place.decimal)}"
         )
     return np.asarray(values, dtype=np.float64)
 
@@ -148,6 +168,11 @@ def to_labels(cells: Iterable[Any], place: Place, column: str) -> list[str]:
     return result
 
 
+def _is_plain(cell: str, decimal: str) -> bool:
+    pointed = _pointed(cell.strip(), decimal)
+    return pointed is not None and _PLAIN_NUMBER.fullmatch(pointed) is not None
+
+
 def to_covariate(cells: Cells, place: Place, column: str, *, typed: bool) -> Float | list[Any]:
     """A whole covariate (n,) as float64 (missing: NaN) or as strings (missing: None).
 
@@ -159,7 +184,7 @@ def to_covariate(cells: Cells, place: Place, column: str, *, typed: bool) -> Flo
     present = [cell for cell in cells if not _is_missing(cell)]
     if not typed:
         numbers = [c for c in present if c not in _MISSING_NUMBER]
-        if numbers and all(_PLAIN_NUMBER.fullmatch(c.strip()) for c in numbers):
+        if numbers and all(_is_plain(c, place.decimal) for c in numbers):
             return to_numbers(["" if c in _MISSING_NUMBER else c for c in cells], place, column)
     if present and isinstance(present[0], str):
         for index, cell in enumerate(cells):

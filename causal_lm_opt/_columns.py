@@ -58,10 +58,14 @@ class ColumnSpec(CommonSpec, total=False):
 
 @dataclass(frozen=True)
 class Chunk:
-    """Some rows of a source: cells by column name and, where there are any, the file's lines."""
+    """Some rows of a source: cells by column name and, where there are any, the file's lines.
+
+    ``decimal`` is the decimal sign of numbers that are still strings.
+    """
 
     cells: Mapping[str, Cells]
     lines: Sequence[int] | NDArray[np.int64] | None = None
+    decimal: str = "."
 
 
 def check_present(names: Sequence[object], wanted: Mapping[str, str], where: str) -> None:
@@ -264,10 +268,12 @@ class _Buffers:
         self.covariates: dict[str, list[Cells]] = {name: [] for name in columns.covariates}
         self.lines: list[NDArray[np.int64]] = []
         self.rows = 0
+        self.decimal = "."
 
     def add(self, chunk: Chunk, source: str) -> None:
         """Convert a chunk's cells; ``DataError`` at a cell of the wrong kind."""
-        place = Place(source, chunk.lines, self.rows)
+        self.decimal = chunk.decimal
+        place = Place(source, chunk.lines, self.rows, chunk.decimal)
         for name, values in self.numbers.items():
             values.append(to_numbers(chunk.cells[name], place, name))
         for role, strings in self.strings.items():
@@ -350,7 +356,8 @@ def read_log(
         buffers.add(chunk, source)
     if buffers.rows == 0:
         raise DataError(f"{source}: has no data rows")
-    place = Place(source, np.concatenate(buffers.lines) if buffers.lines else None)
+    lines = np.concatenate(buffers.lines) if buffers.lines else None
+    place = Place(source, lines, decimal=buffers.decimal)
     parts = buffers.parts(place, typed=typed)
     check_numbers(parts, columns, place)
     impressions = buffers.number(columns.impressions)

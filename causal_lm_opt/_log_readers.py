@@ -48,6 +48,7 @@ class LogReaders(ABC):
         path: FilePath,
         *,
         delimiter: str | None = None,
+        decimal: str = ".",
         chunk_rows: int = CHUNK_ROWS,
         **columns: Unpack[ColumnSpec],
     ) -> Self:
@@ -59,6 +60,8 @@ class LogReaders(ABC):
             The file.
         delimiter : str, optional
             One character; by default a tab for ``.tsv`` and ``.tsv.gz``, else a comma.
+        decimal : {".", ","}
+            Decimal sign of its numbers; with a comma, a number that holds a point is refused.
         chunk_rows : int
             Rows parsed at a time; a bound on memory, without effect on the result.
         **columns
@@ -90,7 +93,7 @@ class LogReaders(ABC):
         spec, rows = columns_from(columns), check_chunk_rows(chunk_rows)
         mark = default_delimiter(path) if delimiter is None else delimiter
         file = check_file(path)
-        chunks = csv_chunks(file, spec, rows, mark)
+        chunks = csv_chunks(file, spec, rows, mark, decimal)
         copies = partial(repeated_rows, file, "csv", mark)
         return cls._from_chunks(chunks, spec, str(path), typed=False, copies=copies)
 
@@ -262,6 +265,7 @@ class LogReaders(ABC):
         path: FilePath,
         *,
         delimiter: str | None = None,
+        decimal: str = ".",
         chunk_rows: int = CHUNK_ROWS,
         **columns: Unpack[ColumnSpec],
     ) -> Self:
@@ -269,7 +273,7 @@ class LogReaders(ABC):
         also with ``.gz``) or ``.parquet``.
 
         Parameters, result and errors are those of :meth:`from_csv`; an unknown suffix is a
-        ``DataError``, and so is a ``delimiter`` for JSON lines or Parquet.
+        ``DataError``, and so is a ``delimiter`` or a decimal comma for JSON lines or Parquet.
 
         Examples
         --------
@@ -283,8 +287,12 @@ class LogReaders(ABC):
         """
         kind = format_of(path)
         if kind == "csv":
-            return cls.from_csv(path, delimiter=delimiter, chunk_rows=chunk_rows, **columns)
+            return cls.from_csv(
+                path, delimiter=delimiter, decimal=decimal, chunk_rows=chunk_rows, **columns
+            )
         if delimiter is not None:
             raise DataError(f"{path}: a delimiter is for .csv and .tsv files; leave it out")
+        if decimal != ".":
+            raise DataError(f"{path}: a decimal sign is for .csv and .tsv files; leave it out")
         reader = cls.from_jsonl if kind == "jsonl" else cls.from_parquet
         return reader(path, chunk_rows=chunk_rows, **columns)

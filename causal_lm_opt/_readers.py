@@ -49,17 +49,21 @@ def check_chunk_rows(chunk_rows: int) -> int:
 
 
 def _batched(
-    records: Iterator[tuple[int, tuple[Any, ...]]], names: Sequence[str], chunk_rows: int
-) -> Iterator[Chunk]:
+    records: Iterator[tuple[int, tuple[Any, ...]]], names: Sequence[str], chunk_rows: int,
+    decimal: str = ".",
+) -> Iterator[Chunk]:  # fmt: skip
     while batch := list(islice(records, chunk_rows)):
         cells = zip(*(values for _, values in batch), strict=True)
         yield Chunk(
             {name: list(values) for name, values in zip(names, cells, strict=True)},
             [line for line, _ in batch],
+            decimal,
         )
 
 
-def csv_chunks(path: Path, columns: Columns, chunk_rows: int, delimiter: str) -> Iterator[Chunk]:
+def csv_chunks(
+    path: Path, columns: Columns, chunk_rows: int, delimiter: str, decimal: str = "."
+) -> Iterator[Chunk]:
     """Chunks of a delimited text file (RFC 4180 quoting); every cell is a string, verbatim.
 
     Raises
@@ -69,10 +73,13 @@ def csv_chunks(path: Path, columns: Columns, chunk_rows: int, delimiter: str) ->
     """
     if len(delimiter) != 1:
         raise ValueError(f"delimiter must be one character, not {delimiter!r}")
+    if decimal not in (".", ","):
+        raise ValueError(f"decimal must be '.' or ',', not {decimal!r}")
     # The csv module refuses fields above 128 KiB by default; a text may be longer. Raising the
     # process-wide limit is harmless, and putting it back would race with other threads.
     csv.field_size_limit(max(csv.field_size_limit(), _FIELD_LIMIT))
-    yield from _batched(_csv_records(path, columns, delimiter), columns.names(), chunk_rows)
+    records = _csv_records(path, columns, delimiter)
+    yield from _batched(records, columns.names(), chunk_rows, decimal)
 
 
 def _csv_rows(path: Path, delimiter: str) -> Iterator[tuple[int, list[str]]]:

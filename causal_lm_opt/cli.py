@@ -28,6 +28,8 @@ from causal_lm_opt._run.options import (
     POLICIES,
     RUN,
     Cv,
+    Decimal,
+    Delimiter,
     Figures,
     Level,
     Out,
@@ -37,6 +39,7 @@ from causal_lm_opt._run.options import (
     Seed,
     Sensitivity,
     TargetTexts,
+    mark,
 )
 from causal_lm_opt._run.shell import (
     DEMO_EXAMPLE,
@@ -194,11 +197,8 @@ def evaluate(
                 "in LOG and draws (repeat for more).", METHOD, "none"),
     ] = None,
     ratio: Ratio = None,
-    delimiter: Annotated[
-        str | None,
-        _option("delimiter", "CHAR", "What separates the columns of delimited text: one "
-                "character, or tab.", RUN, "tab for .tsv, else a comma"),
-    ] = None,
+    delimiter: Delimiter = None,
+    decimal: Decimal = None,
     cv: Cv = 5,
     level: Level = 0.95,
     seed: Seed = 0,
@@ -217,7 +217,7 @@ def evaluate(
         prompt=prompt, group=group, weight=weight, by=by, logp_logging=logp_logging,
         logging_policy=logging_policy, policies=parse_policies(policy or ()), draws=draws,
         support=support, features=tuple(feature or ()), outcome_model=outcome_model,
-        target_texts=target_texts, ratio=ratio, delimiter="\t" if delimiter == "tab" else delimiter,
+        target_texts=target_texts, ratio=ratio, delimiter=mark(delimiter), decimal=decimal,
         cache=cache or str(kept_scores(out)), progress=False if quiet else None,
     )  # fmt: skip
     settings = _settings(
@@ -404,6 +404,8 @@ def score(
     cache: Annotated[
         str | None, typer.Option("--cache", metavar="DIR", help="Keep scores here.")
     ] = None,
+    delimiter: Delimiter = None,
+    decimal: Decimal = None,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
@@ -413,7 +415,8 @@ def score(
     request = ScoreRequest(
         log, model, out, text=text, prompt=prompt, column=column, adapter=adapter, dtype=dtype,
         device=device, temperature=temperature, top_k=top_k, top_p=top_p, eos=eos,
-        truncate=truncate, cache=cache, overwrite=overwrite,
+        truncate=truncate, cache=cache, delimiter=mark(delimiter), decimal=decimal,
+        overwrite=overwrite,
         progress=False if quiet else None,
     )  # fmt: skip
     try:

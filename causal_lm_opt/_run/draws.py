@@ -55,8 +55,9 @@ class DrawsFile:
         Columns of clusters and subgroups, read where they are there.
     exact : bool
         The file lists each policy's exact support.
-    delimiter : str, optional
-        Of a delimited text file; by default a tab for ``.tsv``, else a comma.
+    delimiter, decimal : str
+        Of a delimited text file, and not looked at in others; by default a tab for ``.tsv``, else
+        a comma, and a decimal point.
     scored : bool
         Columns of log-probabilities are read. If not, a file may do without the column ``policy``:
         its texts are then of one policy, named after the file.
@@ -68,6 +69,7 @@ class DrawsFile:
     by: str | None = None
     exact: bool = False
     delimiter: str | None = None
+    decimal: str = "."
     scored: bool = True
 
 
@@ -112,12 +114,13 @@ def read_draws(path: str | Path, spec: DrawsFile) -> dict[str, TargetSample]:
     cells: dict[str, list[Any]] = {name: [] for name in columns.names()}
     rows = 0
     lines: list[int] = []
-    for chunk in _chunks(file, columns, spec.delimiter):
+    for chunk in _chunks(file, columns, spec):
         rows += len(next(iter(chunk.cells.values())))
         for name, values in cells.items():
             values.extend(list(chunk.cells[name]))
         lines.extend([] if chunk.lines is None else list(chunk.lines))
-    place = Place(str(file), lines or None)
+    decimal = spec.decimal if format_of(file) == "csv" else "."
+    place = Place(str(file), lines or None, decimal=decimal)
     if not rows:
         raise DataError(f"{file}: has no data rows")
     policies = np.full(rows, _stem(file), dtype=object)
@@ -178,10 +181,11 @@ def _stem(file: Path) -> str:
     return file.name.split(".")[0] or file.name
 
 
-def _chunks(file: Path, columns: Columns, delimiter: str | None) -> Iterator[Chunk]:
+def _chunks(file: Path, columns: Columns, spec: DrawsFile) -> Iterator[Chunk]:
     kind = format_of(file)
     if kind == "csv":
-        return csv_chunks(file, columns, CHUNK_ROWS, delimiter or default_delimiter(file))
+        mark = spec.delimiter or default_delimiter(file)
+        return csv_chunks(file, columns, CHUNK_ROWS, mark, spec.decimal)
     read = parquet_chunks if kind == "parquet" else json_chunks
     return read(file, columns, CHUNK_ROWS)
 

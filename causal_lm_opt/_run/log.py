@@ -11,7 +11,7 @@ import numpy as np
 from causal_lm_opt._cells import did_you_mean
 from causal_lm_opt._evaluate import evaluate_log
 from causal_lm_opt._evaluation import Evaluation, Settings
-from causal_lm_opt._files import check_file, format_of
+from causal_lm_opt._files import check_file
 from causal_lm_opt._parts import object_array
 from causal_lm_opt._readers import column_names
 from causal_lm_opt._run.draws import DrawsFile, read_draws
@@ -65,6 +65,7 @@ class Request:
     features: tuple[str, ...] = ()
     outcome_model: str | None = None
     delimiter: str | None = None
+    decimal: str | None = None
     cache: str | None = None
     progress: bool | None = None
 
@@ -177,7 +178,8 @@ def _draws_of_file(request: Request, *, texts: bool) -> dict[str, TargetSample]:
         group=request.group or request.prompt or "group",
         by=request.by,
         exact=request.support,
-        delimiter=_draws_delimiter(request),
+        delimiter=request.delimiter,
+        decimal=request.decimal or ".",
     )
     return read_draws(request.draws_file, spec)
 
@@ -205,8 +207,6 @@ def _check(request: Request) -> None:
     check_target_texts(request)
     if request.support and request.draws_file is None:
         raise ValueError("--support says what the draws file lists: give --draws FILE")
-    if request.delimiter is not None and len(request.delimiter) != 1:
-        raise ValueError(f"--delimiter must be one character, or tab; got {request.delimiter!r}")
     if request.target_texts is not None:
         return
     if request.outcome_model is not None and request.draws is None:
@@ -247,12 +247,6 @@ def _check_draws_count(request: Request, folders: Mapping[str, str]) -> None:
             f"--draws {count} draws texts for each prompt, which are then the clusters: leave out "
             "--group, or give --draws FILE"
         )
-
-
-def _draws_delimiter(request: Request) -> str | None:
-    """The log's delimiter, if the draws are delimited text too."""
-    assert request.draws_file is not None
-    return request.delimiter if format_of(request.draws_file) == "csv" else None
 
 
 def _clustered_by_prompt(log: LoggedData, request: Request) -> tuple[LoggedData, tuple[str, ...]]:
@@ -301,7 +295,7 @@ def _read(request: Request, columns: Mapping[str, str]) -> LoggedData:
     """The log; ``columns`` are those of the policies."""
     _check_text(request)
     return LoggedData.read(
-        request.log, delimiter=request.delimiter, text=request.text,
+        request.log, delimiter=request.delimiter, decimal=request.decimal or ".", text=request.text,
         outcome=request.outcome, clicks=request.clicks,
         impressions=request.impressions, prompt=request.prompt, group=request.group,
         weight=request.weight, by=request.by, logp_logging=request.logp_logging,

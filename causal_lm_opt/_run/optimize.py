@@ -72,6 +72,7 @@ class OptimizeRequest:
     group: str | None = None
     logp_logging: str | None = None
     delimiter: str | None = None
+    decimal: str | None = None
     config: str | None = None
     flags: Mapping[str, Any] = field(default_factory=dict)
     overwrite: bool = False
@@ -126,6 +127,7 @@ def logged_rows(request: OptimizeRequest) -> LoggedData:
     read = Request(
         log=request.log, text=request.text, outcome=request.outcome, prompt=request.prompt,
         group=request.group, logp_logging=request.logp_logging, delimiter=request.delimiter,
+        decimal=request.decimal,
     )  # fmt: skip
     _check_text(read)
     return _read(read, {})

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from causal_lm_opt._run.options import Decimal, Delimiter, mark
 from causal_lm_opt._run.shell import one_line, say
 
 __all__ = ["COMPARE_EXAMPLE", "OPTIMIZE_EXAMPLE", "compare", "optimize"]
@@ -49,11 +50,6 @@ LogpLogging = Annotated[
     str | None,
     _option("logp-logging", "COL", "Natural log-probability under the logging policy.", COLUMNS,
             "the start stands for it"),
-]  # fmt: skip
-Delimiter = Annotated[
-    str | None,
-    _option("delimiter", "CHAR", "What separates the columns of delimited text: one character, "
-            "or tab.", RUN, "tab for .tsv, else a comma"),
 ]  # fmt: skip
 AsTold = Annotated[
     str | None,
@@ -134,6 +130,7 @@ def optimize(
     group: Cluster = None,
     logp_logging: LogpLogging = None,
     delimiter: Delimiter = None,
+    decimal: Decimal = None,
     overwrite: Overwrite = False,
     figures: Figures = True,
     quiet: Quiet = False,
@@ -153,7 +150,7 @@ def optimize(
     }  # fmt: skip
     request = OptimizeRequest(
         log=log, out=out, text=text, outcome=outcome, prompt=prompt, group=group,
-        logp_logging=logp_logging, delimiter="\t" if delimiter == "tab" else delimiter,
+        logp_logging=logp_logging, delimiter=mark(delimiter), decimal=decimal,
         config=config, flags=flags, overwrite=overwrite, figures=figures,
         progress=False if quiet else None, arguments=dict(context.params),
         reproduce=command_line(context),
@@ -198,6 +195,7 @@ def compare(
     group: AsTold = None,
     logp_logging: AsTold = None,
     delimiter: Delimiter = None,
+    decimal: Decimal = None,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:  # fmt: skip
@@ -210,7 +208,7 @@ def compare(
     if log is not None:
         request = OptimizeRequest(
             log=log, out=out, text=text or "", outcome=outcome, prompt=prompt, group=group,
-            logp_logging=logp_logging, delimiter="\t" if delimiter == "tab" else delimiter,
+            logp_logging=logp_logging, delimiter=mark(delimiter), decimal=decimal,
         )  # fmt: skip
     done = compare_runs(
         runs, request, out, level=level, seed=seed, overwrite=overwrite,

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from causal_lm_opt._run.optimize_files import RUN
+from causal_lm_opt._run.options import mark
 from causal_lm_opt.exceptions import DataError
 from causal_lm_opt.lm._optimizer_result import OptimizerResult
 
-COLUMNS = ("text", "outcome", "prompt", "group", "logp_logging", "delimiter")
+COLUMNS = ("text", "outcome", "prompt", "group", "logp_logging", "delimiter", "decimal")
 
 __all__ = ["COLUMNS", "FinishedRun", "read_run", "run_names"]
 
@@ -36,7 +37,7 @@ class FinishedRun:
     features : str
         Identity of the features of its training rows.
     columns : mapping
-        Columns of the log, and their delimiter, as ``optimize`` was told.
+        Columns of the log, their delimiter and decimal sign, as ``optimize`` was told.
     """
 
     name: str
@@ -110,7 +111,8 @@ def _columns(folder: Path) -> dict[str, Any]:
     if not file.is_file():
         return {}
     arguments = json.loads(file.read_text(encoding="utf-8"))["arguments"]
-    return {name: arguments.get(name) for name in COLUMNS}
+    told = {name: arguments.get(name) for name in COLUMNS}
+    return told | {"delimiter": mark(told["delimiter"])}
 
 
 def _value(words: str) -> Any:

@@ -19,6 +19,8 @@ __all__ = [
     "RATIO_NAMES",
     "RUN",
     "Cv",
+    "Decimal",
+    "Delimiter",
     "Dimension",
     "DiscriminatorRate",
     "Encoder",
@@ -38,6 +40,7 @@ __all__ = [
     "Seed",
     "Sensitivity",
     "TargetTexts",
+    "mark",
 ]
 
 RATIO_NAMES = ("classifier", "balance", "latent")
@@ -81,6 +84,26 @@ Cv = Annotated[
         "--cv", metavar="N", min=2, help="Folds of cross-fitting.", rich_help_panel=METHOD
     ),
 ]
+Delimiter = Annotated[
+    str | None,
+    typer.Option(
+        "--delimiter",
+        metavar="CHAR",
+        help="What separates the columns of delimited text: one character, or tab.",
+        show_default="tab for .tsv, else a comma",
+        rich_help_panel=RUN,
+    ),
+]
+Decimal = Annotated[
+    str | None,
+    typer.Option(
+        "--decimal",
+        metavar="[.|,]",
+        help="Decimal sign of delimited text's numbers.",
+        show_default="a point",
+        rich_help_panel=RUN,
+    ),
+]
 Figures = Annotated[
     bool,
     typer.Option(
@@ -101,6 +124,14 @@ Sensitivity = Annotated[
     ),
 ]
 DEFAULT_OUT = Path("causal-lm-opt-output")
+
+
+def mark(delimiter: str | None) -> str | None:
+    """The delimiter itself; shells make a tab hard to type, so that ``tab`` stands for it."""
+    if delimiter is not None and delimiter != "tab" and len(delimiter) != 1:
+        raise ValueError(f"--delimiter must be one character, or tab; got {delimiter!r}")
+    return "\t" if delimiter == "tab" else delimiter
+
 
 # ------------------------------------------------------------------------------ of evaluate
 TargetTexts = Annotated[

@@ -20,6 +20,7 @@ from causal_lm_opt._columns import Columns
 from causal_lm_opt._files import check_file, default_delimiter, format_of
 from causal_lm_opt._readers import (
     CHUNK_ROWS,
+    check_delimiter,
     column_names,
     csv_chunks,
     json_chunks,
@@ -56,6 +57,7 @@ class ScoreRequest:
     truncate: bool = False
     cache: str | None = None
     delimiter: str | None = None
+    decimal: str | None = None
     overwrite: bool = False
     progress: bool | None = None
 
@@ -114,7 +116,7 @@ def score_file(request: ScoreRequest) -> Scored:
     kept = Path(request.cache) if request.cache else target.with_name(f"{target.name}.scores")
     policy = _policy(request, kept)
     found = policy.log_prob(texts, prompts, eos=request.eos)
-    _write(target, header, cells, request.column, found)
+    _write(target, header, cells, request, found)
     if request.cache is None:
         shutil.rmtree(kept, ignore_errors=True)
     return Scored(target, request.column, found, policy.decoding.describe())
@@ -148,16 +150,18 @@ def _read(request: ScoreRequest) -> tuple[list[str], dict[str, list[Any]], list[
     """Header, cells by column, and the file's lines where it has any."""
     file = check_file(request.log)
     header = column_names(file, request.delimiter)
+    kind = format_of(file)
+    delimiter = request.delimiter or default_delimiter(file)
+    if kind == "csv":
+        check_delimiter(header, [request.text], delimiter, file)
     if request.column in header:
         raise DataError(f"{file}: already has a column {request.column!r}; give another --column")
     for name in (request.text, request.prompt):
         if name is not None and name not in header:
             raise DataError(f"{file}: no column {name!r}; it has {', '.join(header[:20])}")
     columns = cast(Columns, _All(header))
-    kind = format_of(file)
     if kind == "csv":
-        delimiter = request.delimiter or default_delimiter(file)
-        chunks = csv_chunks(file, columns, CHUNK_ROWS, delimiter)
+        chunks = csv_chunks(file, columns, CHUNK_ROWS, delimiter, request.decimal or ".")
     else:
         chunks = (parquet_chunks if kind == "parquet" else json_chunks)(file, columns, CHUNK_ROWS)
     cells: dict[str, list[Any]] = {name: [] for name in header}
@@ -175,10 +179,13 @@ def _write(
     target: Path,
     header: Sequence[str],
     cells: Mapping[str, Sequence[Any]],
-    column: str,
+    request: ScoreRequest,
     logp: Float,
 ) -> None:
     """The log's own cells, verbatim, and the new column; whole or not at all.
+
+    Delimiter and decimal sign are those that were told of the log, so that what reads the one reads
+    the other.
 
     Texts that begin with "=" stay as they are: the file is read back as a log, and a guarded text
     would be another text.
@@ -186,10 +193,11 @@ def _write(
     staged = target.with_name(f".{target.name}.{secrets.token_hex(4)}.partial")
     try:
         with staged.open("w", encoding="utf-8", newline="") as stream:
-            writer = csv.writer(stream, lineterminator="\n")
-            writer.writerow([*header, column])
+            writer = csv.writer(stream, lineterminator="\n", delimiter=request.delimiter or ",")
+            writer.writerow([*header, request.column])
             rows = zip(*(cells[name] for name in header), logp.tolist(), strict=True)
-            writer.writerows([_cell(value) for value in row] for row in rows)
+            decimal = request.decimal or "."
+            writer.writerows([_cell(value, decimal) for value in row] for row in rows)
         os.replace(staged, target)
     except OSError as error:
         raise OutputError(f"{target} cannot be written: {error.strerror or error}") from error
@@ -197,7 +205,7 @@ def _write(
         staged.unlink(missing_ok=True)
 
 
-def _cell(value: Any) -> Any:
+def _cell(value: Any, decimal: str) -> Any:
     if value is None or value is pd.NA or (isinstance(value, float) and value != value):
         return ""
-    return repr(float(value)) if isinstance(value, float) else value
+    return repr(float(value)).replace(".", decimal) if isinstance(value, float) else value

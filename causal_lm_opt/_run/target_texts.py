@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from causal_lm_opt._cells import did_you_mean
-from causal_lm_opt._files import format_of
 from causal_lm_opt._run.draws import DrawsFile, read_draws
 from causal_lm_opt._run.options import RATIO_NAMES
 from causal_lm_opt.estimators._named_ratios import named_ratio
@@ -53,14 +52,14 @@ def check_target_texts(request: Request) -> None:
 def read_target_texts(request: Request, *, texts: bool) -> dict[str, TargetSample]:
     """The texts (and features) of each policy."""
     assert request.target_texts is not None
-    kind = format_of(request.target_texts)
     group = request.group or request.prompt or "group"
     spec = DrawsFile(
         text=request.text if texts else None,
         features=request.features,
         # Rows of one logged text may depend; texts that a policy wrote twice need not.
         group="group" if group in (request.text, "text") else group,
-        delimiter=request.delimiter if kind == "csv" else None,
+        delimiter=request.delimiter,
+        decimal=request.decimal or ".",
         scored=False,
     )
     return read_draws(request.target_texts, spec)

@@ -357,6 +357,24 @@ def test_semicolons_and_a_column_named_as_its_policy(files: Files, run: Run) -> 
     assert b.loc[("lp_warm", "Hajek"), "value"] == a.loc[("warm", "Hajek"), "value"]
 
 
+def test_decimal_commas_give_the_same_values(files: Files, run: Run) -> None:
+    run([*files.evaluate, "--draws", str(files.draws), *files.out("point")])
+    for path in (files.log, files.draws):
+        pd.read_csv(path).to_csv(path, index=False, sep=";", decimal=",")
+    assert "," in files.log.read_text(encoding="utf-8")
+    marks = ["--delimiter", ";", "--decimal", ","]
+    result = run([*files.evaluate, "--draws", str(files.draws), *marks, *files.out()])
+    assert result.exit_code == 0, result.output
+    a, b = estimates(files.folder / "point"), estimates(files.folder / "out")
+    pd.testing.assert_frame_equal(a, b)
+    result = run([*files.evaluate, "--delimiter", ";", *files.out("unsaid")])
+    assert result.exit_code == 2
+    assert "--decimal ," in result.stderr
+    result = run([*files.evaluate, "--delimiter", ";", "--decimal", "x", *files.out("unsaid")])
+    assert result.exit_code == 2
+    assert "decimal must be '.' or ','" in result.stderr
+
+
 def test_a_log_appended_to_itself_is_told(files: Files, run: Run) -> None:
     log = make_log()
     pd.concat([log, log]).to_csv(files.log, index=False)

@@ -423,6 +423,22 @@ def test_compare_reads_columns_as_the_runs_did_and_says_what_it_cannot_tell(
 
 
 @pytest.mark.torch
+def test_compare_reads_decimal_commas_as_the_runs_did(shop: Workshop, tmp_path: Path) -> None:
+    log, names = tmp_path / "log.csv", ("a", "b")
+    pd.read_csv(shop.log).to_csv(log, index=False, sep="\t", decimal=",")
+    for name in names:
+        shutil.copytree(shop.out, tmp_path / name)
+        file = tmp_path / name / "result.json"
+        kept = json.loads(file.read_text(encoding="utf-8"))
+        kept["arguments"] |= {"delimiter": "tab", "decimal": ","}
+        file.write_text(json.dumps(kept), encoding="utf-8")
+    folders = [str(tmp_path / name) for name in names]
+    done = run(["compare", *folders, "--log", str(log), "--out", str(tmp_path / "c")])
+    assert done.exit_code == 0, done.output
+    assert (tmp_path / "c" / "differences.csv").is_file(), done.stdout
+
+
+@pytest.mark.torch
 def test_compare_refuses_what_is_no_finished_run(shop: Workshop, tmp_path: Path) -> None:
     out = ["--out", str(tmp_path / "compared")]
     for runs, said in (

@@ -49,6 +49,19 @@ def test_the_log_comes_back_with_a_column_more(folder: str, tmp_path: Path, suff
     assert len(read) == 4
 
 
+def test_the_marks_of_the_log_are_kept(folder: str, tmp_path: Path) -> None:
+    log, out = tmp_path / "log.csv", tmp_path / "scored.csv"
+    FRAME.assign(y=FRAME["y"] + 0.5).to_csv(log, index=False, sep=";", decimal=",")
+    with pytest.raises(DataError, match="delimiter=';'"):
+        score_file(ScoreRequest(str(log), folder, str(out)))
+    score_file(ScoreRequest(str(log), folder, str(out), delimiter=";", decimal=","))
+    columns = {"text": "text", "outcome": "y", "logp_logging": "logp"}
+    read = LoggedData.from_csv(out, delimiter=";", decimal=",", **columns)  # type: ignore[arg-type]
+    expected = LanguageModelPolicy(folder).log_prob(FRAME["text"])
+    np.testing.assert_allclose(read.logp_logging, expected, rtol=1e-12)
+    np.testing.assert_array_equal(read.outcome, FRAME["y"] + 0.5)
+
+
 def test_an_interrupted_run_resumes(
     folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from causal_lm_opt.exceptions import DataError
 from causal_lm_opt.logged import LoggedData
 
 Write = Callable[..., Path]
@@ -148,6 +149,37 @@ def test_csv_written_by_hand(tmp_path: Path) -> None:
     path = tmp_path / "semicolon.csv"
     path.write_bytes(b"t;y\na,b;1\n")
     assert LoggedData.from_csv(path, text="t", outcome="y", delimiter=";").text == ["a,b"]
+
+
+def test_decimal_commas(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("t;y;lp;age;note\n1,5;2,5;-1,25e1;30,5;1,5\nb;-3;-2;NA;x\n", encoding="utf-8")
+    log = LoggedData.read(
+        path, text="t", outcome="y", logp_logging="lp", covariates=["age", "note"], delimiter=";",
+        decimal=",",
+    )  # fmt: skip
+    assert log.text == ["1,5", "b"]  # a text is no number
+    assert log.outcome.tolist() == [2.5, -3.0]
+    assert log.logp_logging is not None
+    assert log.logp_logging.tolist() == [-12.5, -2.0]
+    assert isinstance(log.X, pd.DataFrame)
+    np.testing.assert_array_equal(log.X["age"], [30.5, np.nan])
+    assert log.X["note"].tolist() == ["1,5", "x"]
+
+
+@pytest.mark.parametrize("cell", ["1.234", "1.234,5", "1,2,3"])
+def test_a_point_among_decimal_commas_is_no_number(tmp_path: Path, cell: str) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(f"t;y;z\na;2,5;1\nb;{cell};1\n", encoding="utf-8")
+    with pytest.raises(DataError, match=r"row 2 .*its decimal sign is ','.*as 1234,5"):
+        LoggedData.read(path, text="t", outcome="y", delimiter=";", decimal=",")
+
+
+def test_a_decimal_sign_is_for_delimited_text(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"t": "a", "y": 1}\n', encoding="utf-8")
+    with pytest.raises(DataError, match="a decimal sign is for"):
+        LoggedData.read(path, text="t", outcome="y", decimal=",")
 
 
 def test_fields_longer_than_the_csv_module_takes_by_default(tmp_path: Path) -> None:
