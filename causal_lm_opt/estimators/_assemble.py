@@ -18,7 +18,6 @@ from causal_lm_opt.core.inference import (
 from causal_lm_opt.core.scores import ipw_moment, plug_in_moment
 from causal_lm_opt.core.solve import solve_linear_moment, weighted_mean, weighted_moments
 from causal_lm_opt.core.weights import Weighting, relative_weights, transform_bias
-from causal_lm_opt.diagnostics.agreement import draws_agreement
 from causal_lm_opt.diagnostics.coverage import PredictedCoverage, predicted_coverage, sum_skewness
 from causal_lm_opt.diagnostics.overlap import (
     OverlapDiagnostics,
@@ -482,30 +481,6 @@ def policy_figures(
     if coverage.unsupported > UNSUPPORTED[1]:  # of a value that no log can tell
         told |= {"predicted_coverage": math.nan, "missing_in_se": math.nan}
     return out | told
-
-
-def agreement_z(
-    log: Log, policies: Policies, k: int, rows: IntArray | None, ell: FloatArray
-) -> float:
-    """Z of the agreement of log, draws and log-probs; ``nan`` without draws scored by these."""
-    second = policies.rows_of(k)
-    drawn = None if second is None else second.ratio_to_logging(k)
-    if drawn is None or second is None or policies.estimated is not None:
-        return math.nan
-    s = log.sample_weight
-    target_codes = second.shared
-    if target_codes is None and second.groups is not None:
-        target_codes = np.unique(second.groups, return_inverse=True)[1]
-    codes = log.codes if log.n_texts < 2 else log.texts
-    return draws_agreement(
-        ell,
-        drawn[0],
-        sample_weight=s if s is None or rows is None else s[rows],
-        codes=codes if codes is None or rows is None else codes[rows],
-        target_weight=drawn[1],
-        target_codes=target_codes,
-        exact=second.exact,
-    )
 
 
 def _variance(influence: FloatArray) -> float:

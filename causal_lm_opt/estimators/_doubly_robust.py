@@ -13,11 +13,11 @@ import numpy.typing as npt
 from causal_lm_opt._validation import check_vector, take_rows
 from causal_lm_opt.core.inference import influence_covariance
 from causal_lm_opt.core.weights import Weighting, relative_weights
-from causal_lm_opt.diagnostics.verdict import draws_findings, verdict
+from causal_lm_opt.diagnostics.verdict import verdict
 from causal_lm_opt.estimate import ValueEstimate
+from causal_lm_opt.estimators._agreement import agreement
 from causal_lm_opt.estimators._assemble import (
     PolicyValue,
-    agreement_z,
     enumerated,
     of_estimand,
     outcome_findings,
@@ -209,16 +209,18 @@ def dr_value(
     coverage = policy_coverage(
         log, policies, k, rows, ell, lambda: residual() - centre, logged, target
     )
-    agreement = agreement_z(log, policies, k, rows, ell)
-    findings = transform_finding(term, s, codes, log.n_clusters) + draws_findings(agreement)
-    findings += second_sample_findings(policies, k, logged, target)
+    agreement_z, contradictions = agreement(log, policies, k, rows, ell)
+    findings = transform_finding(term, s, codes, log.n_clusters) + contradictions
+    own = []
+    if predictions.crossfit is None:
+        own = own_rows_finding(residual(), log.y if rows is None else log.y[rows])
+    # Where predictions repeat the outcomes, the draws' share of the variance means nothing.
+    findings += own + second_sample_findings(policies, k, None if own else logged, target)
     findings += outcome_findings(log, rows, term.raw_weight, residual())
     if rows is not None and not plug_in.own:
         findings += every_draw_finding(
             predictions.logged[rows], ell, s, codes, plug_in.value, plug_in.draws
         )
-    if predictions.crossfit is None:
-        findings += own_rows_finding(residual(), log.y if rows is None else log.y[rows])
     said, ratio_figures = ratio_report(log, policies, k, rows, residual(), logged, target)
     findings += said
     residual_se = math.sqrt(float(influence_covariance(term.influence, s, codes, log.n_clusters)))
@@ -240,7 +242,7 @@ def dr_value(
             "residual_se": residual_se,
             "plug_in": plug_in.value,
             "bias_bound": term.bias_bound,
-            "agreement_z": agreement,
+            "agreement_z": agreement_z,
         }
         | ratio_figures,
         units=subgroup_units(log, rows),

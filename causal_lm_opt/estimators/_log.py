@@ -132,10 +132,9 @@ class Log:
         distinct contents adds up to more than 1: densities of numbers, which never repeat by
         chance, or probabilities given a prompt. Among the first ``MANY_ROWS`` rows.
         """
-        n = min(self.y.shape[0], MANY_ROWS)
-        X = self.X if n == self.y.shape[0] else take_rows(self.X, np.arange(n))
+        n = self.first_keys.shape[0]
         s = np.ones(n) if self.sample_weight is None else self.sample_weight[:n]
-        _, texts = np.unique(content_keys(X), return_inverse=True)
+        _, texts = np.unique(self.first_keys, return_inverse=True)
         size = np.bincount(texts, weights=s)
         rows, distinct = float(s.sum()), int(size.shape[0])
         if distinct < 2 or rows < MANY_READERS * distinct:
@@ -180,6 +179,12 @@ class Log:
         heavy = weight >= weight[order[min(edge, order.size - 1)]] * (1.0 - TIE)
         is_high = y == self.y.max()
         return float(min(s[heavy & is_high].sum(), s[heavy & ~is_high].sum()))
+
+    @cached_property
+    def first_keys(self) -> npt.NDArray[np.uint64]:
+        """Content keys of the first ``MANY_ROWS`` rows."""
+        n = min(self.y.shape[0], MANY_ROWS)
+        return content_keys(self.X if n == self.y.shape[0] else take_rows(self.X, np.arange(n)))
 
     @cached_property
     def keys(self) -> npt.NDArray[np.uint64]:

@@ -51,12 +51,14 @@ class LogRatios:
         """Number of policies."""
         return int(self.logp_target.shape[1])
 
+    def target(self, k: int) -> FloatArray:
+        """Log-probs (n,) under policy ``k``."""
+        target = self.logp_target[:, k]
+        return target if self.taken is None else target[self.taken]
+
     def column(self, k: int) -> FloatArray:
         """Log ratios (n,) of policy ``k``, contiguous."""
-        target = self.logp_target[:, k]
-        if self.taken is not None:
-            target = target[self.taken]
-        return np.asarray(log_ratio(target, self.logp_logging))
+        return np.asarray(log_ratio(self.target(k), self.logp_logging))
 
     def take(self, rows: IntArray) -> LogRatios:
         """The log ratios of a resample of the rows."""

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import sparse
 
-from causal_lm_opt._validation import content_keys, is_frame
+from causal_lm_opt._validation import is_frame
 from causal_lm_opt.core.weights import Hajek
 from causal_lm_opt.diagnostics.balance import BalanceSummary, balance_summary
 from causal_lm_opt.diagnostics.calibration import Calibration, calibration
@@ -22,6 +22,7 @@ from causal_lm_opt.diagnostics.overlap import effective_sample_size
 from causal_lm_opt.diagnostics.text_features import count_words, frequent_words, text_features
 from causal_lm_opt.diagnostics.trust import TrustDetail
 from causal_lm_opt.diagnostics.typicality import TypicalityCoverage, typicality_coverage
+from causal_lm_opt.estimators._agreement import common_rows, scored_apart
 from causal_lm_opt.estimators._log import Log
 from causal_lm_opt.estimators._policies import LogRatios, Policies
 from causal_lm_opt.estimators._target import TargetRows
@@ -290,11 +291,9 @@ def _typicality(
         return None, "the ratio is estimated (ratio=): there are no log-probs."
     if second.logp_target is None:
         return None, "the draws have no log-probs under the policy (TargetSample(logp_target=))."
-    logp_logged = policies.ell.logp_target[:, k]
-    if policies.ell.taken is not None:
-        logp_logged = logp_logged[policies.ell.taken]
+    logp_logged = policies.ell.target(k)
     logp_drawn = second.logp_target[:, second.columns[k]]
-    if _scored_apart(content_keys(log.X), logp_logged, second.keys, logp_drawn):
+    if scored_apart(common_rows(log, second), logp_logged, logp_drawn):
         return None, SCORED_APART
     here, there = rows.logged_length, rows.length(second.X)
     note = "(Surprisal a word.)"
@@ -320,25 +319,6 @@ def _typicality(
         exact=second.exact,
     )
     return found, note
-
-
-def _scored_apart(
-    keys: npt.NDArray[np.uint64],
-    logp: FloatArray,
-    keys_drawn: npt.NDArray[np.uint64],
-    logp_drawn: FloatArray,
-) -> bool:
-    """Whether most rows that occur in log and draws have different log-probs in the two.
-
-    So with features that do not tell wordings apart: their ratios agree and their levels do not.
-    """
-    distinct, first = np.unique(keys, return_index=True)
-    place = np.minimum(np.searchsorted(distinct, keys_drawn), distinct.size - 1)
-    same = distinct[place] == keys_drawn
-    if not same.any():
-        return False
-    one, other = logp[first[place[same]]], logp_drawn[same]
-    return float(np.mean(~np.isclose(one, other, rtol=0.0, atol=1e-3))) > 0.5
 
 
 def _length_drift(

@@ -11,12 +11,12 @@ import numpy.typing as npt
 
 from causal_lm_opt._parts import check_same_order
 from causal_lm_opt.core.weights import Weighting
-from causal_lm_opt.diagnostics.verdict import draws_findings, verdict
+from causal_lm_opt.diagnostics.verdict import verdict
 from causal_lm_opt.estimate import ValueEstimate
+from causal_lm_opt.estimators._agreement import agreement
 from causal_lm_opt.estimators._assemble import (
     Cell,
     PolicyValue,
-    agreement_z,
     all_cells,
     assemble,
     enumerated,
@@ -328,9 +328,9 @@ def _ipw_value(
         logged = logged + noise[0]
         target = None if second_is_exact(policies, k) else noise[1]
     coverage = policy_coverage(log, policies, k, rows, ell, lambda: y - centre, logged, target)
-    agreement = agreement_z(log, policies, k, rows, ell)
+    agreement_z, contradictions = agreement(log, policies, k, rows, ell)
     findings = transform_finding(term, s, subgroup_codes(log, rows), log.n_clusters)
-    findings += draws_findings(agreement) + outcome_findings(log, rows, term.raw_weight, y)
+    findings += contradictions + outcome_findings(log, rows, term.raw_weight, y)
     if policies.estimated is None:
         # The draws do not enter the value, only what is known of its trust.
         drawn = second_sample_findings(policies, k, None, None)
@@ -352,7 +352,7 @@ def _ipw_value(
             findings=findings,
         ),
         diagnostics=policy_figures(figures, coverage)
-        | {"bias_bound": term.bias_bound, "agreement_z": agreement}
+        | {"bias_bound": term.bias_bound, "agreement_z": agreement_z}
         | ratio_figures,
         units=subgroup_units(log, rows),
     )

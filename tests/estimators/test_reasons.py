@@ -73,8 +73,11 @@ def test_predictions_that_repeat_the_outcomes_are_doubted() -> None:
         q = Y + noise * RNG.normal(size=N)
         return DoublyRobust().fit(X, Y, X_target=SECOND, q_logged=q, q_target=DRAWS[:, 0], **LOGS)
 
-    assert "all but repeat the outcomes" in reasons(fit(0.02))
-    assert "all but repeat the outcomes" not in reasons(fit(0.5))
+    doubted, sound = reasons(fit(0.02)), reasons(fit(0.5))
+    assert "all but repeat the outcomes" in doubted
+    assert "more draws" not in doubted  # they would narrow an interval that is wrong
+    assert "all but repeat the outcomes" not in sound
+    assert "more draws" in sound
 
 
 def test_weights_alike_for_every_text_have_no_z() -> None:

@@ -1,0 +1,164 @@
+"""Whether log, draws and stated log-probs belong together: a test, and rows that both hold."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from causal_lm_opt._cells import shown
+from causal_lm_opt._validation import mix64
+from causal_lm_opt.diagnostics.agreement import draws_agreement
+from causal_lm_opt.diagnostics.verdict import draws_findings
+from causal_lm_opt.estimators._log import Log
+from causal_lm_opt.estimators._policies import LogRatios, Policies, same_kind
+from causal_lm_opt.estimators._target import TargetRows
+
+__all__ = ["CommonRows", "agreement", "common_rows", "scored_apart"]
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.intp]
+SAME = 0.05  # nats: rounding of long texts' log-probs in half precision stays below
+WRONG = 0.25  # nats: a weight that is off by more than a quarter
+
+
+@dataclass(frozen=True, eq=False)
+class CommonRows:
+    """Contents that are both in the log and among the draws.
+
+    Attributes
+    ----------
+    logged, drawn : arrays, shape (c,)
+        First logged row and first draw of each.
+    logged_first, drawn_first : arrays, shape (n,), (m,)
+        First row of the same content within the own sample.
+    """
+
+    logged: IntArray
+    drawn: IntArray
+    logged_first: IntArray
+    drawn_first: IntArray
+
+    def gaps(self, logged: FloatArray, drawn: FloatArray, tolerance: float) -> FloatArray | None:
+        """Values of the draws less those of the log, shape (c,), for values that contents decide.
+
+        ``None`` where rows of one sample have equal contents and unequal values: these depend on
+        more than is compared, say on a prompt that was not told.
+        """
+        for values, first in ((logged, self.logged_first), (drawn, self.drawn_first)):
+            if not np.isclose(values, values[first], rtol=0.0, atol=tolerance).all():
+                return None
+        one, other = drawn[self.drawn], logged[self.logged]
+        gap = np.zeros(one.shape)
+        np.subtract(one, other, out=gap, where=one != other)  # equal infinities are no gap
+        return gap
+
+
+def common_rows(log: Log, second: TargetRows) -> CommonRows:
+    """Rows of equal content, and of equal prompt and subgroup where both samples tell theirs.
+
+    Among the first ``MANY_ROWS`` logged rows.
+    """
+    keys, drawn = log.first_keys, second.keys
+    if second.shared is not None and log.codes is not None:
+        keys, drawn = _joined(keys, log.codes), _joined(drawn, second.shared)
+    if second.by is not None and log.by is not None:
+        by, by_drawn = same_kind(log.by, second.by)
+        labels = np.unique(np.concatenate([by, by_drawn]))
+        keys = _joined(keys, np.searchsorted(labels, by))
+        drawn = _joined(drawn, np.searchsorted(labels, by_drawn))
+    here, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
+    there, first_drawn, inverse_drawn = np.unique(drawn, return_index=True, return_inverse=True)
+    _, at, at_drawn = np.intersect1d(here, there, assume_unique=True, return_indices=True)
+    return CommonRows(first[at], first_drawn[at_drawn], first[inverse], first_drawn[inverse_drawn])
+
+
+def _joined(keys: npt.NDArray[np.uint64], codes: IntArray) -> npt.NDArray[np.uint64]:
+    """Keys of rows and labels together."""
+    salt = mix64(codes[: keys.shape[0]].astype(np.uint64) + np.uint64(1))
+    return mix64(keys + salt)
+
+
+def scored_apart(common: CommonRows, logp: FloatArray, logp_drawn: FloatArray) -> bool:
+    """Whether most rows that occur in log and draws have different log-probs in the two.
+
+    So with features that do not tell wordings apart: their ratios agree and their levels do not.
+    """
+    if not common.logged.size:
+        return False
+    one, other = logp[common.logged], logp_drawn[common.drawn]
+    return float(np.mean(~np.isclose(one, other, rtol=0.0, atol=1e-3))) > 0.5
+
+
+def agreement(
+    log: Log, policies: Policies, k: int, rows: IntArray | None, ell: FloatArray
+) -> tuple[float, list[tuple[int, str]]]:
+    """Z of the bridge test (``nan`` without draws scored by log-probs), and reasons for a verdict.
+
+    Parameters
+    ----------
+    rows : array, optional
+        Logged rows of a subgroup.
+    ell : array, shape (rows,)
+        Their log ratios.
+    """
+    z = _bridge(log, policies, k, rows, ell)
+    return z, draws_findings(z) + _unequal_finding(log, policies, k)
+
+
+def _bridge(log: Log, policies: Policies, k: int, rows: IntArray | None, ell: FloatArray) -> float:
+    second = policies.rows_of(k)
+    drawn = None if second is None else second.ratio_to_logging(k)
+    if drawn is None or second is None or policies.estimated is not None:
+        return math.nan
+    s = log.sample_weight
+    target_codes = second.shared
+    if target_codes is None and second.groups is not None:
+        target_codes = np.unique(second.groups, return_inverse=True)[1]
+    codes = log.codes if log.n_texts < 2 else log.texts
+    return draws_agreement(
+        ell,
+        drawn[0],
+        sample_weight=s if s is None or rows is None else s[rows],
+        codes=codes if codes is None or rows is None else codes[rows],
+        target_weight=drawn[1],
+        target_codes=target_codes,
+        exact=second.exact,
+    )
+
+
+def _unequal_finding(log: Log, policies: Policies, k: int) -> list[tuple[int, str]]:
+    """What it takes where a row that both samples hold was scored differently in the two.
+
+    Compared are log ratios to the logging policy; of texts whose draws have none, log-probs under
+    the policy. (Features may stand for several wordings, so that levels may differ.)
+    """
+    second = policies.rows_of(k)
+    if second is None or second.stand_in or not isinstance(policies.ell, LogRatios):
+        return []
+    drawn = second.ratio_to_logging(k)
+    texts = isinstance(log.X, np.ndarray) and log.X.ndim == 1
+    if drawn is not None:
+        what, logged, values = "log ratios", policies.ell.column(k), drawn[0]
+    elif texts and second.logp_target is not None:
+        what, logged = "log-probs under the policy", policies.ell.target(k)
+        values = second.logp_target[:, second.columns[k]]
+    else:
+        return []
+    common = common_rows(log, second)
+    gaps = common.gaps(logged[: log.first_keys.shape[0]], values, SAME)
+    if gaps is None or not (np.abs(gaps) > SAME).any():
+        return []
+    size, worst = np.abs(gaps), int(np.argmax(np.abs(gaps)))
+    i, j = int(common.logged[worst]), int(common.drawn[worst])
+    row = i if log.taken is None else int(log.taken[i])
+    named = shown(str(log.X[i])) if texts else f"row {row} of the log, draw {j}"
+    one = "text" if texts else "row"
+    return [(2 if float(np.median(size)) > WRONG else 1, (
+        f"Equal {one}s have other {what} in the log than among the draws: "
+        f"{int((size > SAME).sum()):,} of the {size.shape[0]:,} that occur in both, most so "
+        f"{named} ({logged[i]:.3g} in the log, {values[j]:.3g} among the draws). They were scored "
+        "in two ways (end of text, prompt, temperature, model), and one of them is wrong."
+    ))]  # fmt: skip
