@@ -12,7 +12,7 @@ from causal_lm_opt._cells import shown
 from causal_lm_opt._validation import mix64
 from causal_lm_opt.diagnostics.agreement import draws_agreement
 from causal_lm_opt.diagnostics.verdict import draws_findings
-from causal_lm_opt.estimators._log import Log
+from causal_lm_opt.estimators._log import MANY_ROWS, Log
 from causal_lm_opt.estimators._policies import LogRatios, Policies, same_kind
 from causal_lm_opt.estimators._target import TargetRows
 
@@ -32,8 +32,8 @@ class CommonRows:
     ----------
     logged, drawn : arrays, shape (c,)
         First logged row and first draw of each.
-    logged_first, drawn_first : arrays, shape (n,), (m,)
-        First row of the same content within the own sample.
+    logged_first, drawn_first : arrays, shape (n',), (m',)
+        First row of the same content within the own sample, of the rows that were looked at.
     """
 
     logged: IntArray
@@ -41,14 +41,23 @@ class CommonRows:
     logged_first: IntArray
     drawn_first: IntArray
 
+    @property
+    def repeated(self) -> bool:
+        """Whether a content occurs twice in a sample, so that :meth:`gaps` had something to see."""
+        return any(
+            bool((first != np.arange(first.shape[0])).any())
+            for first in (self.logged_first, self.drawn_first)
+        )
+
     def gaps(self, logged: FloatArray, drawn: FloatArray, tolerance: float) -> FloatArray | None:
-        """Values of the draws less those of the log, shape (c,), for values that contents decide.
+        """Values (m,) of the draws less those (n,) of the log, shape (c,), where contents decide.
 
         ``None`` where rows of one sample have equal contents and unequal values: these depend on
         more than is compared, say on a prompt that was not told.
         """
         for values, first in ((logged, self.logged_first), (drawn, self.drawn_first)):
-            if not np.isclose(values, values[first], rtol=0.0, atol=tolerance).all():
+            here = values[: first.shape[0]]
+            if not np.isclose(here, here[first], rtol=0.0, atol=tolerance).all():
                 return None
         one, other = drawn[self.drawn], logged[self.logged]
         gap = np.zeros(one.shape)
@@ -59,9 +68,9 @@ class CommonRows:
 def common_rows(log: Log, second: TargetRows) -> CommonRows:
     """Rows of equal content, and of equal prompt and subgroup where both samples tell theirs.
 
-    Among the first ``MANY_ROWS`` logged rows.
+    Among the first ``MANY_ROWS`` of each.
     """
-    keys, drawn = log.first_keys, second.keys
+    keys, drawn = log.first_keys, second.keys[:MANY_ROWS]
     if second.shared is not None and log.codes is not None:
         keys, drawn = _joined(keys, log.codes), _joined(drawn, second.shared)
     if second.by is not None and log.by is not None:
@@ -148,7 +157,7 @@ def _unequal_finding(log: Log, policies: Policies, k: int) -> list[tuple[int, st
     else:
         return []
     common = common_rows(log, second)
-    gaps = common.gaps(logged[: log.first_keys.shape[0]], values, SAME)
+    gaps = common.gaps(logged, values, SAME)
     if gaps is None or not (np.abs(gaps) > SAME).any():
         return []
     size, worst = np.abs(gaps), int(np.argmax(np.abs(gaps)))
@@ -156,7 +165,9 @@ def _unequal_finding(log: Log, policies: Policies, k: int) -> list[tuple[int, st
     row = i if log.taken is None else int(log.taken[i])
     named = shown(str(log.X[i])) if texts else f"row {row} of the log, draw {j}"
     one = "text" if texts else "row"
-    return [(2 if float(np.median(size)) > WRONG else 1, (
+    # Without a repeated content, ratios may still depend on a prompt that was not told.
+    surely = common.repeated and float(np.median(size)) > WRONG
+    return [(2 if surely else 1, (
         f"Equal {one}s have other {what} in the log than among the draws: "
         f"{int((size > SAME).sum()):,} of the {size.shape[0]:,} that occur in both, most so "
         f"{named} ({logged[i]:.3g} in the log, {values[j]:.3g} among the draws). They were scored "

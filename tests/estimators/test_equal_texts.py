@@ -85,6 +85,13 @@ def test_rounding_is_no_contradiction() -> None:
     assert "Equal texts" not in said(fitted(-0.04, told="groups"))
 
 
+def test_texts_that_occur_once_may_answer_other_prompts() -> None:
+    once, twice, two = np.arange(3), np.array([0, 0, 2]), np.arange(2)
+    assert not CommonRows(two, two, once, two).repeated
+    assert CommonRows(two, two, twice, two).repeated
+    assert CommonRows(two, two, two, twice).repeated
+
+
 def test_gaps_by_hand() -> None:
     common = CommonRows(np.array([0, 2]), np.array([1, 0]), np.array([0, 0, 2]), np.array([0, 1]))
     logged = np.array([-1.0, -1.0, -np.inf])
