@@ -16,24 +16,16 @@ from causal_lm_opt.core.weights import Weighting, relative_weights
 from causal_lm_opt.diagnostics.verdict import verdict
 from causal_lm_opt.estimate import ValueEstimate
 from causal_lm_opt.estimators._agreement import agreement
-from causal_lm_opt.estimators._assemble import (
-    PolicyValue,
+from causal_lm_opt.estimators._crossfit import CrossFit
+from causal_lm_opt.estimators._estimated import ratio_noise
+from causal_lm_opt.estimators._figures import (
     enumerated,
-    of_estimand,
     outcome_findings,
     policy_coverage,
     policy_figures,
     policy_overlap,
     second_sample_findings,
-    spread,
-    subgroup_codes,
-    subgroup_rows,
-    subgroup_units,
-    transform_finding,
-    weighted_term,
 )
-from causal_lm_opt.estimators._crossfit import CrossFit
-from causal_lm_opt.estimators._estimated import ratio_noise
 from causal_lm_opt.estimators._left_out import ratio_report
 from causal_lm_opt.estimators._linear import (
     LinearOutcome,
@@ -43,8 +35,16 @@ from causal_lm_opt.estimators._linear import (
 )
 from causal_lm_opt.estimators._log import Log
 from causal_lm_opt.estimators._policies import Policies
+from causal_lm_opt.estimators._samples import PolicyValue
 from causal_lm_opt.estimators._subgroup_mix import plug_in_of
+from causal_lm_opt.estimators._subgroups import (
+    spread,
+    subgroup_codes,
+    subgroup_rows,
+    subgroup_units,
+)
 from causal_lm_opt.estimators._target import TargetRows, TargetSample
+from causal_lm_opt.estimators._terms import of_estimand, transform_finding, weighted_term
 from causal_lm_opt.exceptions import NotIdentifiedError
 from causal_lm_opt.influence import InfluenceSample
 

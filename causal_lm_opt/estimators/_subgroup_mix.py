@@ -13,9 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from causal_lm_opt.core.weights import Weighting
-from causal_lm_opt.estimators._assemble import plug_in_term, spread, subgroup_rows
 from causal_lm_opt.estimators._log import Log
+from causal_lm_opt.estimators._subgroups import spread, subgroup_rows
 from causal_lm_opt.estimators._target import TargetRows
+from causal_lm_opt.estimators._terms import plug_in_term
 
 __all__ = ["PlugIn", "in_the_log_s_mix", "mix_influence", "plug_in_of"]
 

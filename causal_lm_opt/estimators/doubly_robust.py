@@ -15,14 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 from causal_lm_opt._parts import check_same_order
 from causal_lm_opt.core.weights import Weighting
 from causal_lm_opt.estimate import ValueEstimate
-from causal_lm_opt.estimators._assemble import (
-    Cell,
-    PolicyValue,
-    all_cells,
-    assemble,
-    sample_mean,
-    subgroup_cells,
-)
+from causal_lm_opt.estimators._assemble import assemble, sample_mean
 from causal_lm_opt.estimators._base import (
     BaseValueEstimator,
     estimand_notes,
@@ -47,6 +40,8 @@ from causal_lm_opt.estimators._doubly_robust import (
 )
 from causal_lm_opt.estimators._log import Log, read_log, read_new_rows
 from causal_lm_opt.estimators._policies import Policies, read_policies, with_ratio
+from causal_lm_opt.estimators._samples import PolicyValue
+from causal_lm_opt.estimators._subgroups import Cell, cells_of
 from causal_lm_opt.estimators._trust import LoggedPredictions
 from causal_lm_opt.estimators.outcome_models import check_outcome_model
 
@@ -266,9 +261,9 @@ class DoublyRobust(RegressorMixin, BaseValueEstimator):
             self.fold_rule_, self.n_contents_ = "given", 0
         else:
             self._crossfit()
-        self._publish(self._estimate(policies, all_cells(policies), given))
+        self._publish(self._estimate(policies, cells_of(self.log_, policies), given))
         if by is not None:
-            cells = subgroup_cells(self.log_, policies)
+            cells = cells_of(self.log_, policies, by=True)
             self.result_by_ = self._estimate(policies, cells, given)
         return self
 
@@ -321,7 +316,7 @@ class DoublyRobust(RegressorMixin, BaseValueEstimator):
             raise ValueError("evaluate needs a fitted outcome model, but predictions were given.")
         policies = self._other_policies(logp_target, X_target)
         need_both(policies)
-        return self._estimate(policies, all_cells(policies), None)
+        return self._estimate(policies, cells_of(self.log_, policies), None)
 
     def _logged_predictions(self) -> LoggedPredictions:
         given = self.splits_[0].crossfit is None

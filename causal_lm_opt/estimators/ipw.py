@@ -14,28 +14,7 @@ from causal_lm_opt.core.weights import Weighting
 from causal_lm_opt.diagnostics.verdict import verdict
 from causal_lm_opt.estimate import ValueEstimate
 from causal_lm_opt.estimators._agreement import agreement
-from causal_lm_opt.estimators._assemble import (
-    Cell,
-    PolicyValue,
-    all_cells,
-    assemble,
-    enumerated,
-    in_subgroup,
-    of_estimand,
-    outcome_findings,
-    policy_coverage,
-    policy_figures,
-    policy_overlap,
-    sample_mean,
-    second_is_exact,
-    second_sample_findings,
-    spread,
-    subgroup_cells,
-    subgroup_codes,
-    subgroup_units,
-    transform_finding,
-    weighted_term,
-)
+from causal_lm_opt.estimators._assemble import assemble, sample_mean
 from causal_lm_opt.estimators._base import BaseValueEstimator, estimand_notes
 from causal_lm_opt.estimators._bootstrap import (
     bootstrap_values,
@@ -43,9 +22,28 @@ from causal_lm_opt.estimators._bootstrap import (
     with_lost,
 )
 from causal_lm_opt.estimators._estimated import ratio_noise
+from causal_lm_opt.estimators._figures import (
+    enumerated,
+    outcome_findings,
+    policy_coverage,
+    policy_figures,
+    policy_overlap,
+    second_is_exact,
+    second_sample_findings,
+)
 from causal_lm_opt.estimators._left_out import ratio_report
 from causal_lm_opt.estimators._log import Log, read_log
 from causal_lm_opt.estimators._policies import Policies, read_policies, with_ratio
+from causal_lm_opt.estimators._samples import PolicyValue
+from causal_lm_opt.estimators._subgroups import (
+    Cell,
+    cells_of,
+    in_subgroup,
+    spread,
+    subgroup_codes,
+    subgroup_units,
+)
+from causal_lm_opt.estimators._terms import of_estimand, transform_finding, weighted_term
 
 __all__ = ["IPW"]
 
@@ -248,7 +246,7 @@ class IPW(BaseValueEstimator):
                 "OutcomeRegression."
             )
         log = self.log_.units
-        cells = subgroup_cells(log, policies) if by else all_cells(policies)
+        cells = cells_of(log, policies, by=by)
         estimated, replicates = policies.estimated, None
         if estimated is not None and not estimated.parametric and not policies.fixed:
             replicates = replicate_influence(self._bootstrap(policies, cells, weighting))

@@ -18,18 +18,7 @@ from causal_lm_opt.core.inference import influence_covariance
 from causal_lm_opt.core.weights import Hajek, Weighting
 from causal_lm_opt.diagnostics.verdict import unsupported_finding, verdict
 from causal_lm_opt.estimate import ValueEstimate
-from causal_lm_opt.estimators._assemble import (
-    Cell,
-    PolicyValue,
-    all_cells,
-    assemble,
-    policy_overlap,
-    sample_mean,
-    second_sample_findings,
-    subgroup_cells,
-    subgroup_rows,
-    weighted_term,
-)
+from causal_lm_opt.estimators._assemble import assemble, sample_mean
 from causal_lm_opt.estimators._base import (
     BaseValueEstimator,
     estimand_notes,
@@ -40,6 +29,7 @@ from causal_lm_opt.estimators._bootstrap import (
     replicate_influence,
     with_lost,
 )
+from causal_lm_opt.estimators._figures import policy_overlap, second_sample_findings
 from causal_lm_opt.estimators._linear import (
     LinearOutcome,
     coefficient_influence,
@@ -48,8 +38,11 @@ from causal_lm_opt.estimators._linear import (
 )
 from causal_lm_opt.estimators._log import Log, read_log, read_new_rows
 from causal_lm_opt.estimators._policies import Policies, read_policies
+from causal_lm_opt.estimators._samples import PolicyValue
 from causal_lm_opt.estimators._subgroup_mix import plug_in_of
+from causal_lm_opt.estimators._subgroups import Cell, cells_of, subgroup_rows
 from causal_lm_opt.estimators._target import TargetRows
+from causal_lm_opt.estimators._terms import weighted_term
 from causal_lm_opt.estimators._trust import LoggedPredictions
 from causal_lm_opt.estimators.outcome_models import (
     check_outcome_model,
@@ -189,9 +182,9 @@ class OutcomeRegression(RegressorMixin, BaseValueEstimator):
         check_outcome_model(model, self.log_.labels, self.utility)
         log = self.log_
         self.model_ = fit_outcome_model(model, log.X, log.labels, log.sample_weight)
-        self._publish(self._estimate(policies, all_cells(policies)))
+        self._publish(self._estimate(policies, cells_of(log, policies)))
         if by is not None:
-            self.result_by_ = self._estimate(policies, subgroup_cells(log, policies))
+            self.result_by_ = self._estimate(policies, cells_of(log, policies, by=True))
         return self
 
     def _logged_predictions(self) -> LoggedPredictions:
@@ -222,7 +215,7 @@ class OutcomeRegression(RegressorMixin, BaseValueEstimator):
         check_is_fitted(self, "model_")
         logging = None if logp_target is None else self.log_.logp_logging
         policies = read_policies(self, self.log_, logp_target, logging, X_target)
-        return self._estimate(policies, all_cells(policies))
+        return self._estimate(policies, cells_of(self.log_, policies))
 
     def _estimate(self, policies: Policies, cells: list[Cell]) -> ValueEstimate:
         log = self.log_.units

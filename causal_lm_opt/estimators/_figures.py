@@ -1,0 +1,238 @@
+"""Overlap and predicted coverage of a policy's value, and reasons for its verdict."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from causal_lm_opt.core.inference import contributions
+from causal_lm_opt.core.solve import weighted_mean, weighted_moments
+from causal_lm_opt.core.weights import Weighting, relative_weights
+from causal_lm_opt.diagnostics.coverage import PredictedCoverage, predicted_coverage, sum_skewness
+from causal_lm_opt.diagnostics.overlap import (
+    OverlapDiagnostics,
+    effective_clusters,
+    effective_sample_size,
+    overlap,
+    unseen_mass,
+)
+from causal_lm_opt.diagnostics.verdict import (
+    SKEWNESS_SQUARED,
+    SMALL_SHARE,
+    UNSUPPORTED,
+    clusters_finding,
+    fractions_finding,
+    rare_outcome_finding,
+    sampling_findings,
+    skewness_finding,
+)
+from causal_lm_opt.estimators._log import Log
+from causal_lm_opt.estimators._policies import Policies
+from causal_lm_opt.estimators._samples import logged_sample, target_sample
+from causal_lm_opt.estimators._subgroups import subgroup_units
+from causal_lm_opt.estimators._target import TargetRows
+
+__all__ = [
+    "enumerated",
+    "outcome_findings",
+    "policy_coverage",
+    "policy_figures",
+    "policy_overlap",
+    "second_is_exact",
+    "second_sample_findings",
+    "weight_findings",
+]
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.intp]
+
+
+def weight_findings(log: Log, second: TargetRows | None) -> list[tuple[int, str]]:
+    """Caution where weights that count rows are no whole numbers."""
+    instead = "clusters (groups=), subgroups (by=) or the log-probs behind the weights"
+    found = fractions_finding(log.sample_weight, "sample_weight", instead)
+    if second is not None and not second.exact and second.shared is None:
+        instead = "logp_sampling, or the draws' subgroups (by=)"
+        found += fractions_finding(second.frequency, "X_target.weight", instead)
+    return found
+
+
+def policy_overlap(
+    log: Log,
+    policies: Policies,
+    k: int,
+    rows: IntArray | None,
+    ell: FloatArray,
+    raw_weight: FloatArray | None = None,
+    raw_moments: tuple[float, float] | None = None,
+) -> OverlapDiagnostics:
+    """Overlap figures of policy ``k`` from the log ratios of a subgroup's ``rows``.
+
+    ``raw_weight`` and ``raw_moments``: the same rows' weights up to a factor and their mean and
+    mean square, where they are at hand.
+    """
+    s, codes, n_codes = log.sample_weight, log.codes, log.n_clusters
+    if log.n_texts > 1:  # whether weights average 1 is a matter of texts all the same
+        codes, n_codes = log.texts, log.n_texts
+    if rows is not None:
+        s = None if s is None else s[rows]
+        codes = None if codes is None else codes[rows]
+    second = policies.rows_of(k)
+    drawn = None if second is None else second.ratio_to_logging(k)
+    unseen = math.nan if drawn is None else unseen_mass(drawn[0], float(np.max(ell)), drawn[1])
+    clusters = math.nan
+    if codes is not None and log.texts is None:  # worth of the clusters as this policy weights them
+        weight = relative_weights(ell, normalize=True) if raw_weight is None else raw_weight
+        clusters = effective_clusters(codes, weight if s is None else s * weight)
+    found = overlap(
+        ell, s, weight=raw_weight, moments=raw_moments, unseen=unseen, clusters=clusters,
+        codes=codes, n_clusters=n_codes,
+    )  # fmt: skip
+    # What a mean weight off 1 says of stated log-probs it does not say of an estimated ratio.
+    return found if policies.estimated is None else replace(found, mean_weight_z=math.nan)
+
+
+def policy_coverage(
+    log: Log,
+    policies: Policies,
+    k: int,
+    rows: IntArray | None,
+    ell: FloatArray,
+    residual: Callable[[], FloatArray],
+    logged: FloatArray,
+    target: FloatArray | None,
+) -> PredictedCoverage | None:
+    """Predicted coverage of policy ``k``'s interval; ``None`` without scored draws.
+
+    ``None`` too where these texts are the estimand: what the log never saw is no part of it.
+
+    Parameters
+    ----------
+    ell : array, shape (rows,)
+        Log ratios.
+    residual : callable
+        Makes what the logged rows average, centred, shape (rows,): formed only where it is used.
+    logged, target : arrays, shape (n,), (m,)
+        Influence functions of both samples.
+    """
+    second = policies.rows_of(k)
+    drawn = None if second is None else second.ratio_to_logging(k)
+    if drawn is None or second is None or log.texts is not None:
+        return None
+    samples = [logged_sample(log, logged[:, None])]
+    if target is not None and not second.exact:
+        samples.append(target_sample(log, second, target[:, None]))
+    if len(samples) == 2 and samples[0].cluster_key == samples[1].cluster_key != "":
+        units = samples[0].unit_contributions() + samples[1].unit_contributions()
+    else:
+        units = np.concatenate([x.unit_contributions() for x in samples])
+    s = log.sample_weight
+    if rows is not None:
+        s = None if s is None else s[rows]
+    n_units = subgroup_units(log, rows) or (log.size if log.codes is None else log.n_clusters)
+    return predicted_coverage(
+        ell, residual(), units[:, 0], drawn[0], n_units=float(n_units), sample_weight=s,
+        target_weight=drawn[1],
+    )  # fmt: skip
+
+
+def policy_figures(
+    figures: OverlapDiagnostics | None, coverage: PredictedCoverage | None
+) -> dict[str, Any]:
+    """The figures behind a verdict, JSON-safe."""
+    out: dict[str, Any] = {} if figures is None else figures.to_dict()
+    if coverage is None:
+        return out
+    told = coverage.to_dict()
+    if coverage.unsupported > UNSUPPORTED[1]:  # of a value that no log can tell
+        told |= {"predicted_coverage": math.nan, "missing_in_se": math.nan}
+    return out | told
+
+
+def _variance(influence: FloatArray) -> float:
+    """Variance of influence functions: their mean is all but 0, so that moments lose no digits."""
+    mean, square = map(float, weighted_moments(influence))
+    return square - mean * mean
+
+
+def enumerated(log: Log, policies: Policies, k: int, figures: OverlapDiagnostics) -> bool:
+    """Whether policy ``k``'s whole support is known, and all but 1 % of it was logged.
+
+    Looked up only where it matters: where a small share of the rows carries the weight.
+    """
+    second = policies.rows_of(k)
+    if second is None or not second.exact or figures.ess_share >= SMALL_SHARE:
+        return False
+    assert second.probability is not None
+    never = ~np.isin(second.keys, log.keys)
+    return float(second.probability[never, second.columns[k]].sum()) < 0.01
+
+
+def outcome_findings(
+    log: Log, rows: IntArray | None, raw_weight: FloatArray | None, residual: FloatArray
+) -> list[tuple[int, str]]:
+    """Reasons from the outcomes: events too rare where the weight lies, and skewness.
+
+    Skewness is that of the *unweighted* mean of ``residual`` (cluster sums): an outcome so skewed
+    that its plain mean has no symmetric interval has none when weighted either.
+    """
+    s, codes = log.sample_weight, log.codes
+    if rows is not None:
+        s = None if s is None else s[rows]
+        codes = None if codes is None else codes[rows]
+    count = log.rarer_outcomes
+    if raw_weight is not None and math.isfinite(count):
+        count = min(count, log.rarer_outcomes_of(raw_weight, rows))
+    rare = rare_outcome_finding(count)
+    if codes is None and s is None:  # |skewness| <= max|c| / sqrt(sum c^2), which is quickly had
+        mean, square = map(float, weighted_moments(residual))
+        reach = max(float(residual.max()) - mean, mean - float(residual.min()))
+        if reach**2 <= SKEWNESS_SQUARED * residual.shape[0] * (square - mean * mean):
+            return rare
+    units = np.asarray(contributions(residual - weighted_mean(residual, s), s))
+    if codes is not None:
+        units = np.bincount(codes, weights=units)
+    return rare + skewness_finding(sum_skewness(units))
+
+
+def second_is_exact(policies: Policies, k: int) -> bool:
+    """Whether policy ``k``'s second sample is its exact support, without sampling error."""
+    second = policies.rows_of(k)
+    return second is not None and second.exact
+
+
+def second_sample_findings(
+    policies: Policies, k: int, logged: FloatArray | None, target: FloatArray | None
+) -> list[tuple[int, str]]:
+    """Reasons from the second sample: uneven weights of its draws, and too few draws."""
+    second = policies.rows_of(k)
+    if second is None or second.exact or policies.fixed:
+        return []
+    found: list[tuple[int, str]] = []
+    codes = second.shared
+    if codes is None and second.groups is not None:
+        codes = np.unique(second.groups, return_inverse=True)[1]
+    if codes is None:
+        found += clusters_finding(float(second.frequency.sum()), "draws")
+    else:
+        weight, _ = second.policy_weight(k, Weighting.of("hajek"))
+        found += clusters_finding(effective_clusters(codes, second.frequency * weight), "draws")
+    if second.logp_sampling is not None:
+        ell = second.log_ratio_sampling(k)
+        inside = ell[np.isfinite(ell)]
+        ess = float(effective_sample_size(relative_weights(ell, normalize=True), second.frequency))
+        found += sampling_findings(ess, float(second.size), float(inside.std()))
+    if logged is not None and target is not None:
+        here, there = (_variance(x) / x.shape[0] for x in (logged, target))
+        if there > here:
+            share = there / (here + there)
+            found.append(
+                (0, f"{share:.0%} of the variance comes from the {second.size:,} draws: more draws "
+                    "would narrow the interval.")
+            )  # fmt: skip
+    return found

@@ -1,0 +1,109 @@
+"""A policy's value in pieces, and its influence functions as samples."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from causal_lm_opt.diagnostics.verdict import Verdict
+from causal_lm_opt.estimators._log import Log
+from causal_lm_opt.estimators._policies import Policies
+from causal_lm_opt.estimators._target import TargetRows
+from causal_lm_opt.influence import InfluenceSample
+
+__all__ = ["PolicyValue", "logged_sample", "policy_samples", "target_sample"]
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.intp]
+
+
+@dataclass(frozen=True, eq=False)
+class PolicyValue:
+    """One policy's value with the pieces its estimate is assembled from.
+
+    ``units`` is the number of independent logged units of a subgroup, ``None`` for everyone.
+    """
+
+    value: float
+    logged: FloatArray | None
+    target: FloatArray | None
+    bias_bound: float
+    verdict: Verdict
+    diagnostics: Mapping[str, Any]
+    replicates: FloatArray | None = None
+    units: float | None = None
+
+
+def logged_sample(log: Log, influence: FloatArray) -> InfluenceSample:
+    """The logged rows' influence functions as a sample."""
+    return InfluenceSample(
+        key=log.key,
+        role="logged",
+        influence=influence,
+        sample_weight=log.sample_weight,
+        codes=log.codes,
+        n_clusters=log.n_clusters,
+        cluster_key=log.cluster_key,
+    )
+
+
+def target_sample(log: Log, rows: TargetRows, influence: FloatArray) -> InfluenceSample:
+    """A second sample's influence functions; clustered with the log where prompts are shared."""
+    frequency = None if rows.plain else rows.frequency
+    if rows.shared is not None:
+        return InfluenceSample(
+            rows.key, "target", influence, frequency, rows.shared, log.n_clusters, log.cluster_key
+        )
+    if rows.groups is None:
+        return InfluenceSample(rows.key, "target", influence, frequency)
+    labels, codes = np.unique(rows.groups, return_inverse=True)
+    if labels.shape[0] < 2:
+        raise ValueError("X_target.groups holds one distinct label; at least two are needed.")
+    return InfluenceSample(
+        rows.key, "target", influence, frequency, codes, labels.shape[0], f"{rows.key}:groups"
+    )
+
+
+def _columns(parts: Sequence[FloatArray | None], n: int) -> FloatArray:
+    """Influence columns side by side (n, K), zero where there is none; one column is not copied."""
+    if len(parts) == 1 and parts[0] is not None:
+        return parts[0][:, None]
+    out = np.zeros((n, len(parts)))
+    for k, part in enumerate(parts):
+        if part is not None:
+            out[:, k] = part
+    return out
+
+
+def policy_samples(
+    log: Log, policies: Policies, parts: Sequence[PolicyValue], positions: Sequence[int]
+) -> tuple[InfluenceSample, ...]:
+    """Influence samples of the policies at ``positions``; shared draws are one sample."""
+    samples: list[InfluenceSample] = []
+    logged = [p.logged for p in parts]
+    if any(column is not None for column in logged):
+        sample = logged_sample(log, _columns(logged, log.y.shape[0]))
+        if any(p.units is not None for p in parts):
+            every = sample.unit_counts()
+            counts = [every[j] if p.units is None else p.units for j, p in enumerate(parts)]
+            sample = replace(sample, units=np.array(counts))
+        samples.append(sample)
+    columns: dict[str, tuple[TargetRows, FloatArray]] = {}
+    for j, (k, part) in enumerate(zip(positions, parts, strict=True)):
+        rows = policies.rows_of(k)
+        if rows is None or part.target is None or rows.exact:
+            continue
+        if len(parts) == 1:
+            columns[rows.key] = (rows, part.target[:, None])
+            continue
+        _, block = columns.setdefault(rows.key, (rows, np.zeros((rows.size, len(parts)))))
+        block[:, j] = part.target
+    samples += [target_sample(log, rows, block) for rows, block in columns.values()]
+    if parts[0].replicates is not None:
+        stacked = np.stack([p.replicates for p in parts if p.replicates is not None], axis=1)
+        samples.append(InfluenceSample(f"{log.key}:bootstrap", "replicates", stacked))
+    return tuple(samples)
