@@ -15,18 +15,12 @@ from causal_lm_opt.core.inference import influence_covariance
 from causal_lm_opt.core.weights import Weighting, relative_weights
 from causal_lm_opt.diagnostics.verdict import verdict
 from causal_lm_opt.estimate import ValueEstimate
-from causal_lm_opt.estimators._agreement import agreement
 from causal_lm_opt.estimators._crossfit import CrossFit
 from causal_lm_opt.estimators._estimated import ratio_noise
 from causal_lm_opt.estimators._figures import (
-    enumerated,
-    outcome_findings,
-    policy_coverage,
-    policy_figures,
-    policy_overlap,
+    judged,
     second_sample_findings,
 )
-from causal_lm_opt.estimators._left_out import ratio_report
 from causal_lm_opt.estimators._linear import (
     LinearOutcome,
     coefficient_influence,
@@ -44,7 +38,7 @@ from causal_lm_opt.estimators._subgroups import (
     subgroup_units,
 )
 from causal_lm_opt.estimators._target import TargetRows, TargetSample
-from causal_lm_opt.estimators._terms import of_estimand, transform_finding, weighted_term
+from causal_lm_opt.estimators._terms import of_estimand, weighted_term
 from causal_lm_opt.exceptions import NotIdentifiedError
 from causal_lm_opt.influence import InfluenceSample
 
@@ -205,48 +199,28 @@ def dr_value(
     if noise is not None:
         logged = logged + noise[0]
         target = target if second.exact or target is None else target + noise[1]
-    figures = policy_overlap(log, policies, k, rows, ell, term.raw_weight, term.raw_moments)
-    coverage = policy_coverage(
-        log, policies, k, rows, ell, lambda: residual() - centre, logged, target
-    )
-    agreement_z, contradictions = agreement(log, policies, k, rows, ell)
-    findings = transform_finding(term, s, codes, log.n_clusters) + contradictions
     own = []
     if predictions.crossfit is None:
         own = own_rows_finding(residual(), log.y if rows is None else log.y[rows])
     # Where predictions repeat the outcomes, the draws' share of the variance means nothing.
-    findings += own + second_sample_findings(policies, k, None if own else logged, target)
-    findings += outcome_findings(log, rows, term.raw_weight, residual())
+    findings = own + second_sample_findings(policies, k, None if own else logged, target)
     if rows is not None and not plug_in.own:
         findings += every_draw_finding(
             predictions.logged[rows], ell, s, codes, plug_in.value, plug_in.draws
         )
-    said, ratio_figures = ratio_report(log, policies, k, rows, residual(), logged, target)
-    findings += said
     residual_se = math.sqrt(float(influence_covariance(term.influence, s, codes, log.n_clusters)))
-    return PolicyValue(
+    part = PolicyValue(
         value=term.value + plug_in.value,
         logged=logged,
         target=target,
         bias_bound=term.bias_bound,
-        verdict=verdict(
-            figures,
-            coverage=coverage,
-            enumerated=enumerated(log, policies, k, figures),
-            plain=not weighting.normalize,
-            findings=findings,
-        ),
-        diagnostics=policy_figures(figures, coverage)
-        | {
-            "residual": term.value,
-            "residual_se": residual_se,
-            "plug_in": plug_in.value,
-            "bias_bound": term.bias_bound,
-            "agreement_z": agreement_z,
-        }
-        | ratio_figures,
+        verdict=verdict(None),
+        diagnostics={
+            "residual": term.value, "residual_se": residual_se, "plug_in": plug_in.value,
+        },
         units=subgroup_units(log, rows),
-    )
+    )  # fmt: skip
+    return judged(part, log, policies, k, rows, ell, term, residual, weighting, findings)
 
 
 def own_rows_finding(residual: FloatArray, y: FloatArray) -> list[tuple[int, str]]:

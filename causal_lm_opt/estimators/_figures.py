@@ -30,14 +30,19 @@ from causal_lm_opt.diagnostics.verdict import (
     rare_outcome_finding,
     sampling_findings,
     skewness_finding,
+    verdict,
 )
+from causal_lm_opt.estimators._agreement import agreement
+from causal_lm_opt.estimators._left_out import ratio_report
 from causal_lm_opt.estimators._log import Log
 from causal_lm_opt.estimators._policies import Policies
-from causal_lm_opt.estimators._samples import logged_sample, target_sample
-from causal_lm_opt.estimators._subgroups import subgroup_units
+from causal_lm_opt.estimators._samples import PolicyValue, logged_sample, target_sample
+from causal_lm_opt.estimators._subgroups import subgroup_codes, subgroup_units
 from causal_lm_opt.estimators._target import TargetRows
+from causal_lm_opt.estimators._terms import LoggedTerm, transform_finding
 
 __all__ = [
+    "judged",
     "enumerated",
     "outcome_findings",
     "policy_coverage",
@@ -236,3 +241,56 @@ def second_sample_findings(
                     "would narrow the interval.")
             )  # fmt: skip
     return found
+
+
+def judged(
+    part: PolicyValue,
+    log: Log,
+    policies: Policies,
+    k: int,
+    rows: IntArray | None,
+    ell: FloatArray,
+    term: LoggedTerm,
+    residual: Callable[[], FloatArray],
+    weighting: Weighting,
+    findings: list[tuple[int, str]],
+) -> PolicyValue:
+    """A value that weights the log, with its figures and verdict.
+
+    Parameters
+    ----------
+    part : PolicyValue
+        With no verdict yet.
+    rows : array, optional
+        Logged rows of a subgroup.
+    ell : array, shape (rows,)
+        Their log ratios.
+    term : LoggedTerm
+        Weighted mean of ``residual``.
+    residual : callable
+        Makes what the rows average, shape (rows,): formed only where it is used.
+    findings : list of (severity, reason)
+        Those of the estimator's own.
+    """
+    assert part.logged is not None
+    s, codes = log.sample_weight, subgroup_codes(log, rows)
+    s = s if s is None or rows is None else s[rows]
+    centre = term.value if weighting.normalize else 0.0
+    figures = policy_overlap(log, policies, k, rows, ell, term.raw_weight, term.raw_moments)
+    coverage = policy_coverage(
+        log, policies, k, rows, ell, lambda: residual() - centre, part.logged, part.target
+    )
+    agreement_z, contradictions = agreement(log, policies, k, rows, ell)
+    said, ratio_figures = ratio_report(log, policies, k, rows, residual(), part.logged, part.target)
+    found = transform_finding(term, s, codes, log.n_clusters) + contradictions + findings
+    found += outcome_findings(log, rows, term.raw_weight, residual()) + said
+    told = verdict(
+        figures,
+        coverage=coverage,
+        enumerated=enumerated(log, policies, k, figures),
+        plain=not weighting.normalize,
+        findings=found,
+    )
+    diagnostics = policy_figures(figures, coverage) | {"bias_bound": term.bias_bound}
+    diagnostics |= {"agreement_z": agreement_z, **ratio_figures, **part.diagnostics}
+    return replace(part, verdict=told, diagnostics=diagnostics)

@@ -13,7 +13,6 @@ from causal_lm_opt._parts import check_same_order
 from causal_lm_opt.core.weights import Weighting
 from causal_lm_opt.diagnostics.verdict import verdict
 from causal_lm_opt.estimate import ValueEstimate
-from causal_lm_opt.estimators._agreement import agreement
 from causal_lm_opt.estimators._assemble import assemble, sample_mean
 from causal_lm_opt.estimators._base import BaseValueEstimator, estimand_notes
 from causal_lm_opt.estimators._bootstrap import (
@@ -23,15 +22,10 @@ from causal_lm_opt.estimators._bootstrap import (
 )
 from causal_lm_opt.estimators._estimated import ratio_noise
 from causal_lm_opt.estimators._figures import (
-    enumerated,
-    outcome_findings,
-    policy_coverage,
-    policy_figures,
-    policy_overlap,
+    judged,
     second_is_exact,
     second_sample_findings,
 )
-from causal_lm_opt.estimators._left_out import ratio_report
 from causal_lm_opt.estimators._log import Log, read_log
 from causal_lm_opt.estimators._policies import Policies, read_policies, with_ratio
 from causal_lm_opt.estimators._samples import PolicyValue
@@ -40,10 +34,9 @@ from causal_lm_opt.estimators._subgroups import (
     cells_of,
     in_subgroup,
     spread,
-    subgroup_codes,
     subgroup_units,
 )
-from causal_lm_opt.estimators._terms import of_estimand, transform_finding, weighted_term
+from causal_lm_opt.estimators._terms import of_estimand, weighted_term
 
 __all__ = ["IPW"]
 
@@ -318,39 +311,25 @@ def _ipw_value(
     term = weighted_term(ell, y, weighting, s, policies.names[k])
     term = of_estimand(log, term, ell, weighting, rows, policies.names[k])
     logged = spread(term.influence, rows, log.sample_weight, log.y.shape[0])
-    figures = policy_overlap(log, policies, k, rows, ell, term.raw_weight, term.raw_moments)
     centre = term.value if weighting.normalize else 0.0
     target = None
     noise = ratio_noise(policies.estimated, k, ell, y, weighting, centre, log, rows)
     if noise is not None:
         logged = logged + noise[0]
         target = None if second_is_exact(policies, k) else noise[1]
-    coverage = policy_coverage(log, policies, k, rows, ell, lambda: y - centre, logged, target)
-    agreement_z, contradictions = agreement(log, policies, k, rows, ell)
-    findings = transform_finding(term, s, subgroup_codes(log, rows), log.n_clusters)
-    findings += contradictions + outcome_findings(log, rows, term.raw_weight, y)
     if policies.estimated is None:
         # The draws do not enter the value, only what is known of its trust.
         drawn = second_sample_findings(policies, k, None, None)
-        findings += [(min(severity, 1), text) for severity, text in drawn]
+        findings = [(min(severity, 1), text) for severity, text in drawn]
     else:
-        findings += second_sample_findings(policies, k, logged, target)
-    said, ratio_figures = ratio_report(log, policies, k, rows, y, logged, target)
-    findings += said
-    return PolicyValue(
+        findings = second_sample_findings(policies, k, logged, target)
+    part = PolicyValue(
         value=term.value,
         logged=logged,
         target=target,
         bias_bound=term.bias_bound,
-        verdict=verdict(
-            figures,
-            coverage=coverage,
-            enumerated=enumerated(log, policies, k, figures),
-            plain=not weighting.normalize,
-            findings=findings,
-        ),
-        diagnostics=policy_figures(figures, coverage)
-        | {"bias_bound": term.bias_bound, "agreement_z": agreement_z}
-        | ratio_figures,
+        verdict=verdict(None),
+        diagnostics={},
         units=subgroup_units(log, rows),
     )
+    return judged(part, log, policies, k, rows, ell, term, lambda: y, weighting, findings)
