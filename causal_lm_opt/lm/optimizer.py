@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import difflib
 import math
 import os
 import tempfile
@@ -22,9 +21,9 @@ from causal_lm_opt._validation import digest
 from causal_lm_opt._version import __version__
 from causal_lm_opt.exceptions import DataError, OverlapError
 from causal_lm_opt.lm._features import TextFeatures
-from causal_lm_opt.lm._heldout import CLOSE, NAMES, RATIOS, HeldOut, draw_for
+from causal_lm_opt.lm._heldout import NAMES, HeldOut, draw_for
 from causal_lm_opt.lm._left_out import judged, response_beyond
-from causal_lm_opt.lm._loading import check_counts, transformers
+from causal_lm_opt.lm._loading import transformers
 from causal_lm_opt.lm._optimizer_files import (
     POLICY,
     RECORD,
@@ -34,7 +33,6 @@ from causal_lm_opt.lm._optimizer_files import (
     evaluations,
     from_runs,
     json_rows,
-    nearer_checkpoints,
     opened_trained,
     read_json,
     run_differs,
@@ -44,13 +42,18 @@ from causal_lm_opt.lm._optimizer_files import (
 )
 from causal_lm_opt.lm._optimizer_result import OptimizerResult
 from causal_lm_opt.lm._optimizer_rows import Parts, Rows, dealt, joined, read_rows, split
+from causal_lm_opt.lm._optimizer_settings import (
+    check_settings,
+    decide,
+    on_policy,
+    trainer_settings,
+)
 from causal_lm_opt.lm._optimizer_steps import (
     Bar,
     FloorStop,
     LostStop,
     Nuisances,
     Watch,
-    check_monitor,
     make_objective,
     most_tokens,
     nuisances_of,
@@ -62,23 +65,13 @@ from causal_lm_opt.lm._optimizer_steps import (
 )
 from causal_lm_opt.lm._targeted import TargetedReward
 from causal_lm_opt.lm.draws import Draws
-from causal_lm_opt.lm.objectives import Objective, OnPolicyObjective
+from causal_lm_opt.lm.objectives import Objective
 from causal_lm_opt.lm.policy import LanguageModelPolicy
 from causal_lm_opt.lm.trainer import CausalPreferenceConfig, CausalPreferenceTrainer
 
 __all__ = ["CausalLMOptimizer"]
 
 SELECT, REPORT, TRAIN = (0, 1), (0, 2), (0, 3)  # streams of draws; an evaluation's is its step
-#: Settings of the trainer that are the optimiser's, and its own names for them.
-OWN = {
-    "output_dir": "out", "max_steps": "steps", "num_train_epochs": "steps",
-    "per_device_train_batch_size": "batch_size", "seed": "random_state",
-    "learning_rate": "learning_rate", "round_size": "round_size", "round_passes": "round_passes",
-    "max_new_tokens": "max_new_tokens", "eval_steps": "eval_every", "eval_strategy": "",
-    "save_strategy": "", "save_steps": "eval_every", "save_total_limit": "",
-    "load_best_model_at_end": "", "metric_for_best_model": "", "greater_is_better": "",
-    "restore_callback_states_from_checkpoint": "", "save_only_model": "",
-}  # fmt: skip
 
 
 @dataclass(eq=False)
@@ -286,7 +279,7 @@ class CausalLMOptimizer:
         DataError
             If too few rows or clusters are left after splitting, or ``out`` holds another run.
         """
-        self._check()
+        check_settings(self)
         rows = read_rows(texts, outcomes, prompts, logp_logging, groups)
         if self.ratio == "sequence" and rows.logp_logging is None:
             raise ValueError("ratio='sequence' needs logp_logging; or use ratio='latent'.")
@@ -306,58 +299,6 @@ class CausalLMOptimizer:
             if self.out is not None:
                 self._keep(folder)
         return self
-
-    def _check(self) -> None:
-        check_counts(
-            steps=self.steps, batch_size=self.batch_size, round_size=self.round_size,
-            round_passes=self.round_passes, eval_every=self.eval_every, patience=self.patience,
-            n_draws=self.n_draws, max_new_tokens=self.max_new_tokens,
-        )  # fmt: skip
-        if self.choose not in ("lower", "last"):
-            raise ValueError(f"choose must be 'lower' or 'last', got {self.choose!r}.")
-        if self.ratio not in RATIOS:
-            raise ValueError(f"ratio must be one of {list(RATIOS)}, got {self.ratio!r}.")
-        for name, least in (("random_state", 0), ("fine_tune_epochs", 0), ("cv", 2)):
-            value = getattr(self, name)
-            optional = name == "fine_tune_epochs" and value is None
-            whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
-            if not optional and not (whole and value >= least):
-                raise ValueError(f"{name} must be an integer >= {least}, got {value!r}.")
-        self._check_training()
-        if not 0 <= self.ess_floor < 1 or not 0 < self.level < 1:
-            raise ValueError(
-                f"ess_floor and level must be shares, got {self.ess_floor!r} and {self.level!r}."
-            )
-        check_monitor(self.monitor)
-        if self.tilt is not None and not self.tilt > 0:
-            raise ValueError(f"tilt must be a positive number or None, got {self.tilt!r}.")
-        make_objective(self.objective, self.kl, self.entropy)
-
-    def _check_training(self) -> None:
-        """Other settings of the trainer: known names, and none that is set here."""
-        known = {f.name for f in dataclasses.fields(CausalPreferenceConfig)}
-        for key in self.training:
-            if key not in known:
-                near = difflib.get_close_matches(key, known, 1)
-                hint = f"; did you mean {near[0]!r}?" if near else "."
-                raise ValueError(f"training: {key!r} is no setting of CausalPreferenceConfig{hint}")
-            if key in OWN:
-                raise ValueError(
-                    f"training: {key!r} is the optimiser's own"
-                    + (f"; use {OWN[key]}=." if OWN[key] else ", which its choice rests on.")
-                )
-        if isinstance(self.objective, Objective) and (self.kl or self.entropy):
-            raise ValueError("kl and entropy belong to the objective given: set them there.")
-        rows = self.round_size * self.round_passes
-        if self._on_policy and rows % self.batch_size:
-            raise ValueError(
-                f"round_size * round_passes = {rows} must be a multiple of batch_size="
-                f"{self.batch_size}."
-            )
-
-    @property
-    def _on_policy(self) -> bool:
-        return self.objective == "targeted" or isinstance(self.objective, OnPolicyObjective)
 
     def _fit(self, parts: Parts, features: TextFeatures, folder: Path) -> None:
         train, seed, nuisances = parts.train, self.random_state, self.nuisances_
@@ -410,31 +351,10 @@ class CausalLMOptimizer:
             return LanguageModelPolicy(folder / START, name="start")
         policy = start_policy(
             self.model, train, self.fine_tune_epochs, self.random_state,
-            self._settings(folder / TRAINING), folder / TRAINING, self.progress,
+            trainer_settings(self, folder / TRAINING), folder / TRAINING, self.progress,
         )  # fmt: skip
         policy.save(folder / START)
         return policy
-
-    def _settings(self, folder: Path) -> dict[str, Any]:
-        """Settings of every trainer of the run."""
-        tiny = self.model == "tiny" if isinstance(self.model, str) else False
-        rate = 1e-4 if tiny or self.peft_config is not None else 1e-5
-        every = self.eval_every
-        if every is None:
-            round_steps = max(1, self.round_size * self.round_passes // self.batch_size)
-            every = round_steps if self._on_policy else max(1, self.steps // 8)
-        return {
-            "output_dir": str(folder), "per_device_train_batch_size": self.batch_size,
-            "max_steps": self.steps, "seed": self.random_state, "lr_scheduler_type": "constant",
-            "learning_rate": rate if self.learning_rate is None else self.learning_rate,
-            "eval_strategy": "steps", "eval_steps": every, "save_strategy": "steps",
-            "save_steps": every, "save_total_limit": 1,
-            "load_best_model_at_end": self.choose == "lower",
-            "metric_for_best_model": "eval_score", "greater_is_better": True,
-            "restore_callback_states_from_checkpoint": True, "report_to": "none",
-            "dataloader_pin_memory": on_gpu(), "disable_tqdm": True,
-            "round_size": self.round_size, "round_passes": self.round_passes, **self.training,
-        }  # fmt: skip
 
     def _trainer(
         self, start: LanguageModelPolicy, train: Rows, features: TextFeatures,
@@ -444,7 +364,7 @@ class CausalLMOptimizer:
         target, reward = None, None
         lost: list[Any] = []
         objective = make_objective(self.objective, self.kl, self.entropy)
-        if self._on_policy:
+        if on_policy(self):
             kind = "latent" if self.ratio in ("auto", "sequence") else self.ratio
             reward = TargetedReward(
                 train, nuisances.predicted, nuisances.predict, features, kind, self.tilt
@@ -459,7 +379,7 @@ class CausalLMOptimizer:
         if self.choose == "last":
             stoppers = []
         config = CausalPreferenceConfig(
-            **{"max_new_tokens": limit, **self._settings(folder / TRAINING)}
+            **{"max_new_tokens": limit, **trainer_settings(self, folder / TRAINING)}
         )
         model = copy.deepcopy(start.model)  # f0 itself stays as it is
         trainer = CausalPreferenceTrainer(
@@ -521,7 +441,7 @@ class CausalLMOptimizer:
         start = values["start"]
         value = start if trained is None else values["trained"]
         difference = value - start
-        accepted, decision = self._decide(difference, trained is not None, step)
+        accepted, decision = decide(self, difference, trained is not None, step)
         self.trained_ = trained
         self.policy_ = self.start_ if trained is None or not accepted else trained
         based = math.nan
@@ -529,31 +449,6 @@ class CausalLMOptimizer:
             based = float(held.predict(draws["trained"].read).mean())
         return OptimizerResult(
             value, start, difference, accepted, decision, kind, step, based, self.level
-        )
-
-    def _decide(self, difference: Any, found: bool, step: int) -> tuple[bool, str]:
-        """Whether the trained policy is returned, and why."""
-        if not found:
-            return False, (
-                "policy_ is the start: on the select rows no checkpoint had a verdict other than "
-                f"'do not use' and an effective sample size of {self.ess_floor:.0%} of the rows."
-            )
-        lower, level = float(difference.confint(self.level)[0]), difference.verdicts[0].level
-        if not self.safe:
-            return True, f"policy_ is the checkpoint of step {step} (safe=False: not tested)."
-        if level == "do not use":
-            nearer = nearer_checkpoints(self.history_, step, CLOSE)
-            return False, (
-                f"policy_ is the start: the report rows cannot value the trained policy.{nearer}"
-            )
-        if not lower > 0:
-            return False, (
-                "policy_ is the start: on the report rows the lower limit of V(f) - V(f0) is "
-                f"{lower:.3g}, not above 0."
-            )
-        return True, (
-            f"policy_ is the checkpoint of step {step}: on the report rows V(f) - V(f0) is above "
-            f"{lower:.3g} ({self.level:.0%} interval)."
         )
 
     # ------------------------------------------------------------------ use

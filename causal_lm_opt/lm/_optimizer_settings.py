@@ -1,0 +1,136 @@
+"""Settings of the optimiser: checked, handed to its trainer, and what they decide at the end."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from causal_lm_opt.lm._heldout import CLOSE, RATIOS
+from causal_lm_opt.lm._loading import check_counts
+from causal_lm_opt.lm._optimizer_files import nearer_checkpoints
+from causal_lm_opt.lm._optimizer_steps import check_monitor, make_objective, on_gpu
+from causal_lm_opt.lm.objectives import Objective, OnPolicyObjective
+from causal_lm_opt.lm.trainer import CausalPreferenceConfig
+
+if TYPE_CHECKING:
+    from causal_lm_opt.lm.optimizer import CausalLMOptimizer
+
+__all__ = ["check_settings", "decide", "on_policy", "trainer_settings"]
+
+#: Settings of the trainer that are the optimiser's, and its own names for them.
+OWN = {
+    "output_dir": "out", "max_steps": "steps", "num_train_epochs": "steps",
+    "per_device_train_batch_size": "batch_size", "seed": "random_state",
+    "learning_rate": "learning_rate", "round_size": "round_size", "round_passes": "round_passes",
+    "max_new_tokens": "max_new_tokens", "eval_steps": "eval_every", "eval_strategy": "",
+    "save_strategy": "", "save_steps": "eval_every", "save_total_limit": "",
+    "load_best_model_at_end": "", "metric_for_best_model": "", "greater_is_better": "",
+    "restore_callback_states_from_checkpoint": "", "save_only_model": "",
+}  # fmt: skip
+
+
+def check_settings(run: CausalLMOptimizer) -> None:
+    """``ValueError`` for settings that make no sense, alone or together."""
+    check_counts(
+        steps=run.steps, batch_size=run.batch_size, round_size=run.round_size,
+        round_passes=run.round_passes, eval_every=run.eval_every, patience=run.patience,
+        n_draws=run.n_draws, max_new_tokens=run.max_new_tokens,
+    )  # fmt: skip
+    if run.choose not in ("lower", "last"):
+        raise ValueError(f"choose must be 'lower' or 'last', got {run.choose!r}.")
+    if run.ratio not in RATIOS:
+        raise ValueError(f"ratio must be one of {list(RATIOS)}, got {run.ratio!r}.")
+    for name, least in (("random_state", 0), ("fine_tune_epochs", 0), ("cv", 2)):
+        value = getattr(run, name)
+        optional = name == "fine_tune_epochs" and value is None
+        whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+        if not optional and not (whole and value >= least):
+            raise ValueError(f"{name} must be an integer >= {least}, got {value!r}.")
+    _check_training(run)
+    if not 0 <= run.ess_floor < 1 or not 0 < run.level < 1:
+        raise ValueError(
+            f"ess_floor and level must be shares, got {run.ess_floor!r} and {run.level!r}."
+        )
+    check_monitor(run.monitor)
+    if run.tilt is not None and not run.tilt > 0:
+        raise ValueError(f"tilt must be a positive number or None, got {run.tilt!r}.")
+    make_objective(run.objective, run.kl, run.entropy)
+
+
+def _check_training(run: CausalLMOptimizer) -> None:
+    """Other settings of the trainer: known names, and none that is set here."""
+    known = {f.name for f in dataclasses.fields(CausalPreferenceConfig)}
+    for key in run.training:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, 1)
+            hint = f"; did you mean {near[0]!r}?" if near else "."
+            raise ValueError(f"training: {key!r} is no setting of CausalPreferenceConfig{hint}")
+        if key in OWN:
+            raise ValueError(
+                f"training: {key!r} is the optimiser's own"
+                + (f"; use {OWN[key]}=." if OWN[key] else ", which its choice rests on.")
+            )
+    if isinstance(run.objective, Objective) and (run.kl or run.entropy):
+        raise ValueError("kl and entropy belong to the objective given: set them there.")
+    rows = run.round_size * run.round_passes
+    if on_policy(run) and rows % run.batch_size:
+        raise ValueError(
+            f"round_size * round_passes = {rows} must be a multiple of batch_size={run.batch_size}."
+        )
+
+
+def on_policy(run: CausalLMOptimizer) -> bool:
+    """Whether training draws its own texts."""
+    return run.objective == "targeted" or isinstance(run.objective, OnPolicyObjective)
+
+
+def trainer_settings(run: CausalLMOptimizer, folder: Path) -> dict[str, Any]:
+    """Settings of every trainer of the run."""
+    tiny = run.model == "tiny" if isinstance(run.model, str) else False
+    rate = 1e-4 if tiny or run.peft_config is not None else 1e-5
+    every = run.eval_every
+    if every is None:
+        round_steps = max(1, run.round_size * run.round_passes // run.batch_size)
+        every = round_steps if on_policy(run) else max(1, run.steps // 8)
+    return {
+        "output_dir": str(folder), "per_device_train_batch_size": run.batch_size,
+        "max_steps": run.steps, "seed": run.random_state, "lr_scheduler_type": "constant",
+        "learning_rate": rate if run.learning_rate is None else run.learning_rate,
+        "eval_strategy": "steps", "eval_steps": every, "save_strategy": "steps",
+        "save_steps": every, "save_total_limit": 1,
+        "load_best_model_at_end": run.choose == "lower",
+        "metric_for_best_model": "eval_score", "greater_is_better": True,
+        "restore_callback_states_from_checkpoint": True, "report_to": "none",
+        "dataloader_pin_memory": on_gpu(), "disable_tqdm": True,
+        "round_size": run.round_size, "round_passes": run.round_passes, **run.training,
+    }  # fmt: skip
+
+
+def decide(run: CausalLMOptimizer, difference: Any, found: bool, step: int) -> tuple[bool, str]:
+    """Whether the trained policy is returned, and why."""
+    if not found:
+        return False, (
+            "policy_ is the start: on the select rows no checkpoint had a verdict other than "
+            f"'do not use' and an effective sample size of {run.ess_floor:.0%} of the rows."
+        )
+    lower, level = float(difference.confint(run.level)[0]), difference.verdicts[0].level
+    if not run.safe:
+        return True, f"policy_ is the checkpoint of step {step} (safe=False: not tested)."
+    if level == "do not use":
+        nearer = nearer_checkpoints(run.history_, step, CLOSE)
+        return False, (
+            f"policy_ is the start: the report rows cannot value the trained policy.{nearer}"
+        )
+    if not lower > 0:
+        return False, (
+            "policy_ is the start: on the report rows the lower limit of V(f) - V(f0) is "
+            f"{lower:.3g}, not above 0."
+        )
+    return True, (
+        f"policy_ is the checkpoint of step {step}: on the report rows V(f) - V(f0) is above "
+        f"{lower:.3g} ({run.level:.0%} interval)."
+    )
