@@ -231,7 +231,9 @@ def _weight_shared_prompts(rows: TargetRows, log: Log, place: str) -> TargetRows
         return rows
     _check_shared(labels, shared, logged_labels, place)
     if not shared.all():
-        rows, labels = rows.select_rows(np.flatnonzero(shared)), labels[shared]
+        kept = np.flatnonzero(shared)
+        rows = replace(rows.select_rows(kept), taken=kept, given=rows.size)
+        labels = labels[shared]
     order = np.argsort(logged_labels)
     codes = order[np.searchsorted(logged_labels[order], labels)]
     logged = np.bincount(log.codes, weights=log.sample_weight, minlength=log.n_clusters)
