@@ -122,7 +122,7 @@ def test_predictions_of_draws_left_out_are_not_read() -> None:
         assert (found.value_, found.se_) == (wanted.value_, wanted.se_)
     several = {"q_logged": q_logged, "q_target": {"a": q_target, "b": q_target[known]}}
     both = log()
-    both["logp_target"] = {name: both["logp_target"] for name in "ab"}
+    both["logp_target"] = dict.fromkeys("ab", both["logp_target"])
     with pytest.warns(EstimationWarning, match=r"X_target\['a'\]\.groups: 10 of 110"):
         named = DoublyRobust().fit(X_target={"a": given, "b": by_hand}, **both, **several)
     assert named.value_.tolist() == pytest.approx([wanted.value_] * 2, abs=1e-12)
