@@ -31,10 +31,11 @@ from causal_lm_opt._readers import (
     json_chunks,
     parquet_chunks,
 )
+from causal_lm_opt._run.models import cluster_label
 from causal_lm_opt.estimators import TargetSample
 from causal_lm_opt.exceptions import DataError
 
-__all__ = ["DrawsFile", "read_draws"]
+__all__ = ["DrawsFile", "read_draws", "read_prompted_draws"]
 
 #: Optional columns with numbers, and whether a log-probability of -inf is possible there.
 NUMBERS = {"weight": None, "prob": None, "logp_target": True, "logp_sampling": False,
@@ -53,6 +54,8 @@ class DrawsFile:
         Numeric columns that the outcome model reads.
     group, by : str
         Columns of clusters and subgroups, read where they are there.
+    prompt : str, optional
+        Column of the prompts answered, read where it is there, beside the clusters.
     exact : bool
         The file lists each policy's exact support.
     delimiter, decimal : str
@@ -67,6 +70,7 @@ class DrawsFile:
     features: tuple[str, ...] = ()
     group: str = "group"
     by: str | None = None
+    prompt: str | None = None
     exact: bool = False
     delimiter: str | None = None
     decimal: str = "."
@@ -107,30 +111,38 @@ def read_draws(path: str | Path, spec: DrawsFile) -> dict[str, TargetSample]:
         If the file cannot be read, lacks a column, or a cell fails a check; names file, row and
         column.
     """
+    return read_prompted_draws(path, spec)[0]
+
+
+def read_prompted_draws(
+    path: str | Path, spec: DrawsFile
+) -> tuple[dict[str, TargetSample], dict[str, NDArray[np.object_]]]:
+    """As :func:`read_draws`, and the prompts (m,) by policy; none without ``spec.prompt``."""
     file = check_file(path)
     header = column_names(file, spec.delimiter)
     parts = _parts(header, spec, file)
     columns = cast(Columns, _Named(parts))
     cells: dict[str, list[Any]] = {name: [] for name in columns.names()}
-    rows = 0
+    count = 0
     lines: list[int] = []
     for chunk in _chunks(file, columns, spec):
-        rows += len(next(iter(chunk.cells.values())))
+        count += len(next(iter(chunk.cells.values())))
         for name, values in cells.items():
             values.extend(list(chunk.cells[name]))
         lines.extend([] if chunk.lines is None else list(chunk.lines))
     decimal = spec.decimal if format_of(file) == "csv" else "."
     place = Place(str(file), lines or None, decimal=decimal)
-    if not rows:
+    if not count:
         raise DataError(f"{file}: has no data rows")
-    policies = np.full(rows, _stem(file), dtype=object)
+    policies = np.full(count, _stem(file), dtype=object)
     if "policy" in parts:
         policies = np.array(to_labels(cells[parts["policy"]], place, parts["policy"]), dtype=object)
     found = _converted(cells, parts, place)
-    return {
-        name: _sample(found, np.flatnonzero(policies == name), spec)
-        for name in dict.fromkeys(policies.tolist())
-    }
+    rows = {name: np.flatnonzero(policies == name) for name in dict.fromkeys(policies.tolist())}
+    samples = {name: _sample(found, picked, spec) for name, picked in rows.items()}
+    if "prompt" not in found:
+        return samples, {}
+    return samples, {name: found["prompt"][picked] for name, picked in rows.items()}
 
 
 def _parts(header: Sequence[str], spec: DrawsFile, file: Path) -> dict[str, str]:
@@ -152,6 +164,8 @@ def _parts(header: Sequence[str], spec: DrawsFile, file: Path) -> dict[str, str]
         parts["group"] = group
     if spec.by is not None and spec.by in header:
         parts["by"] = spec.by
+    if spec.prompt is not None and spec.prompt in header:
+        parts["prompt"] = spec.prompt
     if spec.exact:
         parts.pop("weight", None)
         if "prob" not in parts and "logp_target" not in parts:
@@ -200,6 +214,9 @@ def _converted(
             found[part] = to_strings(cells[column], place, column, allow_empty=False)
         elif part in ("group", "by"):
             found[part] = np.array(to_labels(cells[column], place, column), dtype=object)
+        elif part == "prompt":  # an empty one is a prompt, as in a log
+            named = [cluster_label(c) if isinstance(c, str) else c for c in cells[column]]
+            found[part] = np.array(to_labels(named, place, column), dtype=object)
         elif part != "policy":
             found[part] = _numbers(cells[column], part, place, column)
     return found

@@ -1,7 +1,8 @@
 """Draws that do not say what they answer, where the log's texts answer prompts.
 
-Draws of the log's prompts are weighted to its frequencies of prompts. Those that do not say their
-prompt cannot be, so that no verdict on a value that averages over them is better than caution.
+Draws of the log's prompts are weighted to its frequencies of prompts where prompts are the
+clusters. Where others are, the draws must have the log's mix of prompts. Where it is unknown, or
+another one beyond chance, no verdict on a value that averages over draws is better than caution.
 """
 
 from __future__ import annotations
@@ -10,10 +11,16 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from causal_lm_opt._evaluation import Contrast, Evaluation, Part, Row
+from causal_lm_opt._run.models import cluster_label
+from causal_lm_opt._run.prompt_mix import homogeneity_p, mix_of, weights_to_clusters
 from causal_lm_opt.diagnostics.verdict import LEVELS, Verdict, worst
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from causal_lm_opt._run.log import Request
     from causal_lm_opt.estimators import TargetSample
     from causal_lm_opt.logged import LoggedData
@@ -22,36 +29,61 @@ __all__ = ["cautioned", "unprompted"]
 
 UNPROMPTED = (
     "The draws do not say their prompt: right only if they are spread over prompts as the log is; "
-    "give the draws file the column {!r}{}."
+    "give the draws file the column {!r}."
 )
 OTHER_PROMPTS = (
     "The draws answer none of the log's prompts ({!r}): right only if the policies write for these "
     "as for the log's."
 )
+OTHER_MIX = (
+    "The draws' mix of prompts is not the log's ({!r}, beyond chance at .001), and values that "
+    "average over draws are of their mix: leave out --group, so that draws are weighted to the "
+    "log's prompts, or draw for prompts as often as the log has them."
+)
+BEYOND_CHANCE = 0.001
 READ_DRAWS = ("or", "dr")  # what averages over draws; weights estimated from texts, all do
 
 
 def unprompted(
-    log: LoggedData, targets: Mapping[str, TargetSample], request: Request
+    log: LoggedData,
+    targets: Mapping[str, TargetSample],
+    request: Request,
+    prompts: Mapping[str, NDArray[np.object_]],
 ) -> dict[str, str]:
     """The policies whose draws are not known to be of the log's prompts, each with the reason.
 
-    None where all logged texts answer one prompt, or an exact support is listed.
+    None where all logged texts answer one prompt, or an exact support is listed. ``prompts`` are
+    those of the draws (m,) by policy, where the clusters are others and the file has them.
     """
     column = request.prompt
     if column is None or request.support or log.prompt is None or len(set(log.prompt)) < 2:
         return {}
-    if request.group is not None:
-        lacking = UNPROMPTED.format(column, " and leave out --group")
-        return {p: lacking for p, s in targets.items() if s.groups is None}
-    logged = set() if log.groups is None else set(log.groups.tolist())
+    grouped = request.group is not None
+    logged = [cluster_label(prompt) for prompt in log.prompt]
     found = {}
     for policy, sample in targets.items():
-        if sample.groups is None:
-            found[policy] = UNPROMPTED.format(column, "")
-        elif logged.isdisjoint(sample.groups.tolist()):
+        drawn = prompts.get(policy) if grouped else sample.groups
+        if drawn is None:
+            found[policy] = UNPROMPTED.format(column)
+        elif set(logged).isdisjoint(drawn.tolist()):
             found[policy] = OTHER_PROMPTS.format(column)
+        elif grouped and _mix_p(log, logged, sample, drawn) < BEYOND_CHANCE:
+            found[policy] = OTHER_MIX.format(column)
     return found
+
+
+def _mix_p(
+    log: LoggedData, logged: list[str], sample: TargetSample, drawn: NDArray[np.object_]
+) -> float:
+    """p-value of one mix of prompts in log and draws, both as they count in the estimate."""
+    m = drawn.shape[0]
+    given = np.ones(m) if sample.weight is None else np.asarray(sample.weight, dtype=np.float64)
+    weight = weights_to_clusters(sample.groups, given, log.groups, log.sample_weight)
+    some = weight > 0  # draws of clusters that were not logged are left out
+    groups = None if sample.groups is None else sample.groups[some]
+    return homogeneity_p(
+        mix_of(logged, log.sample_weight, log.groups), mix_of(drawn[some], weight[some], groups)
+    )
 
 
 def cautioned(evaluation: Evaluation, reasons: Mapping[str, str], *, ratio: bool) -> Evaluation:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -14,10 +12,11 @@ import pandas as pd
 
 from causal_lm_opt import __version__
 from causal_lm_opt._run.optimize_settings import check_installed
-from causal_lm_opt._run.output import OutputError, json_text
+from causal_lm_opt._run.output import json_text
 from causal_lm_opt._run.page import Chapter, bullets, page, paragraph, table
+from causal_lm_opt._run.study_folder import check_study_folder, study_run
 from causal_lm_opt._run.terminal import printable
-from causal_lm_opt.simulation._blocks import clear_unfinished, unfinished_of, write_atomically
+from causal_lm_opt.simulation._blocks import write_atomically
 from causal_lm_opt.simulation.confounding_tables import (
     Claim,
     claims,
@@ -34,13 +33,6 @@ LEAD = (
     "Which training objective survives an outcome model that a confounder has turned? Models are "
     "trained by CPO, OO-RLHF, DR-CPO and the targeted objective, and judged by the truth."
 )
-TABLES = (
-    *("results.csv", "summary.csv", "claims.csv", "coverage.csv", "win_rates.csv", "spread.csv"),
-    *("gradients.csv", "study.json", "report.html"),
-)
-WORLDS = ("hong-kong", "appeals")
-PLOTS = tuple(f"{kind}-{world}.svg" for world in WORLDS for kind in ("reached", "paths"))
-FILES = ("blocks", "starts", *TABLES, *PLOTS)
 SHOWN = {"ft": "FT", "cpo": "CPO", "oo": "OO-RLHF", "dr": "DR-CPO", "targeted": "targeted"}
 ASKED = (
     "The policy is that of the last step, for every objective after as many steps; what a choice "
@@ -74,7 +66,7 @@ def simulate_confounding(
     Parameters
     ----------
     out : path
-        New, empty, or the folder of an earlier run.
+        New, empty, or the folder of an earlier run of the same settings.
     data : path, optional
         Folder of the Hong Kong experiment's files; without it, the world of appeals alone.
     seeds, seed : int
@@ -85,13 +77,15 @@ def simulate_confounding(
     Raises
     ------
     OutputError
-        The folder holds something else, or cannot be written.
+        The folder holds something else, another study or this one of other settings or worlds, or
+        cannot be written.
     """
-    folder = _check_folder(out)
+    folder = check_study_folder(out)
     check_installed(f"simulate {NAME}")
     from causal_lm_opt.lm.confounding_study import (  # loads torch
         ConfoundingStudy,
         appeals_world,
+        confounding_facts,
         hong_kong_world,
         run_confounding_study,
     )
@@ -101,32 +95,13 @@ def simulate_confounding(
         study = ConfoundingStudy.quick(seeds or 2, seed)
     worlds = [] if data is None else [hong_kong_world(data)]
     worlds.append(appeals_world())
-    try:
-        if folder.is_dir():
-            clear_unfinished(folder)
-        rows, gradients = run_confounding_study(study, worlds, folder, jobs=jobs, progress=progress)
-        best = {w.name: float(w.world.best_value) for w in worlds}
-        facts = {
-            "study": NAME, "version": __version__, "quick": quick, "best_values": best,
-            **asdict(study), "worlds": [w.identity() for w in worlds],
-        }  # fmt: skip
+    best = {w.name: float(w.world.best_value) for w in worlds}
+    facts = confounding_facts(study, worlds) | {"quick": quick, "best_values": best}
+    with study_run(out, folder):
+        rows, gradients = run_confounding_study(
+            study, worlds, folder, jobs=jobs, progress=progress, facts=facts
+        )
         return write_confounding(rows, gradients, best, folder, facts)
-    except KeyboardInterrupt as error:
-        error.add_note(f"Finished runs are kept in {folder}: run again to go on.")
-        raise
-    except OSError as error:
-        raise OutputError(f"{out} cannot be written: {error.strerror or error}") from error
-
-
-def _check_folder(out: str | Path) -> Path:
-    folder = Path(out).expanduser().resolve()
-    if folder.exists() and not folder.is_dir():
-        raise OutputError(f"{out} exists and is not a folder; give another --out")
-    held = os.listdir(folder) if folder.is_dir() else []
-    strange = sorted(n for n in held if (unfinished_of(n) or n) not in FILES)
-    if strange:
-        raise OutputError(f"{out} holds {strange[0]!r}, which no study wrote; give another --out")
-    return folder
 
 
 # ------------------------------------------------------------------------------ files

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from causal_lm_opt._cells import did_you_mean
 from causal_lm_opt._evaluate import evaluate_log
@@ -14,7 +15,7 @@ from causal_lm_opt._evaluation import Evaluation, Settings
 from causal_lm_opt._files import check_file
 from causal_lm_opt._parts import object_array
 from causal_lm_opt._readers import column_names
-from causal_lm_opt._run.draws import DrawsFile, read_draws
+from causal_lm_opt._run.draws import DrawsFile, read_prompted_draws
 from causal_lm_opt._run.draws_prompts import cautioned, unprompted
 from causal_lm_opt._run.models import (
     Models,
@@ -154,7 +155,7 @@ def _evaluated(
     )  # fmt: skip
     read = "features" if not texts else "both" if request.features else "text"
     if request.target_texts is not None:
-        targets = read_target_texts(request, texts=texts)
+        targets, prompts = read_target_texts(request, texts=texts)
         ratio = request_ratio(
             request, log, targets, texts=texts, cv=settings.cv, seed=settings.seed
         )
@@ -162,14 +163,18 @@ def _evaluated(
             log, targets, settings=settings, model=model, read=read, unit=request.unit,
             ratio=ratio, ratio_name=request.ratio or DEFAULT_RATIO,
         )  # fmt: skip
-        return cautioned(found, unprompted(log, targets, request), ratio=True)
+        return cautioned(found, unprompted(log, targets, request, prompts), ratio=True)
+    prompts = {}
     if drawn is None:
-        drawn = _draws_of_file(request, texts=texts)
+        drawn, prompts = _draws_of_file(request, texts=texts)
     found = evaluate_log(log, drawn, settings=settings, model=model, read=read, unit=request.unit)
-    return cautioned(found, unprompted(log, drawn, request), ratio=False)
+    return cautioned(found, unprompted(log, drawn, request, prompts), ratio=False)
 
 
-def _draws_of_file(request: Request, *, texts: bool) -> dict[str, TargetSample]:
+def _draws_of_file(
+    request: Request, *, texts: bool
+) -> tuple[dict[str, TargetSample], dict[str, NDArray[np.object_]]]:
+    """The draws of each policy, and their prompts where these are no clusters."""
     assert request.draws_file is not None
     spec = DrawsFile(
         text=request.text if texts else None,
@@ -177,11 +182,12 @@ def _draws_of_file(request: Request, *, texts: bool) -> dict[str, TargetSample]:
         # The draws' prompts are the log's clusters, where those are the prompts.
         group=request.group or request.prompt or "group",
         by=request.by,
+        prompt=None if request.group is None else request.prompt,
         exact=request.support,
         delimiter=request.delimiter,
         decimal=request.decimal or ".",
     )
-    return read_draws(request.draws_file, spec)
+    return read_prompted_draws(request.draws_file, spec)
 
 
 def _split(request: Request) -> tuple[dict[str, str], dict[str, str]]:

@@ -31,7 +31,7 @@ from causal_lm_opt.simulation.preference_tables import (
     t_interval,
 )
 
-__all__ = ["FILES", "lambda_table", "rated_summary", "write_study"]
+__all__ = ["FILES", "lambda_table", "rated_summary", "told_facts", "write_study"]
 
 REAL = "ratings"  # stands where simulated worlds have a noise level
 TABLES = (
@@ -57,9 +57,7 @@ def write_study(
         gaps, contrasts = gaps.assign(paper=np.nan), contrasts.assign(paper=np.nan)
     found = findings(study, results, summary, gaps, contrasts)
     words = WORDS["ratings" if real else study.name]
-    told = {"study": study.name, "version": __version__} | (
-        dict(facts) if real else study.facts() | dict(facts)
-    )
+    told = told_facts(study, facts)
     contents = {
         "results.csv": results.to_csv(index=False, lineterminator="\n"),
         "summary.csv": summary.to_csv(index=False, lineterminator="\n"),
@@ -78,6 +76,12 @@ def write_study(
     for name, content in contents.items():
         write_atomically(folder / name, content.encode())
     return _text(summary, found, words, folder, list(contents))
+
+
+def told_facts(study: PreferenceStudy, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """What ``study.json`` says: with facts on real ratings these, else the study's settings too."""
+    settings = {} if "data" in facts else study.facts()
+    return {"study": study.name, "version": __version__} | settings | dict(facts)
 
 
 def rated_summary(results: pd.DataFrame) -> pd.DataFrame:

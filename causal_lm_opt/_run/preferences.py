@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -12,11 +11,12 @@ import numpy as np
 import pandas as pd
 
 from causal_lm_opt._run.optimize_settings import check_installed
-from causal_lm_opt._run.output import OutputError, file_facts
-from causal_lm_opt._run.preference_report import FILES, write_study
+from causal_lm_opt._run.output import file_facts
+from causal_lm_opt._run.preference_report import told_facts, write_study
 from causal_lm_opt._run.preference_words import WORDS
+from causal_lm_opt._run.study_folder import check_study_folder, study_run
 from causal_lm_opt.exceptions import DataError
-from causal_lm_opt.simulation._blocks import clear_unfinished, unfinished_of
+from causal_lm_opt.simulation._claim import refuse_other
 from causal_lm_opt.simulation.preference_study import (
     LATENT,
     OBJECTIVES,
@@ -123,8 +123,8 @@ def simulate_preferences(
     ----------
     name : {"latent-positivity", "user-objectives"}
     out : path
-        New, empty, or the folder of an earlier run (whose finished fits are used where they are
-        of the same study).
+        New, empty, or the folder of an earlier run of the same settings, whose finished fits are
+        used.
     seeds, seed, quick, dimension, entanglement, nuisance, discriminator_learning_rate
         As :func:`~causal_lm_opt.simulation.preference_study.preference_study`; ``seed`` is the
         first.
@@ -142,11 +142,12 @@ def simulate_preferences(
     Raises
     ------
     OutputError
-        The folder holds something else, or cannot be written.
+        The folder holds something else, another study or this one of other settings, or cannot be
+        written.
     ValueError
         Settings or data that make no sense.
     """
-    folder = _check_folder(out)
+    folder = check_study_folder(out)
     if ratings is not None and (name != LATENT or noise or dimension is not None):
         raise ValueError(
             "--data goes with latent-positivity, and without --noise and --dimension, which are of "
@@ -160,35 +161,18 @@ def simulate_preferences(
     )  # fmt: skip
     rows = None if ratings is None else read_ratings(ratings)
     check_installed(f"simulate {name}")
-    try:
-        if folder.is_dir():
-            clear_unfinished(folder)
+    with study_run(out, folder):
+        facts: dict[str, Any] = {"quick": quick}
         if ratings is None or rows is None:
             from causal_lm_opt.rewards.studies import run_preference_study  # loads torch
 
-            results = run_preference_study(study, folder, jobs=jobs, progress=progress)
-            facts: dict[str, Any] = {}
+            told = told_facts(study, facts)
+            results = run_preference_study(study, folder, jobs=jobs, progress=progress, facts=told)
         else:
             study, results, facts = _rated(
                 study, folder, rows, ratings, quick=quick, jobs=jobs, progress=progress
             )
-        return write_study(study, results, folder, facts | {"quick": quick})
-    except KeyboardInterrupt as error:
-        error.add_note(f"Finished fits are kept in {folder}: run again to go on.")
-        raise
-    except OSError as error:
-        raise OutputError(f"{out} cannot be written: {error.strerror or error}") from error
-
-
-def _check_folder(out: str | Path) -> Path:
-    folder = Path(out).expanduser().resolve()
-    if folder.exists() and not folder.is_dir():
-        raise OutputError(f"{out} exists and is not a folder; give another --out")
-    held = os.listdir(folder) if folder.is_dir() else []
-    strange = sorted(n for n in held if (unfinished_of(n) or n) not in FILES)
-    if strange:
-        raise OutputError(f"{out} holds {strange[0]!r}, which no study wrote; give another --out")
-    return folder
+        return write_study(study, results, folder, facts)
 
 
 # ------------------------------------------------------------------------------ real ratings
@@ -211,8 +195,6 @@ def _rated(
     if quick:
         settings |= {"hidden": (32,), "latent_dim": 16, "epochs": 2}
     own = RatedStudy(seeds=study.seeds, first_seed=study.first_seed, model=settings)
-    X = embedded(rows, given)
-    results = run_rated_study(pairs, X, own, folder, jobs=jobs, progress=progress)
     facts = {
         "data": {k: v for k, v in file_facts(given.data, "ratings").items() if k != "path"}
         | {"name": Path(given.data).name},
@@ -220,9 +202,15 @@ def _rated(
         "encoder": "TF-IDF" if given.encoder is None else Path(given.encoder).name,
         "empty_texts": int((rows[given.text] == "").sum()),
         "pairs": len(pairs), "correlation": pairs.correlation,
-        "ood_correlation": pairs.opposite().correlation, "settings": asdict(own),
+        "ood_correlation": pairs.opposite().correlation, "settings": asdict(own), "quick": quick,
     }  # fmt: skip
-    return replace(study, rhos=own.rhos, noises=("high",)), results, facts
+    study = replace(study, rhos=own.rhos, noises=("high",))
+    told = told_facts(study, facts)
+    refuse_other(folder, told)  # before all texts are embedded
+    results = run_rated_study(
+        pairs, embedded(rows, given), own, folder, jobs=jobs, progress=progress, facts=told
+    )
+    return study, results, facts
 
 
 def read_ratings(given: Ratings) -> pd.DataFrame:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -11,20 +9,16 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from causal_lm_opt._run.output import OutputError, json_text
+from causal_lm_opt._run.study_folder import check_study_folder, study_run
 from causal_lm_opt._run.terminal import printable
-from causal_lm_opt.simulation._blocks import clear_unfinished, unfinished_of, write_atomically
-from causal_lm_opt.simulation._facts import other_than, study_facts
+from causal_lm_opt.simulation._blocks import write_atomically
+from causal_lm_opt.simulation._claim import read_facts
+from causal_lm_opt.simulation._facts import study_facts
 from causal_lm_opt.simulation.studies import STUDIES, named_study
 from causal_lm_opt.simulation.study import StudyResult
 
-__all__ = ["check_name", "check_study_folder", "list_studies", "simulate", "write_plots"]
+__all__ = ["check_name", "list_studies", "simulate", "write_plots"]
 
-#: What a study writes; a folder that holds anything else is not a study's.
-FILES = (
-    *("blocks", "replications.csv.gz", "study.json", "summary.csv"),
-    *("bias.svg", "coverage.svg"),
-)
 #: What a plot shows, for those who cannot see it.
 TITLES: dict[Literal["bias", "coverage"], str] = {
     "bias": "Bias by estimator",
@@ -73,8 +67,7 @@ def simulate(
     name : str
         A shipped study or the path of a ``.toml`` file.
     out : path
-        New, empty, or the folder of an earlier run (whose finished blocks are used where they are
-        of the same study).
+        New, empty, or the folder of an earlier run of this study, whose finished blocks are used.
     replications, seed, jobs, quick
         As in :func:`~causal_lm_opt.simulation.studies.named_study` and ``Study.run``.
     progress : bool
@@ -90,21 +83,11 @@ def simulate(
     """
     study = named_study(name, replications=replications, seed=seed, quick=quick)
     folder = check_study_folder(out)
-    facts = study_facts(study)
-    held = _held_facts(folder, facts, out)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        clear_unfinished(folder)
-        if held is None:  # so that also a run that is stopped says whose blocks these are
-            write_atomically(folder / "study.json", json_text(facts).encode())
+    held = read_facts(folder)
+    with study_run(out, folder):
         result = study.run(folder, jobs=jobs, progress=progress)
         drawn = write_plots(result, folder)
-    except KeyboardInterrupt as error:
-        error.add_note(f"Finished blocks are kept in {folder}: run again to go on.")
-        raise
-    except OSError as error:
-        raise OutputError(f"{out} cannot be written: {error.strerror or error}") from error
-    return _text(result, folder, drawn) + _replaced(held or {}, facts)
+    return _text(result, folder, drawn) + _replaced(held or {}, study_facts(study))
 
 
 def write_plots(result: StudyResult, folder: Path) -> list[str]:
@@ -130,45 +113,6 @@ def write_plots(result: StudyResult, folder: Path) -> list[str]:
         write_atomically(folder / f"{y}.svg", (svg + "\n").encode())
         written.append(f"{y}.svg")
     return written
-
-
-def check_study_folder(out: str | Path) -> Path:
-    """The folder, if it is new, empty, or a study's (a killed run's unfinished files too).
-
-    Raises
-    ------
-    OutputError
-    """
-    folder = Path(out).expanduser().resolve()
-    if folder.exists() and not folder.is_dir():
-        raise OutputError(f"{out} exists and is not a folder; give another --out")
-    held = os.listdir(folder) if folder.is_dir() else []
-    strange = sorted(name for name in held if (unfinished_of(name) or name) not in FILES)
-    if strange:
-        raise OutputError(f"{out} holds {strange[0]!r}, which no study wrote; give another --out")
-    return folder
-
-
-def _held_facts(folder: Path, facts: Mapping[str, Any], out: str | Path) -> dict[str, Any] | None:
-    """What the folder says of the study it holds; ``None`` where it says nothing.
-
-    Raises
-    ------
-    OutputError
-        It is another study than that of ``facts``.
-    """
-    file = folder / "study.json"
-    if not file.is_file():
-        return None
-    try:
-        held = json.loads(file.read_bytes())
-    except ValueError:
-        held = None
-    other = other_than(facts, held)
-    if other is not None:
-        done = "a finished" if (folder / "summary.csv").exists() else "an unfinished"
-        raise OutputError(f"{out} holds {done} study of {other}; give another --out")
-    return dict(held)
 
 
 def _replaced(held: Mapping[str, Any], facts: Mapping[str, Any]) -> str:

@@ -25,7 +25,6 @@ from causal_lm_opt._run.options import (
     RatingsFile,
     RatingsPrompt,
     RatingsText,
-    Seed,
 )
 from causal_lm_opt._run.shell import say
 
@@ -58,7 +57,14 @@ def simulate(
             rich_help_panel=RUN,
         ),
     ] = 1,
-    seed: Seed = 0,
+    seed: Annotated[
+        int,
+        typer.Option(
+            "--seed", metavar="N", min=0, max=2**32 - 1,
+            help="Seed of the study; where models are trained, the first of its seeds.",
+            rich_help_panel=METHOD,
+        ),
+    ] = 0,
     dimension: Dimension = None,
     entanglement: Entanglement = 0.0,
     nuisance: Nuisance = None,
@@ -72,7 +78,12 @@ def simulate(
     out: Out = DEFAULT_OUT,
     quiet: Quiet = False,
 ) -> None:  # fmt: skip
-    """Run a simulation study with known truth; run it again to go on where it stopped."""
+    """Run a simulation study with known truth.
+
+    Run it again with the same --out to go on where it stopped, or with more --seeds. A folder that
+    holds another study, or this one of other settings (also --seed, --quick where models are
+    trained), is left as it is: give another --out.
+    """
     from causal_lm_opt._run import lm_confounding, preferences
     from causal_lm_opt._run import simulate as runner
 

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from causal_lm_opt._cells import did_you_mean
-from causal_lm_opt._run.draws import DrawsFile, read_draws
+from causal_lm_opt._run.draws import DrawsFile, read_prompted_draws
 from causal_lm_opt._run.options import RATIO_NAMES
 from causal_lm_opt.estimators._named_ratios import named_ratio
 
@@ -49,8 +50,10 @@ def check_target_texts(request: Request) -> None:
         )
 
 
-def read_target_texts(request: Request, *, texts: bool) -> dict[str, TargetSample]:
-    """The texts (and features) of each policy."""
+def read_target_texts(
+    request: Request, *, texts: bool
+) -> tuple[dict[str, TargetSample], dict[str, NDArray[np.object_]]]:
+    """The texts (and features) of each policy, and their prompts where these are no clusters."""
     assert request.target_texts is not None
     group = request.group or request.prompt or "group"
     spec = DrawsFile(
@@ -58,11 +61,12 @@ def read_target_texts(request: Request, *, texts: bool) -> dict[str, TargetSampl
         features=request.features,
         # Rows of one logged text may depend; texts that a policy wrote twice need not.
         group="group" if group in (request.text, "text") else group,
+        prompt=None if request.group is None else request.prompt,
         delimiter=request.delimiter,
         decimal=request.decimal or ".",
         scored=False,
     )
-    return read_draws(request.target_texts, spec)
+    return read_prompted_draws(request.target_texts, spec)
 
 
 def request_ratio(

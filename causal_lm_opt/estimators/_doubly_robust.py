@@ -96,7 +96,7 @@ def predictions_as_rows(q_target: Any) -> Any:
 def given_predictions(
     log: Log, policies: Policies, q_logged: Any, q_target: Any
 ) -> tuple[FloatArray, list[FloatArray]]:
-    """Checked predictions of the logged rows and of every row set."""
+    """Checked predictions of the logged rows and of every row set's draws that were kept."""
     logged = check_vector(q_logged, "q_logged", log.n_given)
     logged = logged if log.taken is None else logged[log.taken]
     if not isinstance(q_target, Mapping):
@@ -104,7 +104,7 @@ def given_predictions(
             raise ValueError(
                 "q_target must be a mapping policy name -> predictions, as X_target is."
             )
-        return logged, [check_vector(q_target, "q_target", policies.row_sets[0].size)]
+        return logged, [policies.row_sets[0].of_given(q_target, "q_target")]
     named = {str(k): v for k, v in q_target.items()}
     missing = [n for n in policies.names if n not in named]
     if missing:
@@ -112,8 +112,7 @@ def given_predictions(
     tables = [np.zeros(0)] * len(policies.row_sets)
     for k, name in enumerate(policies.names):
         index = policies.of_policy[k]
-        size = policies.row_sets[index].size
-        tables[index] = check_vector(named[name], f"q_target[{name!r}]", size)
+        tables[index] = policies.row_sets[index].of_given(named[name], f"q_target[{name!r}]")
     return logged, tables
 
 

@@ -233,14 +233,31 @@ def _weight_shared_prompts(rows: TargetRows, log: Log, place: str) -> TargetRows
         return rows
     _check_shared(labels, shared, logged_labels, place)
     if not shared.all():
-        rows, labels = rows.select_rows(np.flatnonzero(shared)), labels[shared]
+        kept = np.flatnonzero(shared)
+        rows = replace(rows.select_rows(kept), taken=kept, given=rows.size)
+        labels = labels[shared]
     order = np.argsort(logged_labels)
     codes = order[np.searchsorted(logged_labels[order], labels)]
     logged = np.bincount(log.codes, weights=log.sample_weight, minlength=log.n_clusters)
-    drawn = np.bincount(codes, weights=rows.frequency, minlength=log.n_clusters)
-    if not (drawn > 0).all():
+    frequency = to_logged_frequencies(rows.frequency, codes, logged.astype(np.float64))
+    if not np.isfinite(frequency).all():
         raise ValueError(f"{place}.weight is 0 for every draw of some logged prompt.")
-    return replace(rows, frequency=rows.frequency * (logged / drawn)[codes], shared=codes)
+    return replace(rows, frequency=frequency, shared=codes)
+
+
+def to_logged_frequencies(frequency: FloatArray, codes: IntArray, logged: FloatArray) -> FloatArray:
+    """Frequencies (m,) of draws, those of each logged cluster summing to its rows.
+
+    Parameters
+    ----------
+    frequency, codes : arrays, shape (m,)
+        Of the draws, the codes those of the log's clusters.
+    logged : array, shape (clusters,)
+        Rows of each; NaN comes of a cluster whose draws all have frequency 0.
+    """
+    drawn = np.bincount(codes, weights=frequency, minlength=logged.shape[0])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.asarray(frequency * (logged / drawn)[codes])
 
 
 def _check_shared(

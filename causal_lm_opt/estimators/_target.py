@@ -86,7 +86,8 @@ class TargetRows:
 
     ``columns`` maps a policy's position to its log-prob column; ``shared`` holds the log's cluster
     codes of the draws where prompts are shared; ``estimated`` the log ratio to the logger that was
-    estimated from the texts (``ratio=``).
+    estimated from the texts (``ratio=``); ``taken`` the positions of these rows among the ``given``
+    draws where some were left out.
     """
 
     X: Any
@@ -102,6 +103,8 @@ class TargetRows:
     shared: npt.NDArray[np.intp] | None = None
     stand_in: bool = False
     estimated: FloatArray | None = None
+    taken: npt.NDArray[np.intp] | None = None
+    given: int | None = None
 
     @cached_property
     def keys(self) -> npt.NDArray[np.uint64]:
@@ -127,6 +130,20 @@ class TargetRows:
     def size(self) -> int:
         """Number of rows."""
         return int(self.frequency.shape[0])
+
+    def of_given(self, values: Any, name: str) -> FloatArray:
+        """Numbers of the draws as they were given, for those kept, shape (m,).
+
+        What is said of draws that were left out is not read.
+        """
+        if self.taken is None or self.given is None:
+            return check_vector(values, name, self.size)
+        if np.shape(values) not in ((self.given,), (self.given, 1)):
+            raise ValueError(
+                f"{name} must have shape ({self.given},), got {np.shape(values)}: one number for "
+                "each draw given, also for those left out."
+            )
+        return check_vector(np.asarray(values)[self.taken], name, self.size)
 
     def policy_weight(self, k: int, weighting: Weighting) -> tuple[FloatArray, bool]:
         """Weights (m,) of policy ``k``'s plug-in mean, and whether they are self-normalised."""
@@ -169,7 +186,7 @@ class TargetRows:
         return ell, weight * self.frequency
 
     def select_rows(self, rows: npt.NDArray[Any]) -> TargetRows:
-        """A subset or a resample of the rows (frequencies kept)."""
+        """A subset or a resample of the rows (frequencies kept); of which draws is not kept."""
 
         def pick(a: Any) -> Any:
             return None if a is None else a[rows]
@@ -186,6 +203,8 @@ class TargetRows:
             probability=pick(self.probability),
             shared=pick(self.shared),
             estimated=pick(self.estimated),
+            taken=None,
+            given=None,
         )
 
 

@@ -221,7 +221,8 @@ class DoublyRobust(RegressorMixin, BaseValueEstimator):
         q_logged : array, shape (n,), optional
             Out-of-fold predictions made elsewhere; ``outcome_model`` is then not used.
         q_target : array (m,) or mapping policy -> array, optional
-            The same at the second sample (``X_target`` may then be left out).
+            The same at the second sample (``X_target`` may then be left out), one for each draw
+            given; those of draws left out (of prompts that were not logged) are not read.
 
         Raises
         ------

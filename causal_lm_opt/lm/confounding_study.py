@@ -15,6 +15,7 @@ import pandas as pd
 import torch
 import transformers
 
+from causal_lm_opt._version import __version__
 from causal_lm_opt.datasets import load_hong_kong
 from causal_lm_opt.datasets.pieces import PiecePolicy
 from causal_lm_opt.lm import (
@@ -46,11 +47,19 @@ from causal_lm_opt.lm.gradient_variance import dr_gradient, gradient_spread, ipw
 from causal_lm_opt.lm.policy import LanguageModelPolicy
 from causal_lm_opt.simulation import confounded_model
 from causal_lm_opt.simulation._blocks import Cell, run_cells
+from causal_lm_opt.simulation._claim import claim
 from causal_lm_opt.simulation.appeals import text_world
 from causal_lm_opt.simulation.confounded_model import ConfoundedModel
 from causal_lm_opt.simulation.piece_world import PieceWorld
 
-__all__ = ["ConfoundingStudy", "Run", "appeals_world", "hong_kong_world", "run_confounding_study"]
+__all__ = [
+    "ConfoundingStudy",
+    "Run",
+    "appeals_world",
+    "confounding_facts",
+    "hong_kong_world",
+    "run_confounding_study",
+]
 
 #: Modules whose source decides the figures.
 DECIDING = (
@@ -261,7 +270,7 @@ def _gradients(
 
 def run_confounding_study(
     study: ConfoundingStudy, worlds: Sequence[LMWorld], out: str | Path, *, jobs: int = 1,
-    progress: bool = True,
+    progress: bool = True, facts: Mapping[str, Any] | None = None,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:  # fmt: skip
     """Every run of a study that is not kept in ``out/blocks`` yet.
 
@@ -274,6 +283,8 @@ def run_confounding_study(
     jobs : int
         Worker processes, each on one thread; none changes a figure.
     progress : bool
+    facts : mapping, optional
+        What ``out/study.json`` is to say from the start; default: :func:`confounding_facts`.
 
     Returns
     -------
@@ -282,15 +293,17 @@ def run_confounding_study(
     gradients : DataFrame
         Squared distances of gradients from their mean, a row per log: ``seed, cpo, dr``; empty
         where ``study.spread`` is 0.
+
+    Raises
+    ------
+    ValueError
+        ``out`` holds another study, or this one of other settings or worlds.
     """
     folder = Path(out)
     starts = {}
     for world in worlds:
         code = _identity(study, world)
         home = folder / "starts" / f"{world.name}-{hashlib.sha256(code.encode()).hexdigest()[:12]}"
-        home.parent.mkdir(parents=True, exist_ok=True)
-        with _OneThread():
-            make_start(world, study.training, home)
         starts[world.name] = home
     known = {world.name: world for world in worlds}
     cells = [
@@ -304,9 +317,22 @@ def run_confounding_study(
         gradients = _Gradients(first, study.training, seeds, starts[first.name])
         name = f"{first.name} gradients {seeds.start} {seeds.stop}"
         cells.append(Cell(name, gradients, 1, _identity(study, first)))
+    claim(folder, confounding_facts(study, worlds) if facts is None else facts, cells)
+    for world in worlds:
+        starts[world.name].parent.mkdir(parents=True, exist_ok=True)
+        with _OneThread():
+            make_start(world, study.training, starts[world.name])
     frames = run_cells(cells, out=folder / "blocks", jobs=jobs, progress=progress)
     spread = frames.pop() if study.spread else pd.DataFrame(columns=["seed", "cpo", "dr"])
     return pd.concat(frames, ignore_index=True), spread
+
+
+def confounding_facts(study: ConfoundingStudy, worlds: Sequence[LMWorld]) -> dict[str, Any]:
+    """Settings and worlds as ``study.json`` holds them."""
+    return {
+        "study": "lm-confounding", "version": __version__, **asdict(study),
+        "worlds": [w.identity() for w in worlds],
+    }  # fmt: skip
 
 
 def _identity(study: ConfoundingStudy, world: LMWorld) -> str:

@@ -16,11 +16,13 @@ import pandas as pd
 import torch
 
 from causal_lm_opt._validation import digest
+from causal_lm_opt._version import __version__
 from causal_lm_opt.diagnostics import effective_sample_size
 from causal_lm_opt.rewards import _base, _modules, _training, models
 from causal_lm_opt.rewards.models import BradleyTerryReward
 from causal_lm_opt.simulation import rated_pairs as _rated
 from causal_lm_opt.simulation._blocks import Cell, run_cells
+from causal_lm_opt.simulation._claim import claim
 from causal_lm_opt.simulation._embedding import label_by_reward
 from causal_lm_opt.simulation.preference_study import BASE, COLUMNS, LATENT, WEIGHTED
 from causal_lm_opt.simulation.rated_pairs import RatedPairs
@@ -87,6 +89,7 @@ def run_rated_study(
     *,
     jobs: int = 1,
     progress: bool = True,
+    facts: Mapping[str, Any] | None = None,
 ) -> pd.DataFrame:
     """Fit rewards at every correlation and seed; test on pairs like training and on opposite signs.
 
@@ -100,7 +103,7 @@ def run_rated_study(
     pairs : RatedPairs
     embeddings : array, shape (rows of the table, d)
     study : RatedStudy
-    out, jobs, progress
+    out, jobs, progress, facts
         As :func:`~causal_lm_opt.rewards.studies.run_preference_study`.
 
     Returns
@@ -111,7 +114,8 @@ def run_rated_study(
     Raises
     ------
     ValueError
-        A correlation that the ratings do not reach, or fewer than 30 pairs of a part.
+        A correlation that the ratings do not reach, or fewer than 30 pairs of a part; ``out`` holds
+        another study, or this one of other ratings or settings.
     """
     if embeddings.ndim != 2 or embeddings.shape[0] <= max(pairs.first.max(), pairs.second.max()):
         raise ValueError(f"embeddings must have a row per text, got shape {embeddings.shape}.")
@@ -127,10 +131,19 @@ def run_rated_study(
         if wanted and (name == BASE or rho != 0.0)
     ]  # fmt: skip
     folder = None if out is None else Path(out) / "blocks"
+    if out is not None:
+        claim(Path(out), _facts(pairs, study) if facts is None else facts, cells)
     frames = run_cells(cells, out=folder, jobs=jobs, progress=progress)
     return pd.concat(
         [f.astype({"lambda": float, "weights_ess": float}) for f in frames], ignore_index=True
     )
+
+
+def _facts(pairs: RatedPairs, study: RatedStudy) -> dict[str, Any]:
+    """What ``study.json`` says where the caller does not."""
+    told = digest(pairs.first, pairs.second, pairs.differences, pairs.prompt)
+    return {"study": LATENT, "version": __version__, "data": {"name": "ratings", "sha256": told},
+            "settings": asdict(study)}  # fmt: skip
 
 
 def _identity(pairs: RatedPairs, embeddings: Matrix, study: RatedStudy) -> str:

@@ -15,6 +15,7 @@ import numpy.typing as npt
 import pandas as pd
 import torch
 
+from causal_lm_opt._version import __version__
 from causal_lm_opt.diagnostics import effective_sample_size
 from causal_lm_opt.rewards import _base, _modules, _training, models, objective_probe
 from causal_lm_opt.rewards.models import AdversarialReward, BradleyTerryReward, MultiHeadReward
@@ -28,6 +29,7 @@ from causal_lm_opt.simulation import (
     user_objectives,
 )
 from causal_lm_opt.simulation._blocks import Cell, run_cells
+from causal_lm_opt.simulation._claim import claim
 from causal_lm_opt.simulation._embedding import PreferencePairs
 from causal_lm_opt.simulation.latent_positivity import LatentPositivityWorld
 from causal_lm_opt.simulation.preference_study import (
@@ -157,6 +159,7 @@ def run_preference_study(
     *,
     jobs: int = 1,
     progress: bool = True,
+    facts: Mapping[str, Any] | None = None,
 ) -> pd.DataFrame:
     """Every fit of a study that is not kept in ``out/blocks`` yet.
 
@@ -169,11 +172,18 @@ def run_preference_study(
         Worker processes, each on one thread; none changes a figure.
     progress : bool
         Show a bar on stderr.
+    facts : mapping, optional
+        What ``out/study.json`` is to say from the start; default: the study's settings.
 
     Returns
     -------
     DataFrame
         Tidy: a row per fit and test, in the order of :meth:`PreferenceStudy.fits`.
+
+    Raises
+    ------
+    ValueError
+        ``out`` holds another study, or this one under other settings.
 
     Examples
     --------
@@ -186,6 +196,9 @@ def run_preference_study(
     cells = [Cell(fit.name, _One(study, fit), 1, study_identity(study, fit))
              for fit in study.fits()]  # fmt: skip
     folder = None if out is None else Path(out) / "blocks"
+    if out is not None:
+        own = {"study": study.name, "version": __version__, **study.facts()}
+        claim(Path(out), own if facts is None else facts, cells)
     frames = run_cells(cells, out=folder, jobs=jobs, progress=progress)
     table = pd.concat([f.astype({"lambda": float}) for f in frames], ignore_index=True)
     read = ("discriminator_accuracy", "fresh_discriminator_accuracy", "weights_ess")

@@ -29,6 +29,7 @@ __all__ = [
     "BLOCK",
     "Cell",
     "Replicate",
+    "block_files",
     "clear_unfinished",
     "repeat",
     "run_cells",
@@ -123,6 +124,13 @@ def run_cells(
     return [
         _frame([found[i, b.start] for b in _blocks(cell, block)]) for i, cell in enumerate(cells)
     ]
+
+
+def block_files(cells: Iterable[Cell], folder: Path, block: int = BLOCK) -> Iterator[Path]:
+    """Where the finished blocks of some cells are kept."""
+    for cell in cells:
+        for b in _blocks(cell, block):
+            yield cell.file(folder, b)
 
 
 def repeat(one: Replicate, replications: int, jobs: int | None = 1) -> pd.DataFrame:

@@ -14,6 +14,18 @@ if TYPE_CHECKING:
 __all__ = ["other_than", "study_facts"]
 
 NAMED = 3  # designs or estimators that a message names
+#: Facts that tell one study from another, in the order in which a message looks for one: of a study
+#: of estimators, and of the studies that train models, by name.
+ESTIMATORS = ("designs", "estimators", "seed", "level")
+PREFERENCES = (
+    *("data", "quick", "columns", "encoder", "first_seed", "noises", "dimension", "entanglement"),
+    *("nuisance", "rhos", "lambdas", "lambda_rho", "sizes", "model", "settings"),
+)
+DECIDING: Mapping[str, tuple[str, ...]] = {
+    "latent-positivity": PREFERENCES,
+    "user-objectives": PREFERENCES,
+    "lm-confounding": ("quick", "worlds", "first_seed", "strengths", "spread", "training"),
+}
 
 
 def study_facts(study: Study) -> dict[str, Any]:
@@ -33,26 +45,83 @@ def study_facts(study: Study) -> dict[str, Any]:
 def other_than(facts: Mapping[str, Any], held: Any) -> str | None:
     """What tells the study in ``held`` from that of ``facts``; ``None`` where they are one study.
 
-    A study stays the same with other sizes and replications, and under another version. What an
-    older version's facts do not say is not compared.
+    A study stays the same with more or fewer seeds, sizes of logs and replications, and under
+    another version. What an older version's facts do not say is not compared.
 
-    >>> other_than({"seed": 0, "level": 0.95}, {"seed": 1, "level": 0.95})
+    >>> near = {"designs": {"near": "x"}, "seed": 0, "sizes": [1]}
+    >>> other_than(near, near | {"seed": 1})
     'seed 1'
-    >>> other_than({"seed": 0, "sizes": [1]}, {"seed": 0, "sizes": [2]})
+    >>> other_than(near, near | {"sizes": [2]})
+    >>> other_than(near, {"study": "latent-positivity", "dimension": 8})
+    'latent-positivity'
     """
-    if not isinstance(held, Mapping):
+    mine, its = _kind(facts), _kind(held)
+    if its is None:
         return "facts that this version does not know"
-    for key in ("designs", "estimators", "seed", "level"):
-        mine, its = facts.get(key), held.get(key)
-        if mine == its or (key == "estimators" and its is None):
-            continue
-        if not isinstance(its, Mapping):
-            return f"{key} {its}"
-        names = [repr(name) for name in its]
-        told = ", ".join(names[:NAMED] + ["..."] * (len(names) > NAMED))
-        also = " of other settings" if isinstance(mine, Mapping) and set(mine) == set(its) else ""
-        return f"{key} {told}{also}"
+    if mine != its:
+        same = mine is not None and mine[0] == its[0] and not its[1]
+        return _kind_words(held) + (" in simulated worlds" if same else "")
+    for key in DECIDING.get(its[0], ESTIMATORS):
+        if key in facts and key in held and not _same(facts[key], held[key]):
+            return _difference(key, facts[key], held[key])
     return None
+
+
+def _kind(facts: Any) -> tuple[str, bool] | None:
+    """Name of the kind of study, and whether it is of real ratings."""
+    if not isinstance(facts, Mapping) or not ("study" in facts or "designs" in facts):
+        return None
+    return str(facts.get("study", "")), "data" in facts
+
+
+def _kind_words(facts: Mapping[str, Any]) -> str:
+    if "study" not in facts:
+        return f"designs {_names(facts['designs'])}"
+    data = facts.get("data")
+    return str(facts["study"]) + (f" on {data.get('name')}" if isinstance(data, Mapping) else "")
+
+
+def _same(mine: Any, its: Any) -> bool:
+    """Whether two facts are one, whatever the number of seeds and the name of a file."""
+    if isinstance(mine, Mapping) and isinstance(its, Mapping):
+        keys = {"sha256"} if "sha256" in mine else {*mine, *its} - {"seeds"}
+        return all(k in mine and k in its and _same(mine[k], its[k]) for k in keys)
+    return bool(mine == its)
+
+
+def _difference(key: str, mine: Any, its: Any) -> str:
+    """In words, what of ``its`` is not as in ``mine``."""
+    if key == "quick":
+        return "tiny sizes (--quick)" if its else "full sizes (without --quick)"
+    if key == "worlds":
+        mine, its = ({w["name"]: w for w in worlds} for worlds in (mine, its))
+    if key == "data":
+        other = " of another content" if mine.get("name") == its.get("name") else ""
+        return f"data {its.get('name')}{other}"
+    if key in ("designs", "estimators", "worlds") and isinstance(its, Mapping):
+        also = " of other settings" if isinstance(mine, Mapping) and set(mine) == set(its) else ""
+        return f"{key} {_names(its)}{also}"
+    if isinstance(mine, Mapping) and isinstance(its, Mapping):
+        at = next(k for k in (*its, *mine) if k != "seeds" and not _same(mine.get(k), its.get(k)))
+        if at not in its:
+            return f"the default {_words(at)}"
+        return _difference(at, mine.get(at), its[at])
+    told = ", ".join(map(str, its)) if isinstance(its, list) else its
+    return f"{_words(key)} {told}"
+
+
+def _words(key: str) -> str:
+    return {"first_seed": "seed", "noises": "noise"}.get(key, key.replace("_", " "))
+
+
+def _names(named: Any) -> str:
+    """The first few names.
+
+    >>> _names({"a": 0, "b": 1, "c": 2, "d": 3})
+    "'a', 'b', 'c', ..."
+    """
+    names = [repr(name) for name in named]
+    return ", ".join(names[:NAMED] + ["..."] * (len(names) > NAMED))
 
 
 def _estimators(study: Study) -> dict[str, str]:

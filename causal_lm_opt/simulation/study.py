@@ -25,6 +25,7 @@ from causal_lm_opt.estimate import ValueEstimate
 from causal_lm_opt.exceptions import DataError, OverlapError
 from causal_lm_opt.simulation._blocks import BLOCK, Cell, run_cells, write_atomically
 from causal_lm_opt.simulation._checks import check_count, check_number
+from causal_lm_opt.simulation._claim import claim
 from causal_lm_opt.simulation._facts import study_facts
 from causal_lm_opt.simulation._identity import identity
 from causal_lm_opt.simulation._summary import summarise, with_failures
@@ -154,12 +155,13 @@ class Study:
         Parameters
         ----------
         out : path, optional
-            Folder for finished blocks (``out/blocks``), and in the end ``summary.csv``,
-            ``replications.csv.gz`` and ``study.json``. A run that was stopped, by Ctrl-C or
-            otherwise, goes on from its blocks when started again, to the same bytes. Blocks are
-            those of one study: of the same settings, the same code of functions and classes (as
-            far as they are written in Python outside installed libraries), the same source of
-            this package and versions of what it computes with.
+            Folder for ``study.json``, finished blocks (``out/blocks``), and in the end
+            ``summary.csv`` and ``replications.csv.gz``: new, or of this study (of the same designs,
+            estimators, seed and level; sizes and replications may be others). A run that was
+            stopped, by Ctrl-C or otherwise, goes on from its blocks when started again, to the same
+            bytes. Blocks are used where also the code of functions and classes is the same (as
+            far as they are written in Python outside installed libraries), the source of this
+            package and the versions of what it computes with.
         jobs : int or None
             Worker processes, none of which changes a figure; ``None``: as
             :func:`joblib.parallel_config` says (Dask and Ray too).
@@ -170,15 +172,18 @@ class Study:
 
         Raises
         ------
+        ValueError
+            ``out`` holds another study.
         DataError
             With ``out``: a design or estimator whose values or code cannot be read (compiled
             functions, locks), so that nothing tells whether kept blocks are of this study.
         """
         cells = list(self.cells(kept=out is not None))
         folder = None if out is None else Path(out) / "blocks"
-        frames = run_cells(
-            [c for _, _, c in cells], out=folder, jobs=jobs, block=block, progress=progress
-        )
+        every = [c for _, _, c in cells]
+        if out is not None:
+            claim(Path(out), study_facts(self), every, block)
+        frames = run_cells(every, out=folder, jobs=jobs, block=block, progress=progress)
         truths = {name: float(design.value()) for name, design in self.designs.items()}
         rows: list[dict[str, Any]] = []
         tables: list[pd.DataFrame] = []

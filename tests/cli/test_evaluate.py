@@ -287,8 +287,9 @@ def prompted_files(files: Files, **draws: Any) -> list[str]:
 
 NO_PROMPT = (
     "The draws do not say their prompt: right only if they are spread over prompts as the log is; "
-    "give the draws file the column 'question'"
+    "give the draws file the column 'question'."
 )
+OTHER_MIX = "The draws' mix of prompts is not the log's ('question', beyond chance at .001)"
 OTHER_PROMPTS = (
     "The draws answer none of the log's prompts ('question'): right only if the policies write for "
     "these as for the log's."
@@ -298,12 +299,27 @@ OTHER_PROMPTS = (
 @pytest.mark.parametrize(
     ("draws", "options", "reason"),
     [
-        ({}, [], NO_PROMPT + "."),
-        ({}, ["--group", "reader"], NO_PROMPT + " and leave out --group."),
+        ({}, [], NO_PROMPT),
+        ({}, ["--group", "reader"], NO_PROMPT),
+        ({"reader": np.arange(600)}, ["--group", "reader"], NO_PROMPT),
+        ({"group": np.arange(600)}, ["--group", "reader"], NO_PROMPT),
+        ({"question": np.resize(ASKED, 600)}, ["--group", "reader"], ""),
+        ({"question": np.resize(["Who?"], 600)}, ["--group", "reader"], OTHER_PROMPTS),
+        ({"question": np.resize(ASKED[:30], 600)}, ["--group", "reader"], OTHER_MIX),
         ({"question": np.resize(["Who?", "When?"], 600)}, [], OTHER_PROMPTS),
         ({"question": np.resize(ASKED, 600)}, [], ""),
     ],
-    ids=["no column", "other clusters", "other prompts", "the log's prompts"],
+    ids=[
+        "no column",
+        "readers are the clusters",
+        "draws of readers",
+        "draws of groups",
+        "readers, as many of each prompt",
+        "readers, other prompts",
+        "readers, another mix",
+        "other prompts",
+        "the log's prompts",
+    ],
 )
 def test_draws_that_do_not_say_their_prompt_are_no_better_than_caution(
     files: Files, run: Run, draws: dict[str, Any], options: list[str], reason: str

@@ -45,6 +45,35 @@ def test_the_quick_study_is_written_and_resumed(tmp_path: Path) -> None:
     next((out / "blocks").iterdir()).unlink()  # one run is made again, to the same bytes
     assert run("lm-confounding", "--quick", "--quiet", "--out", str(out)) == (0, "")
     assert before == {p.name: p.read_bytes() for p in out.iterdir() if p.is_file()}
+    for arguments, told in (
+        (["lm-confounding"], "tiny sizes (--quick)"),
+        (["lm-confounding", "--quick", "--seed", "1"], "seed 0"),
+        (["user-objectives", "--quick"], "lm-confounding"),
+        (["overlap", "--quick"], "lm-confounding"),
+    ):
+        code, said = run(*arguments, "--out", str(out))
+        assert code == 3
+        assert f"{out} holds a finished study of {told}; give another --out" in said
+    assert before == {p.name: p.read_bytes() for p in out.iterdir() if p.is_file()}
+
+
+@pytest.mark.torch
+def test_a_stopped_run_says_whose_folder_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from causal_lm_opt.lm import confounding_study
+
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(confounding_study, "make_start", stop)
+    out = tmp_path / "study"
+    code, said = run("lm-confounding", "--quick", "--out", str(out))
+    assert (code, "run again to go on" in said) == (130, True)
+    code, said = run("lm-confounding", "--quick", "--seed", "5", "--out", str(out))
+    assert code == 3
+    assert f"{out} holds an unfinished study of seed 0; give another --out" in said
+    assert run("lm-confounding", "--quick", "--out", str(out))[0] == 130  # its own goes on
 
 
 def test_it_is_listed_and_refuses_others_options(tmp_path: Path) -> None:

@@ -60,6 +60,47 @@ def test_latent_positivity_is_written_and_resumed(tmp_path: Path) -> None:
     assert before == {p.name: p.read_bytes() for p in out.iterdir() if p.is_file()}
 
 
+def files_of(folder: Path) -> dict[Path, bytes]:
+    return {p: p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+@pytest.mark.torch
+def test_another_study_or_setting_in_the_folder_is_refused(tmp_path: Path) -> None:
+    out = tmp_path / "study"
+    mine = ["latent-positivity", "--quick", "--seeds", "2", "--quiet", "--out", str(out)]
+    assert run(*mine) == (0, "")
+    before = files_of(out)
+    rated = ["--data", str(rated_file(tmp_path)), "--text", "say", "--prompt", "ask"]
+    for arguments, said in (
+        (["user-objectives", "--quick"], "latent-positivity"),
+        (["overlap", "--quick"], "latent-positivity"),
+        (["latent-positivity"], "tiny sizes (--quick)"),
+        (["latent-positivity", "--quick", "--noise", "low"], "noise high"),
+        (["latent-positivity", "--quick", "--seed", "7"], "seed 0"),
+        (["latent-positivity", "--quick", "--dimension", "8"], "dimension 32"),
+        (
+            ["latent-positivity", "--quick", *rated, "--factors", "right,fluent"],
+            "latent-positivity in simulated worlds",
+        ),
+    ):
+        code, output = run(*arguments, "--out", str(out))
+        assert code == 3
+        told = f"error: {out} holds a finished study of {said}; give another --out"
+        assert output.splitlines() == [told]
+    assert files_of(out) == before
+    for p in out.glob("*.*"):  # as a run that was killed leaves it
+        p.unlink() if p.name != "study.json" else None
+    code, output = run("latent-positivity", "--quick", "--seed", "7", "--out", str(out))
+    assert f"{out} holds an unfinished study of seed 0; give another --out" in output
+    (out / "study.json").unlink()  # and one of a version that did not say whose blocks these are
+    code, output = run("latent-positivity", "--quick", "--seed", "7", "--out", str(out))
+    assert (code, "holds blocks without study.json" in output) == (3, True)
+    times = {p: p.stat().st_mtime_ns for p in (out / "blocks").iterdir()}
+    assert run(*mine) == (0, "")
+    assert files_of(out) == before
+    assert {p: p.stat().st_mtime_ns for p in (out / "blocks").iterdir()} == times
+
+
 @pytest.mark.torch
 def test_user_objectives_has_a_table_of_lambdas_and_0_is_multihead(tmp_path: Path) -> None:
     out = tmp_path / "study"
@@ -96,6 +137,20 @@ def test_real_ratings_make_pairs(tmp_path: Path) -> None:
     assert facts["columns"]["factors"] == ["right", "fluent"]
     assert facts["data"]["name"] == "rated.csv"
     assert str(tmp_path) not in (out / "report.html").read_text(encoding="utf-8")
+    before = files_of(out)
+    again = ["latent-positivity", "--quick", "--out", str(out)]
+    moved = rated_file(tmp_path).rename(tmp_path / "moved.csv")
+    assert run(*again, "--quiet", "--data", str(moved), *columns) == (0, "")
+    assert {p: files_of(out)[p] for p in before if p.parent != out} == {
+        p: content for p, content in before.items() if p.parent != out
+    }
+    code, output = run(*again)
+    assert code == 3
+    assert "holds a finished study of latent-positivity on moved.csv; give" in output
+    code, output = run(*again, "--data", str(moved), *columns[:-1], "fluent,right")
+    assert "holds a finished study of factors right, fluent; give another --out" in output
+    code, output = run(*again, "--data", str(rated_file(tmp_path, 901)), *columns)
+    assert "holds a finished study of data moved.csv; give another --out" in output
 
 
 # ------------------------------------------------------------------------------ refusals

@@ -103,3 +103,50 @@ def test_draws_of_subgroups_that_were_not_logged_are_told() -> None:
             "subgroup's value uses them; check the labels."
         ]
         assert len(found.result_by_.names) == 2
+
+
+# ------------------------------------------------------------------ predictions made elsewhere
+def test_predictions_of_draws_left_out_are_not_read() -> None:
+    """Value and standard error are those with the draws removed by hand."""
+    given = draws([*PROMPTS, "q1", "q2"])
+    known = np.isin(given.groups, PROMPTS)
+    q_logged, q_target = 0.5 * log()["X"][:, 0], 0.5 * given.X[:, 0]
+    by_hand = replace(
+        given, X=given.X[known], groups=given.groups[known], logp_target=given.logp_target[known]
+    )
+    wanted = fitted(DoublyRobust(), by_hand, q_logged=q_logged, q_target=q_target[known])
+    q_target[~known] = np.nan  # nobody could predict these
+    for q in (q_target, q_target[:, None]):
+        with pytest.warns(EstimationWarning, match="10 of 110 draws are left out"):
+            found = fitted(DoublyRobust(), given, q_logged=q_logged, q_target=q)
+        assert (found.value_, found.se_) == (wanted.value_, wanted.se_)
+    several = {"q_logged": q_logged, "q_target": {"a": q_target, "b": q_target[known]}}
+    both = log()
+    both["logp_target"] = dict.fromkeys("ab", both["logp_target"])
+    with pytest.warns(EstimationWarning, match=r"X_target\['a'\]\.groups: 10 of 110"):
+        named = DoublyRobust().fit(X_target={"a": given, "b": by_hand}, **both, **several)
+    assert named.value_.tolist() == pytest.approx([wanted.value_] * 2, abs=1e-12)
+    assert named.se_.tolist() == pytest.approx([wanted.se_] * 2, abs=1e-12)
+
+
+@pytest.mark.filterwarnings("ignore::causal_lm_opt.EstimationWarning")
+def test_predictions_of_another_number_of_draws_are_refused() -> None:
+    given = draws([*PROMPTS, "q1", "q2"])
+    for size in (100, 109):
+        said = rf"^q_target must have shape \(110,\), got \({size},\): one number for each draw"
+        with pytest.raises(ValueError, match=said):
+            fitted(DoublyRobust(), given, q_logged=np.zeros(200), q_target=np.zeros(size))
+    q = np.zeros(110)
+    q[0] = np.nan
+    with pytest.raises(ValueError, match="q_target has 1 NaN"):
+        fitted(DoublyRobust(), given, q_logged=np.zeros(200), q_target=q)
+
+
+def test_draws_of_weight_0_count_as_if_removed() -> None:
+    given = replace(draws(PROMPTS), groups=None, logp_target=None)
+    weight = np.where(np.arange(100) < 30, 0.0, 1.0)
+    q = {"q_logged": log()["X"][:, 0], "groups": None}
+    some = fitted(DoublyRobust(), replace(given, weight=weight), q_target=given.X[:, 0], **q)
+    kept = fitted(DoublyRobust(), replace(given, X=given.X[30:]), q_target=given.X[30:, 0], **q)
+    assert some.value_ == pytest.approx(kept.value_, abs=1e-12)
+    assert some.se_ == pytest.approx(kept.se_, abs=1e-12)

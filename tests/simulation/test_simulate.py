@@ -13,7 +13,8 @@ import pandas as pd
 import pytest
 
 from causal_lm_opt._run.output import OutputError
-from causal_lm_opt._run.simulate import check_study_folder, list_studies, simulate, write_plots
+from causal_lm_opt._run.simulate import list_studies, simulate, write_plots
+from causal_lm_opt._run.study_folder import check_study_folder
 from causal_lm_opt.simulation import STUDIES, GaussianDesign, SimulatedLog, Study, named_study
 from causal_lm_opt.simulation._facts import other_than, study_facts
 
@@ -116,7 +117,7 @@ def test_a_stopped_study_is_known_for_what_it_is(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(Study, "run", stop)
+        patch.setattr("causal_lm_opt.simulation.study.run_cells", stop)
         with pytest.raises(KeyboardInterrupt):
             simulate(str(file), out, progress=False)
     with pytest.raises(OutputError, match="holds an unfinished study of seed 0; give another"):
@@ -151,7 +152,7 @@ def test_facts_of_an_older_version_and_of_every_shipped_study() -> None:
         assert other_than(full, facts) is None  # a quick look is the same study
         del facts["estimators"]
         assert other_than(full, facts) is None
-    assert other_than(full, {"best_values": 1}) == "designs None"
+    assert other_than(full, {"best_values": 1}) == "facts that this version does not know"
 
 
 SEVERAL = """

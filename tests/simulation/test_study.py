@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -179,18 +180,56 @@ def test_a_damaged_block_is_made_again(unbroken: Path, name: str, damage: Any) -
     assert contents(unbroken) == before
 
 
+def test_the_folder_of_another_study_is_refused(tmp_path: Path) -> None:
+    few = {"near": GaussianDesign(shift=0.3)}
+    run(tmp_path, study=Study(few, {"H": IPW()}, [50], 4))
+    before = contents(tmp_path)
+    for other, said in (
+        (Study(few, {"H": IPW("ht")}, [50], 4), "estimators 'H' of other settings"),
+        (Study(few, {"H": IPW()}, [50], 4, seed=1), "seed 0"),
+        (Study(few, {"H": IPW()}, [50], 4, level=0.9), "level 0.95"),
+        (Study({"near": GaussianDesign(shift=0.4)}, {"H": IPW()}, [50], 4), "designs 'near' of"),
+    ):
+        with pytest.raises(ValueError, match=rf"holds a finished study of {said}.*; give another"):
+            run(tmp_path, study=other)
+    assert contents(tmp_path) == before
+    more = Study(few, {"H": IPW()}, [50, 60], 8)
+    assert run(tmp_path, study=more).summary.equals(run(study=more).summary)
+
+
 def test_blocks_of_another_study_are_not_used(tmp_path: Path) -> None:
     few = {"near": GaussianDesign(shift=0.3)}
-    first = Study(few, {"H": IPW()}, [50], 4)
-    run(tmp_path, study=first)
-    for other in (
-        Study(few, {"H": IPW("ht")}, [50], 4),
-        Study(few, {"H": IPW()}, [50], 4, seed=1),
-        Study(few, {"H": IPW()}, [50], 4, level=0.9),
-        Study({"near": GaussianDesign(shift=0.4)}, {"H": IPW()}, [50], 4),
-    ):
-        assert run(tmp_path, study=other).summary.equals(run(study=other).summary)
-    assert len(blocks(tmp_path)) == 10  # two a study
+    study, other = (Study(few, {"H": IPW()}, [50], 4, seed=seed) for seed in (0, 1))
+    run(tmp_path, study=study)
+    made = contents(tmp_path)
+    for name in ("study.json", "summary.csv", "replications.csv.gz"):
+        (tmp_path / name).unlink()  # blocks alone, as a stopped run of an earlier version left
+    with pytest.raises(ValueError, match=r"holds blocks without study\.json, none of which is of"):
+        run(tmp_path, study=other)
+    run(tmp_path, study=study)
+    assert contents(tmp_path) == made
+    cells = [cell for _, _, cell in other.cells()]  # also where somebody copied them together
+    found = engine.run_cells(cells, out=tmp_path / "blocks", block=BLOCK, progress=False)
+    assert len(blocks(tmp_path)) == 4
+    assert found[0]["value"].tolist() == run(study=other).replications["value"].tolist()
+
+
+def test_a_stopped_study_says_whose_its_blocks_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(engine, "_run", stop)
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path)
+    with pytest.raises(ValueError, match="holds an unfinished study of seed 3; give another out"):
+        run(tmp_path, study=replace(STUDY, seed=4))
+    run(tmp_path)
+    (tmp_path / "study.json").write_text("[1]")
+    with pytest.raises(ValueError, match="facts that this version does not know"):
+        run(tmp_path)
 
 
 # ---------------------------------------------------------------- what estimators may do
