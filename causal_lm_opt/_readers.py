@@ -303,6 +303,31 @@ def repeated_rows(path: Path, kind: str, delimiter: str = ",") -> int:
     return int(keys.size - np.unique(keys).size)
 
 
+def loose_chunks(
+    path: Path, kind: str, delimiter: str, names: Sequence[str], chunk_rows: int
+) -> Iterator[dict[str, Cells]]:
+    """Cells of columns that nobody has to have: a key that a JSON record lacks is ``None``.
+
+    For a second look at a file that has been read, so that nothing is checked again.
+    """
+    if kind == "parquet":
+        with reading(path, text=False), pq.ParquetFile(path, pre_buffer=False) as file:
+            for batch in file.iter_batches(batch_size=chunk_rows, columns=list(names)):
+                yield {name: _arrow_cells(batch.column(name)) for name in names}
+        return
+    records: Iterator[Sequence[Any]]
+    if kind == "csv":
+        rows = _csv_rows(path, delimiter)
+        _, header = next(rows, (0, []))
+        positions = [header.index(name) for name in names]
+        records = ([cells[p] for p in positions] for _, cells in rows)
+    else:
+        objects = _json_objects(path, ())
+        records = ([record.get(name) for name in names] for _, _, record in objects)
+    while batch := list(islice(records, chunk_rows)):
+        yield {name: [cells[j] for cells in batch] for j, name in enumerate(names)}
+
+
 def _whole_rows(path: Path, kind: str, delimiter: str) -> Iterator[Any]:
     """Each row of a file with all its columns, hashable."""
     if kind == "csv":

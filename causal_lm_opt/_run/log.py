@@ -31,6 +31,7 @@ from causal_lm_opt._run.target_texts import (
     read_target_texts,
     request_ratio,
 )
+from causal_lm_opt._run.unnamed_clusters import unnamed_clusters
 from causal_lm_opt.estimators import TargetSample
 from causal_lm_opt.estimators._named_models import named_outcome_model, uses_text
 from causal_lm_opt.exceptions import DataError
@@ -120,6 +121,7 @@ def evaluate_file(request: Request, settings: Settings) -> Evaluation:
     columns, folders = _split(request)
     _check_draws_count(request, folders)
     log, notes = _clustered_by_prompt(_read(request, columns), request)
+    notes += unnamed_clusters(log, request, columns.values())
     models = Models(
         folders, request.logging_policy, request.draws_count, settings.seed, request.cache,
         request.progress,

@@ -18,6 +18,7 @@ from causal_lm_opt.diagnostics.drift import (
     length_drift,
     position_drift,
 )
+from causal_lm_opt.diagnostics.label_correlation import LabelCorrelation, label_correlation
 from causal_lm_opt.diagnostics.latent_positivity import LatentPositivity, latent_positivity
 from causal_lm_opt.diagnostics.latent_probes import latent_probes
 from causal_lm_opt.diagnostics.overlap import (
@@ -72,6 +73,7 @@ __all__ = [
     "BalanceSummary",
     "Calibration",
     "ConfounderStrength",
+    "LabelCorrelation",
     "LatentPositivity",
     "LengthDrift",
     "OmittedVariableBound",
@@ -104,6 +106,7 @@ __all__ = [
     "frequent_words",
     "hidden_confounder_bounds",
     "hidden_confounder_contrast",
+    "label_correlation",
     "latent_positivity",
     "latent_probes",
     "latent_sufficiency",
