@@ -178,7 +178,7 @@ def unnamed_clusters(
     read = partial(loose_chunks, file, format_of(file), delimiter)
     first = next(read(names, FIRST_ROWS), {}) if names else {}
     texts = None if request.clicks else log.text
-    names = [name for name in names if name in first and _may_be_labels(first[name], texts)]
+    names = [n for n in names if n in first and _may_be_labels(first[n], texts, _place(request))]
     if not names:
         return ()
     columns, rows = _columns(log, request, names[:MOST_COLUMNS], read)
@@ -202,23 +202,28 @@ def _note(found: Sequence[_Found], called: str) -> str:
 
 
 # ------------------------------------------------------------------------------ the columns
-def _may_be_labels(cells: Cells, texts: Sequence[str] | None) -> bool:
+def _place(request: Request) -> Place:
+    delimited = format_of(request.log) == "csv"
+    return Place(request.log, decimal=request.decimal or "." if delimited else ".")
+
+
+def _may_be_labels(cells: Cells, texts: Sequence[str] | None, place: Place) -> bool:
     """Whether a column's first cells may be labels: no fractions, no lists, no pieces of texts."""
     strings = _strings(cells)
     if strings is None:
         return False
     present = [(i, cell) for i, cell in enumerate(strings) if cell not in _MISSING]
     values = [cell for _, cell in present]
-    if not values or (not all(map(_WHOLE.fullmatch, values)) and _are_numbers(values)):
+    if not values or (not all(map(_WHOLE.fullmatch, values)) and _are_numbers(values, place)):
         return False
     if texts is None or sum(map(len, values)) < PIECE * len(values):
         return True
     return not all(cell in texts[i] for i, cell in present)
 
 
-def _are_numbers(values: list[str]) -> bool:
+def _are_numbers(values: list[str], place: Place) -> bool:
     try:
-        to_numbers(values, Place(""), "")
+        to_numbers(values, place, "")
     except DataError:
         return False
     return True
@@ -259,7 +264,7 @@ def _columns(
         for name, column in labels.items():
             column.add(chunk[name])
         for name, values in numbers.items():
-            values.append(to_numbers(chunk[name], Place(request.log), name))
+            values.append(to_numbers(chunk[name], _place(request), name))
     if not counts:
         return labels, _rows_of(log)
     clicks, impressions = (np.concatenate(numbers[name]) for name in counts)

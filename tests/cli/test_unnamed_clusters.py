@@ -260,3 +260,14 @@ def test_it_is_in_every_output_and_its_name_is_harmless(tmp_path: Path, run: Run
     named = ["--group", hostile, "--overwrite"]
     run(["evaluate", str(tmp_path / "log.csv"), "--outcome", "y", "--out", str(out), *named])
     assert json.loads((out / "diagnostics.json").read_text(encoding="utf-8"))["notes"] == []
+
+
+def test_decimal_commas_are_fractions_and_no_labels(tmp_path: Path) -> None:
+    frame = make(0.2)
+    frame["share"] = np.round(frame["y"] / 3, 1)  # goes with the outcome, and is a number
+    path = tmp_path / "log.csv"
+    frame.to_csv(path, index=False, sep=";", decimal=",")
+    request = Request(str(path), outcome="y", delimiter=";", decimal=",")
+    (said,) = unnamed_clusters(_read(request, {}), request, ())
+    assert "'reader'" in said
+    assert "'share'" not in said
