@@ -168,6 +168,10 @@ FIGURES = {
         "response to a left-out feature, p", "number", "The chance of so sure a response of "
         "outcomes to one unbalanced feature, if there is none.",
     ),
+    "unmet_share": Figure(
+        "combinations never logged", "share", "The part of the policy's texts that combine two "
+        "words or features as no logged text does, though chance would have made some.",
+    ),
 }  # fmt: skip
 
 

@@ -63,6 +63,7 @@ from causal_lm_opt.diagnostics.typicality import (
     typicality_coverage,
     unseen_mass_interval,
 )
+from causal_lm_opt.diagnostics.unmet import UnmetPairs, unmet_pairs
 from causal_lm_opt.diagnostics.verdict import BLIND_SPOTS, LEVELS, Verdict, verdict, worst
 
 __all__ = [
@@ -88,6 +89,7 @@ __all__ = [
     "TrustDetail",
     "TrustReport",
     "TypicalityCoverage",
+    "UnmetPairs",
     "UnseenMass",
     "Verdict",
     "accuracy_gap",
@@ -127,6 +129,7 @@ __all__ = [
     "top_k_check",
     "top_p_check",
     "typicality_coverage",
+    "unmet_pairs",
     "unseen_mass",
     "unseen_mass_interval",
     "verdict",

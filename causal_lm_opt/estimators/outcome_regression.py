@@ -44,6 +44,7 @@ from causal_lm_opt.estimators._subgroups import Cell, cells_of, subgroup_rows
 from causal_lm_opt.estimators._target import TargetRows
 from causal_lm_opt.estimators._terms import weighted_term
 from causal_lm_opt.estimators._trust import LoggedPredictions
+from causal_lm_opt.estimators._unmet import unmet_of
 from causal_lm_opt.estimators.outcome_models import (
     check_outcome_model,
     fit_outcome_model,
@@ -339,10 +340,17 @@ class OutcomeRegression(RegressorMixin, BaseValueEstimator):
                 model_only=True,
                 residual_z=z,
                 findings=second_sample_findings(policies, k, part.logged, part.target)
-                + unsupported_finding(never_written(policies, k)),
+                + unsupported_finding(never_written(policies, k))
+                + _unmet_findings(log, policies, k),
             ),
             diagnostics=({} if figures is None else figures.to_dict()) | extra,
         )
+
+
+def _unmet_findings(log: Log, policies: Policies, k: int) -> list[tuple[int, str]]:
+    """What of the policy's rows is extrapolated by adding up."""
+    second = policies.rows_of(k)
+    return [] if second is None or second.stand_in else unmet_of(log, second, k).findings
 
 
 def never_written(policies: Policies, k: int) -> float:
