@@ -2,7 +2,7 @@
 
 Draws of the log's prompts are weighted to its frequencies of prompts where prompts are the
 clusters. Where others are, the draws must have the log's mix of prompts. Where it is unknown, or
-another one beyond chance, no verdict on a value that averages over draws is better than caution.
+another one, no verdict on a value that averages over draws is better than caution.
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
 from causal_lm_opt._evaluation import Contrast, Evaluation, Part, Row
 from causal_lm_opt._run.models import cluster_label
-from causal_lm_opt._run.prompt_mix import homogeneity_p, mix_of, weights_to_clusters
 from causal_lm_opt.diagnostics.verdict import LEVELS, Verdict, worst
+from causal_lm_opt.estimators._policies import to_logged_frequencies
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -36,11 +37,11 @@ OTHER_PROMPTS = (
     "as for the log's."
 )
 OTHER_MIX = (
-    "The draws' mix of prompts is not the log's ({!r}, beyond chance at .001), and values that "
-    "average over draws are of their mix: leave out --group, so that draws are weighted to the "
-    "log's prompts, or draw for prompts as often as the log has them."
+    "The draws' mix of prompts is not the log's ({!r}): {:.0%} of them would have to answer other "
+    "prompts, and values that average over draws are of their mix. Leave out --group, so that "
+    "draws are weighted to the log's prompts, or draw for prompts as often as the log has them."
 )
-BEYOND_CHANCE = 0.001
+ONE_MIX = 0.05  # total variation: draws that would have to answer other prompts
 READ_DRAWS = ("or", "dr")  # what averages over draws; weights estimated from texts, all do
 
 
@@ -67,23 +68,50 @@ def unprompted(
             found[policy] = UNPROMPTED.format(column)
         elif set(logged).isdisjoint(drawn.tolist()):
             found[policy] = OTHER_PROMPTS.format(column)
-        elif grouped and _mix_p(log, logged, sample, drawn) < BEYOND_CHANCE:
-            found[policy] = OTHER_MIX.format(column)
+        elif grouped and (apart := _mixes_apart(log, logged, sample, drawn)) > ONE_MIX:
+            found[policy] = OTHER_MIX.format(column, apart)
     return found
 
 
-def _mix_p(
+def _mixes_apart(
     log: LoggedData, logged: list[str], sample: TargetSample, drawn: NDArray[np.object_]
 ) -> float:
-    """p-value of one mix of prompts in log and draws, both as they count in the estimate."""
+    """Total variation of the mixes of prompts in log and draws, both as estimates count them.
+
+    Not a test: draws that differ by chance alone are another mix too, which their weights mend.
+    """
     m = drawn.shape[0]
     given = np.ones(m) if sample.weight is None else np.asarray(sample.weight, dtype=np.float64)
-    weight = weights_to_clusters(sample.groups, given, log.groups, log.sample_weight)
-    some = weight > 0  # draws of clusters that were not logged are left out
-    groups = None if sample.groups is None else sample.groups[some]
-    return homogeneity_p(
-        mix_of(logged, log.sample_weight, log.groups), mix_of(drawn[some], weight[some], groups)
-    )
+    weight = _by_logged_clusters(sample.groups, given, log)
+    shares = [
+        pd.Series(w).groupby(np.asarray(prompts, dtype=object)).sum() / w.sum()
+        for prompts, w in ((logged, _frequency(log)), (drawn, weight))
+    ]
+    return float(shares[0].sub(shares[1], fill_value=0.0).abs().sum() / 2.0)
+
+
+def _frequency(log: LoggedData) -> NDArray[np.float64]:
+    return np.ones(len(log)) if log.sample_weight is None else log.sample_weight
+
+
+def _by_logged_clusters(
+    groups: NDArray[np.object_] | None, weight: NDArray[np.float64], log: LoggedData
+) -> NDArray[np.float64]:
+    """Frequencies (m,) of draws as estimators count them: by the log's clusters where shared.
+
+    Draws of other clusters than the log's then count 0.
+    """
+    if groups is None or log.groups is None:
+        return weight
+    codes, names = pd.factorize(log.groups)
+    at = pd.Index(names).get_indexer(pd.Index(groups))
+    kept = at >= 0
+    if not kept.any():
+        return weight
+    out = np.zeros(weight.shape[0])
+    count = np.bincount(codes, weights=_frequency(log), minlength=names.size).astype(np.float64)
+    out[kept] = to_logged_frequencies(weight[kept], at[kept], count)
+    return out
 
 
 def cautioned(evaluation: Evaluation, reasons: Mapping[str, str], *, ratio: bool) -> Evaluation:

@@ -31,13 +31,20 @@ from causal_lm_opt._run.target_texts import (
     read_target_texts,
     request_ratio,
 )
-from causal_lm_opt._run.unnamed_clusters import unnamed_clusters
+from causal_lm_opt._run.unnamed_clusters import cluster_note, unnamed_clusters
 from causal_lm_opt.estimators import TargetSample
 from causal_lm_opt.estimators._named_models import named_outcome_model, uses_text
 from causal_lm_opt.exceptions import DataError
 from causal_lm_opt.logged import LoggedData
 
 __all__ = ["Request", "evaluate_file", "parse_policies"]
+
+
+CROSSED = (
+    "The rows of a prompt have correlated outcomes, and standard errors count the clusters of "
+    "--group alone, which cross the prompts: they are too small. Leave out --group if prompts are "
+    "the larger part (see the note on correlated outcomes)."
+)
 
 
 @dataclass(frozen=True)
@@ -121,13 +128,16 @@ def evaluate_file(request: Request, settings: Settings) -> Evaluation:
     columns, folders = _split(request)
     _check_draws_count(request, folders)
     log, notes = _clustered_by_prompt(_read(request, columns), request)
-    notes += unnamed_clusters(log, request, columns.values())
+    alike = unnamed_clusters(log, request, columns.values())
+    notes += (cluster_note(alike),) if alike else ()
     models = Models(
         folders, request.logging_policy, request.draws_count, settings.seed, request.cache,
         request.progress,
     )  # fmt: skip
     scored = score_log(log, models) if models else Scored(log, None, ())
     found = _evaluated(_in_order(scored.log, request), scored.draws, request, settings)
+    if any(one.column == request.prompt for one in alike):
+        found = cautioned(found, dict.fromkeys(_policies_of(found), CROSSED), ratio=True)
     if not scored.facts:
         return replace(found, notes=(*found.notes, *notes))
     return replace(
@@ -136,6 +146,12 @@ def evaluate_file(request: Request, settings: Settings) -> Evaluation:
         tables=(*found.tables, scored.table),
         provenance={"models": list(scored.facts)},
     )
+
+
+def _policies_of(found: Evaluation) -> set[str]:
+    """Names of all policies, without their subgroups."""
+    rows = [row for part in found.parts for row in part.rows]
+    return {r.policy.rpartition(" | ")[0] if r.subgroup else r.policy for r in rows}
 
 
 def _evaluated(

@@ -30,13 +30,14 @@ if TYPE_CHECKING:
     from causal_lm_opt._run.log import Request
     from causal_lm_opt.logged import LoggedData
 
-__all__ = ["unnamed_clusters"]
+__all__ = ["Alike", "cluster_note", "unnamed_clusters"]
 
 Float = NDArray[np.float64]
 Codes = NDArray[np.int64]
 Read = Callable[[Sequence[str], int], Iterator[dict[str, Cells]]]
 
-FEWEST_LABELS = 20  # of equal size, or worth as many
+FEWEST_LABELS = 6  # of equal size, or worth as many
+FEW_LABELS = 20  # with fewer no interval is right, if they were drawn
 MOST_COLUMNS = 50  # of 8 bytes a row each
 MOST_TOLD = 3
 FIRST_ROWS = 1000  # choose the columns
@@ -63,7 +64,7 @@ class _Rows:
     units : array (n,), optional
         Codes of the clusters that the standard error counts already.
     texts : array (n,), optional
-        Codes of the texts, where they repeat and rows are what it counts.
+        Codes of the texts, where they repeat.
     called : str
         What it counts.
     """
@@ -76,8 +77,11 @@ class _Rows:
 
 
 @dataclass(frozen=True)
-class _Found:
-    """A column whose rows of equal label have alike outcomes."""
+class Alike:
+    """A column whose rows (clusters, arms) of equal label have alike outcomes.
+
+    ``crosses``: its labels cut through the clusters that standard errors count.
+    """
 
     column: str
     labels: int
@@ -86,23 +90,34 @@ class _Found:
     intraclass: float
     design_effect: float
     z: float
+    called: str
+    crosses: bool = False
 
-    def sentence(self, called: str) -> str:
+    def sentence(self) -> str:
         rows = "row" if self.lacking == 1 else "rows"
         lacking = f", {self.lacking:,} {rows} without one" if self.lacking else ""
         return (
-            f"{called} of equal {shown(self.column)} have correlated outcomes ({self.labels:,} "
-            f"labels, {self.size:.1f} {called} each{lacking}, intraclass correlation "
-            f"{self.intraclass:.2f}): --group {shlex.quote(self.column)} would make the standard "
-            f"error of the mean outcome {math.sqrt(self.design_effect):.1f} times as large"
+            f"{self.called} of equal {shown(self.column)} have correlated outcomes "
+            f"({self.labels:,} labels, {self.size:.1f} {self.called} each{lacking}, intraclass "
+            f"correlation {self.intraclass:.2f}): {self._named()} would make the standard error of "
+            f"the mean outcome {math.sqrt(self.design_effect):.1f} times as large{self._few()}"
         )
 
-    def brief(self, called: str) -> str:
+    def brief(self) -> str:
         return (
-            f"so have {called} of equal {shown(self.column)} ({self.labels:,} labels, intraclass "
-            f"correlation {self.intraclass:.2f}; --group {shlex.quote(self.column)}: "
-            f"{math.sqrt(self.design_effect):.1f} times)"
+            f"so have {self.called} of equal {shown(self.column)} ({self.labels:,} labels, "
+            f"intraclass correlation {self.intraclass:.2f}; {self._named()}: "
+            f"{math.sqrt(self.design_effect):.1f} times{self._few()})"
         )
+
+    def _named(self) -> str:
+        if self.crosses:
+            return "these clusters, which cross those that are counted, counted as well"
+        return f"--group {shlex.quote(self.column)}"
+
+    def _few(self) -> str:
+        few = self.labels < FEW_LABELS
+        return " (of so few, no interval is right if they were drawn)" if few else ""
 
 
 @dataclass(eq=False)
@@ -149,10 +164,8 @@ class _Labels:
 
 
 # ------------------------------------------------------------------------------ the note
-def unnamed_clusters(
-    log: LoggedData, request: Request, policies: Collection[str]
-) -> tuple[str, ...]:
-    """One note, or none, on columns of the log's file that may be clusters.
+def unnamed_clusters(log: LoggedData, request: Request, policies: Collection[str]) -> list[Alike]:
+    """Columns of the log's file that may be clusters and are not counted as such, worst first.
 
     Parameters
     ----------
@@ -169,9 +182,9 @@ def unnamed_clusters(
     file = check_file(request.log)
     header = column_names(file, request.delimiter)
     named = {
-        request.text, request.outcome, request.clicks, request.impressions, request.prompt,
-        request.group, request.weight, request.by, request.logp_logging, *request.features,
-        *policies,
+        request.text, request.outcome, request.clicks, request.impressions,
+        request.group or request.prompt, request.weight, request.by, request.logp_logging,
+        *request.features, *policies,
     }  # fmt: skip
     names = [name for name in header if name not in named and header.count(name) == 1]
     delimiter = request.delimiter or default_delimiter(file)
@@ -180,7 +193,7 @@ def unnamed_clusters(
     texts = None if request.clicks else log.text
     names = [n for n in names if n in first and _may_be_labels(first[n], texts, _place(request))]
     if not names:
-        return ()
+        return []
     columns, rows = _columns(log, request, names[:MOST_COLUMNS], read)
     tested = [_tested(name, labels, rows) for name, labels in columns.items()]
     found = [one for one in tested if one is not None]
@@ -188,13 +201,16 @@ def unnamed_clusters(
     alike = [one for one in found if one.z > limit and one.design_effect > WORTH_TELLING]
     # A name and its number cut the rows alike.
     distinct = {(one.labels, round(one.design_effect, 9)): one for one in reversed(alike)}
-    worst = sorted(distinct.values(), key=lambda one: -one.design_effect)[:MOST_TOLD]
-    return (_note(worst, rows.called),) if worst else ()
+    return sorted(distinct.values(), key=lambda one: -one.design_effect)[:MOST_TOLD]
 
 
-def _note(found: Sequence[_Found], called: str) -> str:
+def cluster_note(found: Sequence[Alike]) -> str:
+    """One note on the columns found, at least one.
+
+    It is no verdict: a trait of rows drawn one by one looks the same as a cluster.
+    """
     first, *others = found
-    said = "; ".join([first.sentence(called), *(one.brief(called) for one in others)])
+    said, called = "; ".join([first.sentence(), *(one.brief() for one in others)]), first.called
     return (
         f"{said[0].upper()}{said[1:]}. If such labels were drawn, and not {called} one by one, "
         f"name them; if they are a trait of {called} drawn one by one, nothing needs doing."
@@ -277,16 +293,15 @@ def _columns(
 
 def _rows_of(log: LoggedData) -> _Rows:
     """The rows of a log that has as many as its file."""
-    if log.groups is not None:
-        units = pd.factorize(log.groups)[0]
-        return _Rows(log.outcome, log.sample_weight, units, None, "clusters")
     texts, distinct = pd.factorize(np.asarray(log.text, dtype=object))
     repeat = len(log) - len(distinct) >= REPEATS
-    return _Rows(log.outcome, log.sample_weight, None, texts if repeat else None, "rows")
+    units = None if log.groups is None else pd.factorize(log.groups)[0]
+    called = "rows" if units is None else "clusters"
+    return _Rows(log.outcome, log.sample_weight, units, texts if repeat else None, called)
 
 
 # ------------------------------------------------------------------------------ one column
-def _tested(name: str, labels: _Labels, rows: _Rows) -> _Found | None:
+def _tested(name: str, labels: _Labels, rows: _Rows) -> Alike | None:
     """What a column's labels say of the outcomes; ``None`` where they cannot be clusters."""
     values, n = labels.values, rows.outcome.shape[0]
     if values.shape[0] != n:  # the file has changed meanwhile, which is told elsewhere
@@ -295,24 +310,65 @@ def _tested(name: str, labels: _Labels, rows: _Rows) -> _Found | None:
     codes, distinct = pd.factorize(values, sort=bool(labels.whole))
     known = len(distinct) - (lacking > 0)
     codes[values == MISSING] = len(distinct) + np.arange(lacking)  # each on its own
-    y, s, units = rows.outcome, rows.weight, n - lacking
+    y, s, texts, units = rows.outcome, rows.weight, rows.texts, n - lacking
     if rows.units is not None:
         inside = _label_of(rows.units, codes)
         if inside is None:
-            return None
-        y, s, codes = _totals(y, s, rows.units), None, inside
+            return _crossing(name, labels, codes, rows, len(distinct), lacking)
+        y, s, codes, texts = _totals(y, s, rows.units), None, inside, None
         units = int((codes < len(distinct)).sum())
     if known >= units or effective_clusters(codes[codes < len(distinct)]) < FEWEST_LABELS:
         return None
     try:
         told = label_correlation(y, codes, sample_weight=s)
-        y, codes, s = _beyond_the_text(y, codes, s, rows.texts)
+        y, codes, s = _beyond_the_text(y, codes, s, texts)
         z = label_correlation(y, codes, sample_weight=s).z
     except ValueError:  # no two left that share a label, or weights that count less than a row
         return None
     if labels.whole and _is_order(y, codes, s, len(distinct)):
         return None
-    return _Found(name, known, units / known, lacking, told.intraclass, told.design_effect, z)
+    return Alike(
+        name, known, units / known, lacking, told.intraclass, told.design_effect, z, rows.called
+    )
+
+
+def _crossing(
+    name: str, labels: _Labels, codes: Codes, rows: _Rows, distinct: int, lacking: int
+) -> Alike | None:
+    """The same of labels that cut through the clusters named: beyond what these have in common.
+
+    The design effect is that of both clusterings over the one that is counted: variances by both
+    add up, less that of their intersections (Cameron, Gelbach and Miller 2011).
+    """
+    assert rows.units is not None
+    y, s, n = rows.outcome, rows.weight, rows.outcome.shape[0]
+    if effective_clusters(codes[codes < distinct]) < FEWEST_LABELS:
+        return None
+    weight = np.ones(n) if s is None else s
+    total = np.bincount(rows.units, weights=weight)
+    mean = np.bincount(rows.units, weights=weight * y) / np.where(total > 0, total, 1.0)
+    left = y - mean[rows.units]
+    both = pd.factorize(codes * np.int64(rows.units.max() + 1) + rows.units)[0]
+    try:
+        own = label_correlation(left, codes, sample_weight=s)
+        e, at, w = _beyond_the_text(left, codes, s, rows.texts)
+        z = label_correlation(e, at, sample_weight=w).z
+    except ValueError:
+        return None
+    if labels.whole and _is_order(e, at, w, distinct):
+        return None
+    ways = [_design_effect(y, label, s) for label in (codes, rows.units, both)]
+    effect = (ways[0] + ways[1] - ways[2]) / ways[1]
+    called, known = "rows" if rows.called == "clusters" else rows.called, distinct - (lacking > 0)
+    size = (n - lacking) / known
+    return Alike(name, known, size, lacking, own.intraclass, effect, z, called, crosses=True)
+
+
+def _design_effect(y: Float, codes: Codes, s: Float | None) -> float:
+    try:
+        return label_correlation(y, codes, sample_weight=s).design_effect
+    except ValueError:  # no two rows share a label
+        return 1.0
 
 
 def _label_of(units: Codes, codes: Codes) -> Codes | None:

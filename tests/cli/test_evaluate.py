@@ -289,7 +289,7 @@ NO_PROMPT = (
     "The draws do not say their prompt: right only if they are spread over prompts as the log is; "
     "give the draws file the column 'question'."
 )
-OTHER_MIX = "The draws' mix of prompts is not the log's ('question', beyond chance at .001)"
+OTHER_MIX = "The draws' mix of prompts is not the log's ('question'): "
 OTHER_PROMPTS = (
     "The draws answer none of the log's prompts ('question'): right only if the policies write for "
     "these as for the log's."

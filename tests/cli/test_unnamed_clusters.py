@@ -17,7 +17,7 @@ import pytest
 
 from causal_lm_opt import IPW
 from causal_lm_opt._run.log import Request, _clustered_by_prompt, _read
-from causal_lm_opt._run.unnamed_clusters import unnamed_clusters
+from causal_lm_opt._run.unnamed_clusters import cluster_note, unnamed_clusters
 
 from .conftest import Run
 
@@ -56,7 +56,8 @@ def notes(
     outcome = {} if "clicks" in options else {"outcome": "y"}
     request = Request(str(path), **outcome, **options)
     log, _ = _clustered_by_prompt(_read(request, {}), request)
-    return unnamed_clusters(log, request, ())
+    found = unnamed_clusters(log, request, ())
+    return [cluster_note(found)] if found else []
 
 
 # ------------------------------------------------------------------ level and power
@@ -89,16 +90,16 @@ def test_the_figure_is_the_ratio_of_standard_errors(tmp_path: Path) -> None:
 def test_no_note_where_the_column_is_named(tmp_path: Path) -> None:
     frame = make(0.5)
     for option in ("group", "prompt", "by"):
-        assert notes(frame, tmp_path, **{option: "reader"}) == ()
+        assert notes(frame, tmp_path, **{option: "reader"}) == []
 
 
 def test_no_note_of_few_or_very_unequal_labels(tmp_path: Path) -> None:
-    frame = make(0.5, each=150)  # 14 readers
-    assert notes(frame, tmp_path) == ()
+    frame = make(0.5, each=500)  # 4 readers
+    assert notes(frame, tmp_path) == []
     frame = make(0.0)
     frame["reader"] = np.where(frame["row"] < 1000, "usual", frame["reader"])
     frame["y"] += 2.0 * (frame["row"] < 1000)
-    assert notes(frame, tmp_path) == ()
+    assert notes(frame, tmp_path) == []
 
 
 def test_no_note_of_what_comes_with_a_repeated_text(tmp_path: Path) -> None:
@@ -111,7 +112,7 @@ def test_no_note_of_what_comes_with_a_repeated_text(tmp_path: Path) -> None:
     frame["characters"] = at
     frame["finer"] = [f"{j}-{i % 3}" for i, j in enumerate(at)]  # three numbers a text
     frame["topic"] = [f"about {j // 2}" for j in at]  # two texts each, as unlike as others
-    assert notes(frame, tmp_path) == ()
+    assert notes(frame, tmp_path) == []
 
 
 def test_no_note_of_pieces_of_texts_or_fractions(tmp_path: Path) -> None:
@@ -123,7 +124,7 @@ def test_no_note_of_pieces_of_texts_or_fractions(tmp_path: Path) -> None:
     frame["text"] = [f"{a} Then comes {i}." for i, a in enumerate(frame["piece"])]
     frame["score"] = at / 7
     frame["empty"] = ""
-    assert notes(frame, tmp_path) == ()
+    assert notes(frame, tmp_path) == []
     assert "'piece'" in notes(frame.assign(piece=frame["piece"].str.upper()), tmp_path)[0]
 
 
@@ -131,7 +132,7 @@ def test_rows_without_a_label_are_no_cluster(tmp_path: Path) -> None:
     frame = make(0.0, n=400)
     frame.loc[:50, "reader"] = ""
     frame["y"] += 3.0 * (frame["row"] <= 50)
-    assert notes(frame, tmp_path) == ()
+    assert notes(frame, tmp_path) == []
 
 
 def test_no_note_of_an_ordered_trait(tmp_path: Path) -> None:
@@ -140,7 +141,7 @@ def test_no_note_of_an_ordered_trait(tmp_path: Path) -> None:
     frame["age"] = age
     frame["y"] += 0.03 * age
     frame["twice"] = np.round(frame["y"] * 10).astype(int)  # the outcome, nearly
-    assert notes(frame, tmp_path) == ()
+    assert notes(frame, tmp_path) == []
 
 
 def test_numbers_as_labels_are_no_order(tmp_path: Path) -> None:
@@ -166,7 +167,56 @@ def test_clusters_in_larger_ones_are_told_beyond_them(tmp_path: Path) -> None:
     X = np.zeros((len(frame), 1))
     se = [IPW().fit(X, frame["y"], groups=frame[g]).se_ for g in ("reader", "visit")]
     assert f"{se[0] / se[1]:.1f} times as large" in note
-    assert notes(make(0.4), tmp_path, prompt="session") == ()  # readers cross sessions
+
+
+def test_few_labels_are_told_as_such(tmp_path: Path) -> None:
+    (note,) = notes(make(0.5, each=150), tmp_path)
+    assert "(14 labels, 142.9 rows each" in note
+    assert "(of so few, no interval is right if they were drawn)" in note
+
+
+# ------------------------------------------------------------------ clusters that cross
+def crossed(seed: int, prompt_sd: float, reader_sd: float, n: int = 1200) -> pd.DataFrame:
+    """150 prompts of 8 rows each, read by 300 readers."""
+    rng = np.random.default_rng(seed)
+    prompt, reader = np.arange(n) // 8, rng.permutation(np.arange(n) % 300)
+    y = prompt_sd * rng.normal(size=150)[prompt] + reader_sd * rng.normal(size=300)[reader]
+    text = [f"answer {i}" for i in range(n)]
+    y = np.round(y + rng.normal(size=n), 4)
+    frame = pd.DataFrame({"text": text, "y": y, "prompt": [f"p{i}" for i in prompt]})
+    return frame.assign(reader=[f"r{i}" for i in reader])
+
+
+@pytest.mark.parametrize(("named", "other"), [("reader", "prompt"), ("prompt", "reader")])
+def test_clusters_that_cross_those_named_are_told(tmp_path: Path, named: str, other: str) -> None:
+    frame = crossed(0, 1.0, 1.0)
+    (note,) = notes(frame, tmp_path, group=named)
+    assert note.startswith(f"Rows of equal '{other}' have correlated outcomes")
+    X = np.zeros((len(frame), 1))
+    se = [IPW().fit(X, frame["y"], groups=g).se_ for g in (frame[named], frame[other], None)]
+    both = math.sqrt(se[0] ** 2 + se[1] ** 2 - se[2] ** 2)  # no two rows share both
+    assert (
+        f"counted as well would make the standard error of the mean outcome {both / se[0]:.1f}"
+        in note
+    )
+
+
+def test_crossing_labels_that_tell_nothing_bring_no_note(tmp_path: Path) -> None:
+    """At .001 a log, 60 logs have .06 notes; the named clusters' own effect brings none."""
+    told = sum(len(notes(crossed(seed, 0.0, 1.5), tmp_path, group="reader")) for seed in range(60))
+    assert told <= 1
+
+
+def test_a_prompt_that_is_not_counted_bars_the_best_verdict(tmp_path: Path, run: Run) -> None:
+    crossed(0, 1.0, 0.0).to_csv(tmp_path / "log.csv", index=False)
+    log = ["evaluate", str(tmp_path / "log.csv"), "--outcome", "y", "--prompt", "prompt"]
+    for more, level in (["--group", "reader"], "caution"), ([], "trustworthy"):
+        out = tmp_path / level
+        assert run([*log, *more, "--out", str(out)]).exit_code == 0
+        (row,) = pd.read_csv(out / "estimates.csv").to_dict("records")
+        assert row["verdict"] == level
+        told = (out / "diagnostics.json").read_text(encoding="utf-8")
+        assert ("standard errors count the clusters of --group alone" in told) is bool(more)
 
 
 @pytest.mark.parametrize("group", [None, "arm"])
@@ -209,7 +259,7 @@ def test_a_json_record_may_lack_the_column(tmp_path: Path) -> None:
     path = tmp_path / "log.jsonl"
     path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
     request = Request(str(path), outcome="y")
-    (note,) = unnamed_clusters(_read(request, {}), request, ())
+    note = cluster_note(unnamed_clusters(_read(request, {}), request, ()))
     assert "1 row without one" in note
 
 
@@ -224,7 +274,7 @@ def test_frequencies_are_repeated_rows(tmp_path: Path) -> None:
     frame.loc[::2, "copies"] = 0  # labels lose rows
     assert "'reader'" in notes(frame, tmp_path, weight="copies")[0]
     frame["copies"] = 0.1  # not even a row together: nothing to say, and no error
-    assert notes(frame, tmp_path, weight="copies") == ()
+    assert notes(frame, tmp_path, weight="copies") == []
 
 
 def test_several_columns_are_one_note_the_worst_first(tmp_path: Path) -> None:
@@ -268,6 +318,6 @@ def test_decimal_commas_are_fractions_and_no_labels(tmp_path: Path) -> None:
     path = tmp_path / "log.csv"
     frame.to_csv(path, index=False, sep=";", decimal=",")
     request = Request(str(path), outcome="y", delimiter=";", decimal=",")
-    (said,) = unnamed_clusters(_read(request, {}), request, ())
+    said = cluster_note(unnamed_clusters(_read(request, {}), request, ()))
     assert "'reader'" in said
     assert "'share'" not in said
