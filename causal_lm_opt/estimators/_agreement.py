@@ -20,7 +20,9 @@ __all__ = ["CommonRows", "agreement", "common_rows", "scored_apart"]
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.intp]
+FEW_SPLIT = 0.05  # of the repeated contents
 SAME = 0.05  # nats: rounding of long texts' log-probs in half precision stays below
+MOST_SPREADS = 200  # of contents with several values, looked at one by one
 WRONG = 0.25  # nats: a weight that is off by more than a quarter
 
 
@@ -34,6 +36,8 @@ class CommonRows:
         First logged row and first draw of each.
     logged_first, drawn_first : arrays, shape (n',), (m',)
         First row of the same content within the own sample, of the rows that were looked at.
+    told : bool
+        Prompts or subgroups are part of the content.
     """
 
     logged: IntArray
@@ -41,9 +45,11 @@ class CommonRows:
     logged_first: IntArray
     drawn_first: IntArray
 
+    told: bool
+
     @property
     def repeated(self) -> bool:
-        """Whether a content occurs twice in a sample, so that :meth:`gaps` had something to see."""
+        """Whether a content occurs twice in a sample, so that :meth:`disagreeing` can tell."""
         return any(
             bool((first != np.arange(first.shape[0])).any())
             for first in (self.logged_first, self.drawn_first)
@@ -52,17 +58,46 @@ class CommonRows:
     def gaps(self, logged: FloatArray, drawn: FloatArray, tolerance: float) -> FloatArray | None:
         """Values (m,) of the draws less those (n,) of the log, shape (c,), where contents decide.
 
-        ``None`` where rows of one sample have equal contents and unequal values: these depend on
-        more than is compared, say on a prompt that was not told.
+        NaN for contents that have several values in one sample; ``None`` where those are more than
+        ``FEW_SPLIT`` of the repeated ones and no prompts or subgroups are told: values then
+        depend on more than is compared.
         """
-        for values, first in ((logged, self.logged_first), (drawn, self.drawn_first)):
-            here = values[: first.shape[0]]
-            if not np.isclose(here, here[first], rtol=0.0, atol=tolerance).all():
+        split = np.zeros(self.logged.shape, dtype=np.bool_)
+        for values, first, at in (
+            (logged, self.logged_first, self.logged), (drawn, self.drawn_first, self.drawn)
+        ):  # fmt: skip
+            apart = disagreeing(values, first, tolerance)
+            if not self.told and apart.size > FEW_SPLIT * np.unique(first[_again(first)]).size:
                 return None
+            split |= np.isin(at, apart)
         one, other = drawn[self.drawn], logged[self.logged]
         gap = np.zeros(one.shape)
         np.subtract(one, other, out=gap, where=one != other)  # equal infinities are no gap
+        gap[split] = np.nan
         return gap
+
+
+def _again(first: IntArray) -> npt.NDArray[np.bool_]:
+    """Rows that repeat an earlier one."""
+    return np.asarray(first != np.arange(first.shape[0]))
+
+
+def disagreeing(values: FloatArray, first: IntArray, tolerance: float) -> IntArray:
+    """First rows of the contents of which a later row has another value.
+
+    Parameters
+    ----------
+    values, first : arrays, shape (n,), (n',)
+        Values, and the first row of the same content, of the rows looked at.
+
+    Examples
+    --------
+    >>> disagreeing(np.array([1., 2., 1., 3.]), np.array([0, 1, 0, 1]), .1).tolist()
+    [1]
+    """
+    here = values[: first.shape[0]]
+    same = np.isclose(here, here[first], rtol=0.0, atol=tolerance)
+    return np.unique(first[~same])
 
 
 def common_rows(log: Log, second: TargetRows) -> CommonRows:
@@ -70,18 +105,20 @@ def common_rows(log: Log, second: TargetRows) -> CommonRows:
 
     Among the first ``MANY_ROWS`` of each.
     """
-    keys, drawn = log.first_keys, second.keys[:MANY_ROWS]
+    keys, drawn, told = log.first_keys, second.keys[:MANY_ROWS], False
     if second.shared is not None and log.codes is not None:
-        keys, drawn = _joined(keys, log.codes), _joined(drawn, second.shared)
+        keys, drawn, told = _joined(keys, log.codes), _joined(drawn, second.shared), True
     if second.by is not None and log.by is not None:
         by, by_drawn = same_kind(log.by, second.by)
         labels = np.unique(np.concatenate([by, by_drawn]))
-        keys = _joined(keys, np.searchsorted(labels, by))
+        keys, told = _joined(keys, np.searchsorted(labels, by)), True
         drawn = _joined(drawn, np.searchsorted(labels, by_drawn))
     here, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
     there, first_drawn, inverse_drawn = np.unique(drawn, return_index=True, return_inverse=True)
     _, at, at_drawn = np.intersect1d(here, there, assume_unique=True, return_indices=True)
-    return CommonRows(first[at], first_drawn[at_drawn], first[inverse], first_drawn[inverse_drawn])
+    return CommonRows(
+        first[at], first_drawn[at_drawn], first[inverse], first_drawn[inverse_drawn], told
+    )
 
 
 def _joined(keys: npt.NDArray[np.uint64], codes: IntArray) -> npt.NDArray[np.uint64]:
@@ -157,19 +194,36 @@ def _unequal_finding(log: Log, policies: Policies, k: int) -> list[tuple[int, st
     else:
         return []
     common = common_rows(log, second)
+    one = "text" if texts else "row"
+    found = _twofold(common, logged, what, one)
     gaps = common.gaps(logged, values, SAME)
+    gaps = None if gaps is None else np.where(np.isnan(gaps), 0.0, gaps)
     if gaps is None or not (np.abs(gaps) > SAME).any():
-        return []
+        return found
     size, worst = np.abs(gaps), int(np.argmax(np.abs(gaps)))
     i, j = int(common.logged[worst]), int(common.drawn[worst])
     row = i if log.taken is None else int(log.taken[i])
     named = shown(str(log.X[i])) if texts else f"row {row} of the log, draw {j}"
-    one = "text" if texts else "row"
     # Without a repeated content, ratios may still depend on a prompt that was not told.
     surely = common.repeated and float(np.median(size)) > WRONG
-    return [(2 if surely else 1, (
+    return [*found, (2 if surely else 1, (
         f"Equal {one}s have other {what} in the log than among the draws: "
         f"{int((size > SAME).sum()):,} of the {size.shape[0]:,} that occur in both, most so "
         f"{named} ({logged[i]:.3g} in the log, {values[j]:.3g} among the draws). They were scored "
-        "in two ways (end of text, prompt, temperature, model), and one of them is wrong."
+        "in two ways (end of text, prompt, temperature, model, rounding), and one of them is wrong."
+    ))]  # fmt: skip
+
+
+def _twofold(common: CommonRows, logged: FloatArray, what: str, one: str) -> list[tuple[int, str]]:
+    """What it takes where the log itself has two scores of one text of one prompt or subgroup."""
+    first = common.logged_first
+    apart = disagreeing(logged, first, SAME)
+    if not common.told or not apart.size:
+        return []
+    again = np.unique(first[_again(first)])
+    spread = [float(np.ptp(logged[: first.shape[0]][first == at])) for at in apart[:MOST_SPREADS]]
+    surely = apart.size > again.size / 2 and float(np.median(spread)) > 2.0 * WRONG
+    return [(2 if surely else 1, (
+        f"{apart.size:,} of the {again.size:,} {one}s that the log repeats within a prompt or "
+        f"subgroup have several {what} there: they were scored in several ways, and one is right."
     ))]  # fmt: skip

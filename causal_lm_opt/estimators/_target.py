@@ -143,7 +143,10 @@ class TargetRows:
                 f"{name} must have shape ({self.given},), got {np.shape(values)}: one number for "
                 "each draw given, also for those left out."
             )
-        return check_vector(np.asarray(values)[self.taken], name, self.size)
+        known = np.zeros(self.given, dtype=np.bool_)
+        known[self.taken] = True
+        read = np.where(known, np.asarray(values).ravel(), 0.0)
+        return check_vector(read, name, self.given)[self.taken]
 
     def policy_weight(self, k: int, weighting: Weighting) -> tuple[FloatArray, bool]:
         """Weights (m,) of policy ``k``'s plug-in mean, and whether they are self-normalised."""

@@ -87,13 +87,42 @@ def test_rounding_is_no_contradiction() -> None:
 
 def test_texts_that_occur_once_may_answer_other_prompts() -> None:
     once, twice, two = np.arange(3), np.array([0, 0, 2]), np.arange(2)
-    assert not CommonRows(two, two, once, two).repeated
-    assert CommonRows(two, two, twice, two).repeated
-    assert CommonRows(two, two, two, twice).repeated
+    assert not CommonRows(two, two, once, two, False).repeated
+    assert CommonRows(two, two, twice, two, False).repeated
+    assert CommonRows(two, two, two, twice, False).repeated
+
+
+def test_one_stray_row_does_not_silence_the_rest() -> None:
+    """Told prompts: the stray content is left out and named; the others are still compared."""
+    texts, logp_target, logp_logging, half = sampled(0, LOGGING, LOGGING)
+    drawn, drawn_target, drawn_logging, drawn_half = sampled(1, TARGET, OTHER)
+    logp_target[7] += 0.3
+    second = TargetSample(drawn, logp_target=drawn_target - 0.1, logp_logging=drawn_logging,
+                          groups=drawn_half.astype(str))  # fmt: skip
+    y = np.random.default_rng(2).normal(size=N)
+    est = IPW().fit(texts, y, logp_target=logp_target, logp_logging=logp_logging, X_target=second,
+                    groups=half.astype(str))  # fmt: skip
+    assert "11 of the 12 that occur in both" in said(est)
+    assert "1 of the 12 texts that the log repeats within a prompt" in said(est)
+
+
+def test_a_log_that_contradicts_itself_is_not_to_be_used() -> None:
+    texts, logp_target, logp_logging, half = sampled(0, LOGGING, LOGGING)
+    drawn, drawn_target, drawn_logging, drawn_half = sampled(1, TARGET, OTHER)
+    logp_target += np.where(np.random.default_rng(3).random(N) < 0.5, 0.3, -0.35)
+    second = TargetSample(drawn, logp_target=drawn_target, logp_logging=drawn_logging,
+                          groups=drawn_half.astype(str))  # fmt: skip
+    y = np.random.default_rng(2).normal(size=N)
+    est = IPW().fit(texts, y, logp_target=logp_target, logp_logging=logp_logging, X_target=second,
+                    groups=half.astype(str))  # fmt: skip
+    assert est.result_.verdicts[0].level == "do not use"
+    assert "12 of the 12 texts that the log repeats within a prompt or subgroup" in said(est)
 
 
 def test_gaps_by_hand() -> None:
-    common = CommonRows(np.array([0, 2]), np.array([1, 0]), np.array([0, 0, 2]), np.array([0, 1]))
+    common = CommonRows(
+        np.array([0, 2]), np.array([1, 0]), np.array([0, 0, 2]), np.array([0, 1]), False
+    )
     logged = np.array([-1.0, -1.0, -np.inf])
     gaps = common.gaps(logged, np.array([-np.inf, -0.5]), 0.05)
     assert gaps is not None
