@@ -20,6 +20,7 @@ from causal_lm_opt.simulation.preference_tables import gap_ratio
 
 __all__ = ["findings"]
 
+FEW_SEEDS = 5
 NEAR = 0.015  # of the accuracy at the first rho, which weights are to restore
 
 
@@ -31,7 +32,11 @@ def findings(
     contrasts: pd.DataFrame,
 ) -> list[str]:
     """Sentences on each noise level; ``gaps`` and ``contrasts`` are the tables of those names."""
-    said = []
+    said, seeds = [], int(results["seed"].nunique())
+    if seeds < FEW_SEEDS:
+        said.append(
+            f"{seeds} seeds describe this run and decide nothing: intervals over so few are rough."
+        )
     for noise in dict.fromkeys(results["noise"]):
         one = [t[t["noise"] == noise] for t in (results, summary, gaps, contrasts)]
         made = _latent(study, *one[:3]) if study.name == LATENT else _objectives(study, *one[1:])
@@ -78,12 +83,13 @@ def _weights(results: pd.DataFrame, gaps: pd.DataFrame) -> list[str]:
     ess = results[results["model"] == WEIGHTED].groupby("rho")["weights_ess"].mean()
     for row in gaps[gaps["model"] == WEIGHTED].to_dict("records"):
         rho, lost = row["rho"], float(row["lost"])
-        near = "within" if lost <= NEAR else "not within"
+        low, high = float(row["lost_low"]), float(row["lost_high"])
+        sure = high <= NEAR or low > NEAR
+        near = f"{'within' if lost <= NEAR else 'beyond'} {100 * NEAR:.1f} points"
         said.append(
             f"Stratum weights at rho {rho:g} ({ess[rho]:,.0f} effective pairs): ood accuracy loses "
-            f"{100 * lost:+.1f} points ({100 * row['lost_low']:+.1f} to "
-            f"{100 * row['lost_high']:+.1f}) on that of no weights at rho {start:g}, {near} "
-            f"{100 * NEAR:.1f} points."
+            f"{100 * lost:+.1f} points ({100 * low:+.1f} to {100 * high:+.1f}) on "
+            f"that of no weights at rho {start:g}, {near}{'' if sure else ', but not surely'}."
         )
     return said
 
@@ -111,7 +117,7 @@ def _series(rows: pd.DataFrame) -> str:
 
 def _monotone(values: Any) -> str:
     steps = np.diff(np.asarray(values, dtype=np.float64))
-    return "it falls at every step" if (steps < 0).all() else "it does not fall at every step"
+    return "the mean falls at every step" if (steps < 0).all() else "not falling at every step"
 
 
 def _interval(row: Mapping[Any, Any], name: str) -> str:

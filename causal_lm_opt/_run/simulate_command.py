@@ -82,7 +82,7 @@ def simulate(
 
     Run it again with the same --out to go on where it stopped, or with more --seeds. A folder that
     holds another study, or this one of other settings (also --seed, --quick where models are
-    trained), is left as it is: give another --out.
+    trained; --seeds and sizes may change), is left as it is: give another --out.
     """
     from causal_lm_opt._run import lm_confounding, preferences
     from causal_lm_opt._run import simulate as runner

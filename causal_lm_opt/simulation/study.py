@@ -11,6 +11,7 @@ import gzip
 import hashlib
 import json
 import math
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ from sklearn.base import clone
 
 from causal_lm_opt._version import __version__
 from causal_lm_opt.estimate import ValueEstimate
-from causal_lm_opt.exceptions import DataError, OverlapError
+from causal_lm_opt.exceptions import DataError, EstimationWarning, OverlapError
 from causal_lm_opt.simulation._blocks import BLOCK, Cell, run_cells, write_atomically
 from causal_lm_opt.simulation._checks import check_count, check_number
 from causal_lm_opt.simulation._claim import claim
@@ -194,10 +195,24 @@ class Study:
             tables.append(frame)
             figures = summarise(frame, truths[name], level=self.level)
             rows += [{"design": name, "n": n} | row for row in figures]
+            _warn_of_lost(name, n, figures, frame)
         result = StudyResult(pd.DataFrame(rows), pd.concat(tables, ignore_index=True), self)
         if out is not None:
             result.write(out)
         return result
+
+
+def _warn_of_lost(design: str, n: int, figures: list[dict[str, Any]], frame: pd.DataFrame) -> None:
+    """Say which estimators failed on every log of a cell, and why the first did."""
+    for row in figures:
+        if row["failures"] == row["replications"]:
+            why = str(frame.loc[frame["estimator"] == row["estimator"], "error"].iloc[0])
+            warnings.warn(
+                f"{design}, {n:,} rows: {row['estimator']} failed on all {row['replications']:,} "
+                f"logs, so that its figures are missing; the first: {why}",
+                EstimationWarning,
+                stacklevel=3,
+            )
 
 
 def run_study(

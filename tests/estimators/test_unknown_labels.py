@@ -138,7 +138,9 @@ def test_predictions_of_another_number_of_draws_are_refused() -> None:
             fitted(DoublyRobust(), given, q_logged=np.zeros(200), q_target=np.zeros(size))
     q = np.zeros(110)
     q[0] = np.nan
-    with pytest.raises(ValueError, match="q_target has 1 NaN or infinite entries, the first at row "):
+    with pytest.raises(
+        ValueError, match="q_target has 1 NaN or infinite entries, the first at row "
+    ):
         fitted(DoublyRobust(), given, q_logged=np.zeros(200), q_target=q)
 
 

@@ -21,7 +21,7 @@ import pandas as pd
 import pytest
 from sklearn.linear_model import LinearRegression
 
-from causal_lm_opt import IPW, DoublyRobust, OverlapError
+from causal_lm_opt import IPW, DoublyRobust, EstimationWarning, OverlapError
 from causal_lm_opt.simulation import (
     STUDIES,
     GaussianDesign,
@@ -241,6 +241,17 @@ def refuses(log: Any) -> dict[str, float]:
 
 def fails(log: Any) -> dict[str, float]:
     raise RuntimeError("broken")
+
+
+def no_number(log: Any) -> dict[str, float]:
+    return {"value": math.nan}
+
+
+def test_an_estimator_that_fails_on_every_log_is_told() -> None:
+    study = Study({"d": GaussianDesign()}, {"f": no_number, "g": refuses}, [50], 20)
+    with pytest.warns(EstimationWarning, match=r"^d, 50 rows: f failed on all 20 logs") as told:
+        run(study=study)
+    assert len(told) == 1
 
 
 def test_refusals_are_counted_and_left_out() -> None:
