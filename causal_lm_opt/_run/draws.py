@@ -155,7 +155,7 @@ def _parts(header: Sequence[str], spec: DrawsFile, file: Path) -> dict[str, str]
             parts["text"] = header[0]
     parts |= {f"feature {name}": name for name in spec.features}
     if format_of(file) == "csv":
-        check_delimiter(header, parts.values(), spec.delimiter or default_delimiter(file), file)
+        _check_delimiter(header, parts, spec, file)
     check_present(header, parts, str(file))
     numbers = NUMBERS if spec.scored else ("weight",)
     parts |= {name: name for name in numbers if name in header}
@@ -184,6 +184,21 @@ def _parts(header: Sequence[str], spec: DrawsFile, file: Path) -> dict[str, str]
             "support, or name the column 'weight' if it holds frequencies of draws"
         )
     return parts
+
+
+def _check_delimiter(
+    header: Sequence[str], parts: Mapping[str, str], spec: DrawsFile, file: Path
+) -> None:
+    """As of the log; where its delimiter does not cut this file, both must be written alike."""
+    try:
+        check_delimiter(header, parts.values(), spec.delimiter or default_delimiter(file), file)
+    except DataError as error:
+        if spec.delimiter is None:
+            raise
+        raise DataError(
+            f"{file}: found 1 column by the log's delimiter {spec.delimiter!r}, which is used for "
+            "it too: write both files alike, or this one as .jsonl or .parquet"
+        ) from error
 
 
 def _stem(file: Path) -> str:

@@ -264,6 +264,12 @@ def test_unreadable_draws(
     assert name in line
 
 
+def test_draws_are_cut_as_the_log_is(files: Files, refused: Refused) -> None:
+    pd.read_csv(files.log).to_csv(files.log, index=False, sep=";")
+    line = refused([*files.evaluate, "--delimiter", ";", "--draws", str(files.draws), *files.out()])
+    assert "by the log's delimiter ';', which is used for it too: write both files alike" in line
+
+
 def test_support_that_is_not_whole(files: Files, refused: Refused) -> None:
     make_support().iloc[1:].to_csv(files.support, index=False)
     line = refused([*files.evaluate, "--draws", str(files.support), "--support", *files.out()])
