@@ -113,6 +113,8 @@ def unmet_pairs(
             f"{here.shape} and {there.shape}."
         )
     names = [f"x{j}" for j in range(here.shape[1])] if names is None else list(map(str, names))
+    if not any(_two_values(column).size for column in here.T):
+        return UnmetPairs(0.0, 0.0, ())
     units = Units.of(here.shape[0], sample_weight, codes)
     weight = np.ones(there.shape[0])
     if target_weight is not None:

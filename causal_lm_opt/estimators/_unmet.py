@@ -46,6 +46,8 @@ def unmet_of(log: Log, second: TargetRows, k: int, own: Any = None) -> UnmetPair
         tables.append((*own, True))
     if isinstance(log.X, np.ndarray) and log.X.ndim == 1:
         tables += _word_table(log.X, second.X)
+    elif isinstance(log.X, np.ndarray):
+        tables.append((log.X, second.X, log.columns or None, True))
     else:
         readable = ReadableRows(log.X, (second.X,))
         table = readable.logged_features

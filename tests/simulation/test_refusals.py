@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from causal_lm_opt import IPW
+from causal_lm_opt import IPW, EstimationWarning
 from causal_lm_opt.simulation import (
     GaussianDesign,
     Study,
@@ -216,7 +216,8 @@ def test_figures_that_are_not_numbers_are_failures() -> None:
     assert row["bias"] == pytest.approx(table.loc[good, "value"].mean() - row["truth"])
     assert row["coverage"] == 1.0
     assert (table.loc[good, "first"] > 0).all()
-    assert ran(nan_interval).summary["failures"].tolist() == [3]
+    with pytest.warns(EstimationWarning, match="failed on all 3 logs"):
+        assert ran(nan_interval).summary["failures"].tolist() == [3]
 
 
 def test_an_estimator_without_intervals_has_no_failures() -> None:
