@@ -1,7 +1,7 @@
 # make demo      evaluates the shipped experiment with each estimator, beside the truth; then, where
 #                torch is there (make test installs it), trains a tiny model on it
 # make test      all tests and doctests, with the seconds each folder took
-# make lint      ruff check, ruff format --check, mypy --strict
+# make lint      ruff check, ruff format --check, mypy (strict)
 # make docs      the documentation site, into site-output/html (with torch, whose classes it shows)
 # make validate  long runs, by hand; their figures are committed as JSON
 #

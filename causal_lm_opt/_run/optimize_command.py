@@ -105,7 +105,8 @@ def optimize(
         int | None, _option("steps", "N", "Most optimiser steps.", METHOD, "160")
     ] = None,
     n_draws: Annotated[
-        int | None, _option("draws", "N", "Texts drawn for each value.", METHOD, "1000")
+        int | None, _option("draws", "N", "Texts drawn for each value; with prompts at "
+                              "least one a row.", METHOD, "1000")
     ] = None,
     no_safe: Annotated[
         bool,

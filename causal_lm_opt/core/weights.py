@@ -96,6 +96,14 @@ _TRANSFORMS: dict[str, Callable[[Array, float, Array | None], Array]] = {
     "switch": _switch,
     "pareto": _smooth,
 }
+# fmt: off
+_WITH_PARAMETER = {
+    "clip",
+    "shrink",
+    "temper",
+    "switch",
+}
+# fmt: on
 
 
 @dataclass(frozen=True)
@@ -138,7 +146,7 @@ class Weighting:
             raise ValueError(
                 f"weights: unknown kind {self.kind!r}; use one of {sorted(_TRANSFORMS)}."
             )
-        needs = self.kind in ("clip", "shrink", "temper", "switch")
+        needs = self.kind in _WITH_PARAMETER
         if needs != (self.parameter is not None):
             raise ValueError(
                 f"weights: {self.kind!r} {'needs' if needs else 'takes no'} parameter, "

@@ -97,8 +97,8 @@ class CausalLMOptimizer:
         Predicts an outcome from the text (after its prompt, if any). By default ridge regression
         on ``features``.
     features : transformer, callable texts -> (n, p) numbers, optional
-        What outcomes are taken to respond to: basis of weights and retargeting. By default TF-IDF
-        of words, 20 topics.
+        What outcomes are taken to respond to: basis of weights and retargeting. A callable gets
+        the texts, after their prompts if any. By default TF-IDF of words, 20 topics.
     ratio : {"auto", "sequence", "latent", "classifier", "balance"}, default "auto"
         Weights of values on select and report rows: ratios of whole texts' probabilities (needs
         ``logp_logging``), odds on the features, odds on words, or entropy balancing of the
@@ -132,7 +132,7 @@ class CausalLMOptimizer:
         training also stops early; or that of the last step, whatever the select rows say: nothing
         then keeps the papers' objectives near the log but ``kl``.
     n_draws : int, default 1000
-        Texts drawn of a policy for each of its values.
+        Texts drawn of a policy for each of its values; with prompts at least one for each row.
     max_new_tokens : int, optional
         Most tokens of a draw; by default a quarter more than the longest training text has.
     kl, entropy : float, default 0
@@ -178,6 +178,8 @@ class CausalLMOptimizer:
     result_ : OptimizerResult
     sizes_ : dict
         Rows of each part.
+    prompted_ : bool
+        Whether the log had prompts.
     parts_ : (n,) array of str
         The part of each row of the log: "train", "select" or "report". Of a run that was loaded
         only where the run's own version kept it.
@@ -286,6 +288,7 @@ class CausalLMOptimizer:
         parts = split(rows, self.split, self.random_state)
         self.sizes_ = {name: len(part) for name, part in parts._asdict().items()}
         self.parts_ = np.array(Parts._fields)[dealt(rows, self.split, self.random_state)]
+        self.prompted_ = rows.prompts is not None
         train = parts.train
         features = TextFeatures(self.features, train.read)
         self.nuisances_ = nuisances_of(
@@ -458,9 +461,16 @@ class CausalLMOptimizer:
     ) -> Draws:  # fmt: skip
         """Draw texts of ``policy_``: see :meth:`LanguageModelPolicy.sample`.
 
-        ``max_new_tokens`` is by default ``max_new_tokens_``, the limit under which the policy was
-        valued.
+        ``n`` texts for each prompt, where there are prompts: ``sample(1, prompts=P)`` draws one for
+        each. ``max_new_tokens`` is by default ``max_new_tokens_``, the limit under which the policy
+        was valued.
+
+        Raises
+        ------
+        ValueError
+            Without ``prompts`` where the policy was trained with some.
         """
+        self._need_prompts(prompts)
         limit = self._fitted().max_new_tokens_ if max_new_tokens is None else max_new_tokens
         return self.policy_.sample(n, random_state, prompts=prompts, max_new_tokens=limit)
 
@@ -468,15 +478,29 @@ class CausalLMOptimizer:
         """The cross-fitted outcome model's predictions (m,): right only if that model is.
 
         Not kept by `save`: the run that was fitted has it, a loaded one has not.
+
+        Raises
+        ------
+        ValueError
+            Without ``prompts`` where the model was fitted with some.
+        AttributeError
+            Where the run was loaded.
         """
+        self._need_prompts(prompts)
         model = getattr(self, "nuisances_", None)
         if model is None:
-            raise AttributeError("the outcome model is with the run that was fitted here only.")
+            raise AttributeError(
+                "the outcome model is with the run that was fitted here only: fit again."
+            )
         return model.predict(joined(texts, prompts))
 
     def summary(self) -> str:
         """The result in words."""
         return str(self._fitted().result_)
+
+    def _need_prompts(self, prompts: Any) -> None:
+        if prompts is None and getattr(self, "prompted_", False):
+            raise ValueError("the log had prompts, which texts answer: give prompts=.")
 
     def _fitted(self) -> CausalLMOptimizer:
         if not hasattr(self, "result_"):
@@ -518,7 +542,7 @@ class CausalLMOptimizer:
             self.trained_.save(folder / POLICY)
         record = {
             "version": __version__, "sizes": self.sizes_, "parts": runs_of(self.parts_),
-            "max_new_tokens": self.max_new_tokens_,
+            "max_new_tokens": self.max_new_tokens_, "prompted": self.prompted_,
             "history": json_rows(self.history_), "steps": json_rows(self.steps_),
             "result": self.result_.to_dict(),
         }  # fmt: skip
@@ -529,6 +553,7 @@ class CausalLMOptimizer:
         try:
             self.sizes_ = {str(k): int(v) for k, v in record["sizes"].items()}
             self.max_new_tokens_ = int(record["max_new_tokens"])
+            self.prompted_ = bool(record.get("prompted", False))
             if "parts" in record:
                 self.parts_ = from_runs(record["parts"])
             self.history_ = pd.DataFrame(record["history"])
