@@ -18,7 +18,7 @@ from causal_lm_opt._run.models import _without_loading_bars, check_folder
 from causal_lm_opt._run.optimize_files import RUN, clear_folder, own_folder, write_files
 from causal_lm_opt._run.optimize_report import TrainingRun, decision, report_pages, value_rows
 from causal_lm_opt._run.optimize_settings import check_installed, settings_of
-from causal_lm_opt._run.output import csv_text, guarded, json_text
+from causal_lm_opt._run.output import OutputError, csv_text, guarded, json_text
 from causal_lm_opt._run.provenance import provenance
 from causal_lm_opt._run.terminal import printable
 from causal_lm_opt.exceptions import DataError
@@ -164,11 +164,15 @@ def _quiet_libraries() -> Iterator[None]:
 
 
 def _fit(optimizer: CausalLMOptimizer, log: LoggedData, folder: Path) -> None:
+    from causal_lm_opt.lm._optimizer_files import OtherRunError
+
     try:
         optimizer.fit(
             log.text, log.outcome, prompts=log.prompt, logp_logging=log.logp_logging,
             groups=log.groups,
         )  # fmt: skip
+    except OtherRunError as error:
+        raise OutputError(str(error)) from error
     except KeyboardInterrupt as error:
         if folder.is_dir():
             error.add_note(f"What was done so far is kept in {folder}: run again to go on.")

@@ -233,14 +233,32 @@ def second_sample_findings(
         ess = float(effective_sample_size(relative_weights(ell, normalize=True), second.frequency))
         found += sampling_findings(ess, float(second.size), float(inside.std()))
     if logged is not None and target is not None:
-        here, there = (_variance(x) / x.shape[0] for x in (logged, target))
-        if there > here:
-            share = there / (here + there)
-            found.append(
-                (0, f"{share:.0%} of the variance comes from the {second.size:,} draws: more draws "
-                    "would narrow the interval.")
-            )  # fmt: skip
+        found += _draws_share(logged, target, codes)
     return found
+
+
+def _draws_share(
+    logged: FloatArray, target: FloatArray, codes: IntArray | None
+) -> list[tuple[int, str]]:
+    """What would narrow the interval, where most of its width is not the log's.
+
+    What draws of one prompt (or other cluster) have in common, more of them leave as it is.
+    """
+    here, there = (_variance(x) / x.shape[0] for x in (logged, target))
+    within, size = there, target.shape[0]
+    if codes is not None:
+        count = np.maximum(np.bincount(codes), 1)
+        mean = np.bincount(codes, weights=target) / count
+        repeated = count[codes] > 1
+        within = float((((target - mean[codes]) ** 2)[repeated]).sum()) / size**2
+    for part, what, more in (
+        (within, f"the {size:,} draws", "more draws would narrow the interval"),
+        (there - within, "the clusters (prompts) of the draws",
+         "more of these would narrow the interval, more draws of each would not"),
+    ):  # fmt: skip
+        if part > (here + there) / 2:
+            return [(0, f"{part / (here + there):.0%} of the variance comes from {what}: {more}.")]
+    return []
 
 
 def judged(

@@ -110,12 +110,24 @@ def trainer_settings(run: CausalLMOptimizer, folder: Path) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def _last_reason(run: CausalLMOptimizer) -> str:
+    """Where training ended, and why its last checkpoint was refused."""
+    if run.history_.empty:
+        return ""
+    last = run.history_.iloc[-1]
+    early = f" Training stopped at step {int(last['step'])} of {run.steps}."
+    why = str(last.get("why") or "")
+    refused = f" The last was refused: {why}" if why else ""
+    return (early if last["step"] < run.steps else "") + refused
+
+
 def decide(run: CausalLMOptimizer, difference: Any, found: bool, step: int) -> tuple[bool, str]:
     """Whether the trained policy is returned, and why."""
     if not found:
         return False, (
             "policy_ is the start: on the select rows no checkpoint had a verdict other than "
             f"'do not use' and an effective sample size of {run.ess_floor:.0%} of the rows."
+            f"{_last_reason(run)}"
         )
     lower, level = float(difference.confint(run.level)[0]), difference.verdicts[0].level
     if not run.safe:

@@ -30,6 +30,7 @@ from causal_lm_opt.lm._optimizer_files import (
     RUN,
     START,
     TRAINING,
+    OtherRunError,
     evaluations,
     from_runs,
     json_rows,
@@ -589,12 +590,12 @@ class CausalLMOptimizer:
             kept = read_json(folder / RUN)
             differs = run_differs(kept, own)
             if differs:
-                raise DataError(
+                raise OtherRunError(
                     f"{folder} holds another run: {differs}. Choose another folder, or delete it "
                     "(on the command line: --overwrite)."
                 )
         elif any(p for p in folder.iterdir() if p.suffix != ".partial"):
-            raise DataError(f"{folder} is not empty and holds no run; choose another folder.")
+            raise OtherRunError(f"{folder} is not empty and holds no run; choose another folder.")
         else:
             write_json(folder / RUN, own)
         yield folder

@@ -192,7 +192,7 @@ def test_ctrl_c_leaves_a_run_that_goes_on_identically(shop: Workshop, tmp_path: 
 def test_a_folder_of_another_run_is_kept_until_overwrite(shop: Workshop, tmp_path: Path) -> None:
     before = (shop.out / "run" / "run.json").read_bytes()
     done = run(shop.arguments(shop.out, "--seed", "5"))
-    assert done.exit_code == 2
+    assert done.exit_code == 3
     assert "random_state was 0, is 5" in done.stderr
     assert (shop.out / "run" / "run.json").read_bytes() == before
     (tmp_path / "notes.txt").write_text("mine", encoding="utf-8")

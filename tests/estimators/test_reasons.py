@@ -84,3 +84,20 @@ def test_weights_alike_for_every_text_have_no_z() -> None:
     est = IPW().fit(X, Y, logp_target=np.full(N, -6.0), logp_logging=np.full(N, -5.0))
     assert "inf" not in reasons(est)
     assert level(est) == "do not use"
+
+
+@pytest.mark.parametrize(("prompt", "own", "said"), [
+    (0.1, 3.0, "the 800 draws: more draws would"), (3.0, 0.1, "more draws of each would not"),
+    (0.1, 0.1, ""),
+])  # fmt: skip
+def test_more_draws_or_more_prompts(prompt: float, own: float, said: str) -> None:
+    """Predictions of 100 prompts with 8 draws each, spread between prompts or within them."""
+    rng = np.random.default_rng(5)
+    groups = np.repeat(np.arange(100), 8)
+    q = prompt * rng.normal(size=100)[groups] + own * rng.normal(size=800)
+    draws = rng.normal(0.2, 1.0, (800, 1))
+    second = TargetSample(draws, groups=[f"p{g}" for g in groups])
+    est = DoublyRobust().fit(
+        X, Y, X_target=second, q_logged=np.zeros(N), q_target=q, **LOGS
+    )  # fmt: skip
+    assert (said in reasons(est)) if said else ("of the variance comes from" not in reasons(est))

@@ -369,6 +369,10 @@ def test_prompts(start):
     texts, y = make_log()
     run = make(start, steps=2, safe=False).fit(texts, y, prompts=prompts)
     assert len(run.sample(2, 0, prompts=["Topic 1"], max_new_tokens=8)) == 2
+    with pytest.raises(ValueError, match="the log had prompts"):
+        run.sample(2)
+    with pytest.raises(ValueError, match="the log had prompts"):
+        run.predict_outcome(texts[:2])
     tiny = CausalLMOptimizer(**(SETTINGS | {"steps": 2, "fine_tune_epochs": 1, "safe": False}))
     assert tiny.fit(texts, y, prompts=prompts).result_.step in (0, 2)
 
