@@ -36,7 +36,7 @@ from causal_lm_opt._run.optimize_page import (
     markdown_page,
 )
 from causal_lm_opt._run.optimize_paired import COLUMNS as PAIRED
-from causal_lm_opt._run.optimize_paired import paired_lines, paired_values
+from causal_lm_opt._run.optimize_paired import owned, paired_lines, paired_values
 from causal_lm_opt._run.optimize_report import (
     decision,
     origin,
@@ -322,7 +322,8 @@ def _differences(found: Comparison) -> list[Block]:
         "accepted has its start as policy. The run that is best here was found on these rows: its "
         "own value below is flattered if it was picked among many."
     )
-    why = list(dict.fromkeys(r for v in found.contrasts.verdicts for r in v.reasons))
+    reasons = dict.fromkeys(r for v in found.contrasts.verdicts for r in v.reasons)
+    why = [owned(reason, found) for reason in reasons]
     caption = f"All differences together, at {percent(found.level)}"
     grid = Grid(
         caption, ["", "Difference", "Band", "Verdict"], _in_words(found), ["", "n", "n", "v"]

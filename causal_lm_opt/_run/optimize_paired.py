@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from causal_lm_opt.lm._optimizer_rows import Rows
     from causal_lm_opt.lm.optimizer import CausalLMOptimizer
 
-__all__ = ["COLUMNS", "paired_lines", "paired_values"]
+__all__ = ["COLUMNS", "owned", "paired_lines", "paired_values"]
 
 COLUMNS = ("difference", "value", "se", "ci_lower", "ci_upper", "verdict", "reasons")
 
@@ -93,9 +93,16 @@ def paired_lines(found: Comparison) -> list[list[Any]]:
     told = found.contrasts
     return [
         [name, float(value), float(se), float(low), float(high), verdict.level,
-         " ".join(verdict.reasons)]
+         " ".join(owned(reason, found) for reason in verdict.reasons)]
         for name, value, se, (low, high), verdict in zip(
             told.names, told.values, np.atleast_1d(told.se), found.contrast_bands, told.verdicts,
             strict=True,
         )
     ]  # fmt: skip
+
+
+def owned(reason: str, found: Comparison) -> str:
+    """A reason with the runs whose values have it, unless all do."""
+    values = found.values
+    runs = [n for n, v in zip(values.names, values.verdicts, strict=True) if reason in v.reasons]
+    return reason if len(runs) in (0, len(values.names)) else f"{', '.join(runs)}: {reason}"
