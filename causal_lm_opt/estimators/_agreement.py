@@ -37,7 +37,7 @@ class CommonRows:
     logged_first, drawn_first : arrays, shape (n',), (m',)
         First row of the same content within the own sample, of the rows that were looked at.
     told : bool
-        Prompts or subgroups are part of the content.
+        Prompts are part of the content.
     """
 
     logged: IntArray
@@ -59,7 +59,7 @@ class CommonRows:
         """Values (m,) of the draws less those (n,) of the log, shape (c,), where contents decide.
 
         NaN for contents that have several values in one sample; ``None`` where those are more than
-        ``FEW_SPLIT`` of the repeated ones and no prompts or subgroups are told: values then
+        ``FEW_SPLIT`` of the repeated ones and no prompts are told: values then
         depend on more than is compared.
         """
         split = np.zeros(self.logged.shape, dtype=np.bool_)
@@ -111,7 +111,7 @@ def common_rows(log: Log, second: TargetRows) -> CommonRows:
     if second.by is not None and log.by is not None:
         by, by_drawn = same_kind(log.by, second.by)
         labels = np.unique(np.concatenate([by, by_drawn]))
-        keys, told = _joined(keys, np.searchsorted(labels, by)), True
+        keys = _joined(keys, np.searchsorted(labels, by))
         drawn = _joined(drawn, np.searchsorted(labels, by_drawn))
     here, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
     there, first_drawn, inverse_drawn = np.unique(drawn, return_index=True, return_inverse=True)
@@ -215,7 +215,7 @@ def _unequal_finding(log: Log, policies: Policies, k: int) -> list[tuple[int, st
 
 
 def _twofold(common: CommonRows, logged: FloatArray, what: str, one: str) -> list[tuple[int, str]]:
-    """What it takes where the log itself has two scores of one text of one prompt or subgroup."""
+    """What it takes where the log itself has two scores of one text of one prompt."""
     first = common.logged_first
     apart = disagreeing(logged, first, SAME)
     if not common.told or not apart.size:
@@ -224,6 +224,6 @@ def _twofold(common: CommonRows, logged: FloatArray, what: str, one: str) -> lis
     spread = [float(np.ptp(logged[: first.shape[0]][first == at])) for at in apart[:MOST_SPREADS]]
     surely = apart.size > again.size / 2 and float(np.median(spread)) > 2.0 * WRONG
     return [(2 if surely else 1, (
-        f"{apart.size:,} of the {again.size:,} {one}s that the log repeats within a prompt or "
-        f"subgroup have several {what} there: they were scored in several ways, and one is right."
+        f"{apart.size:,} of the {again.size:,} {one}s that the log repeats within a prompt have "
+        f"several {what} there: they were scored in several ways, and one is right."
     ))]  # fmt: skip
