@@ -177,6 +177,9 @@ def _check_column(said: str, value: str, header: Sequence[str], log: str) -> Non
 def check_folder(option: str, value: str) -> None:
     """``ValueError`` unless an option names a folder with a model."""
     if not is_model_folder(value):
+        own = Path(value).expanduser() / "run" / "policy"
+        if is_model_folder(str(own)):
+            raise ValueError(f"{option} {value}: is a run of optimize; its model is {own}")
         raise ValueError(
             f"{option} {value}: no model there (no config.json); give a folder that "
             "save_pretrained wrote"

@@ -114,6 +114,9 @@ def score_file(request: ScoreRequest) -> Scored:
     if request.prompt is not None:
         prompts = to_strings(cells[request.prompt], place, request.prompt, allow_empty=True)
     kept = Path(request.cache) if request.cache else target.with_name(f"{target.name}.scores")
+    own = Path(request.model).expanduser() / "run" / "policy"
+    if own.is_dir():
+        raise DataError(f"{request.model}: is a run of optimize; its model is {own}")
     policy = _policy(request, kept)
     found = policy.log_prob(texts, prompts, eos=request.eos)
     _write(target, header, cells, request, found)

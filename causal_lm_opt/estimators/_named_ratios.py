@@ -26,6 +26,7 @@ __all__ = [
     "NamedColumns",
     "WordOdds",
     "named_ratio",
+    "topic_names",
 ]
 
 #: Names and how each makes its weights.
@@ -81,7 +82,7 @@ class KnownFeatures(TransformerMixin, BaseEstimator):
 
     def get_feature_names_out(self, input_features: Any = None) -> npt.NDArray[np.object_]:
         """Those of the step; topics by the terms that stand out in them."""
-        return _topic_names(self.step)
+        return topic_names(self.step)
 
     def __sklearn_clone__(self) -> KnownFeatures:
         return self
@@ -255,7 +256,7 @@ def _what(error: OverlapError) -> str:
     return str(error).split(": ")[0]
 
 
-def _topic_names(step: Any) -> npt.NDArray[np.object_]:
+def topic_names(step: Any) -> npt.NDArray[np.object_]:
     """Names of a step's features, ``"topic 1 (tax, river)"`` for topics."""
     names = np.asarray(step.get_feature_names_out(), dtype=object)
     steps = getattr(step, "named_steps", {})

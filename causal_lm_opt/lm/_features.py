@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from causal_lm_opt.estimators._named_ratios import topic_names
 from causal_lm_opt.estimators.text_pipelines import tfidf_features
 
 __all__ = ["TextFeatures"]
@@ -88,6 +89,12 @@ class TextFeatures:
                 f"features of {len(texts)} texts must be finite numbers of shape "
                 f"({len(texts)}, p), got shape {values.shape}."
             )
-        return pd.DataFrame(
-            values, columns=names or [f"feature {j}" for j in range(values.shape[1])]
-        )
+        return pd.DataFrame(values, columns=names or self._names(values.shape[1]))
+
+    def _names(self, width: int) -> list[str]:
+        """Names of features that bring none; topics by the terms that stand out in them."""
+        if {"terms", "topics"} <= set(getattr(self.step, "named_steps", {})):
+            names = topic_names(self.step)
+            if len(names) == width:
+                return [str(name) for name in names]
+        return [f"feature {j}" for j in range(width)]

@@ -204,7 +204,8 @@ def split(rows: Rows, shares: Sequence[float], seed: int) -> Parts:
                 f"after splitting, {name} has {len(some)} rows in {found} clusters (equal texts or "
                 f"prompts, or groups); {LEAST_ROWS} rows in {LEAST_CLUSTERS} clusters are the "
                 f"least. Log more texts, or change split={tuple(shares)}; where the same few texts "
-                "went to many independent readers, groups=range(n) makes each reader a cluster: "
+                "went to many independent readers, groups=range(n) (--group and a column of row "
+                "numbers on the command line, split: in --config) makes each reader a cluster: "
                 "values are then of these texts' readers."
             )
         if np.ptp(some.outcome) == 0:

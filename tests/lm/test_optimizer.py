@@ -644,3 +644,11 @@ def test_a_policy_too_far_from_the_log_is_met_with_a_nearer_step() -> None:
     assert "Step 4 kept an effective sample size of 50%" in nearer_checkpoints(history, 6, 0.3)
     assert nearer_checkpoints(history, 2, 0.3) == ""
     assert nearer_checkpoints(history.assign(verdict="do not use"), 6, 0.3) == ""
+
+
+def test_topics_are_named_by_their_words():
+    rows = [f"{a} {b}." for a in ("join us", "stay home") for b in ("today", "soon")] * 5
+    names = TextFeatures(None, rows).names
+    assert all(name.startswith(f"topic {j + 1} (") for j, name in enumerate(names))
+    assert "join" in " ".join(names)
+    assert TextFeatures(lambda texts: np.ones((len(texts), 1)), rows).names == ["feature 0"]

@@ -62,6 +62,16 @@ def test_the_marks_of_the_log_are_kept(folder: str, tmp_path: Path) -> None:
     np.testing.assert_array_equal(read.outcome, FRAME["y"] + 0.5)
 
 
+def test_a_training_run_is_no_model_but_holds_one(tmp_path: Path) -> None:
+    FRAME.to_csv(tmp_path / "log.csv", index=False)
+    (tmp_path / "trained" / "run" / "policy").mkdir(parents=True)
+    request = ScoreRequest(
+        str(tmp_path / "log.csv"), str(tmp_path / "trained"), str(tmp_path / "out.csv")
+    )
+    with pytest.raises(DataError, match=r"is a run of optimize; its model is .*run.policy"):
+        score_file(request)
+
+
 def test_an_interrupted_run_resumes(
     folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
