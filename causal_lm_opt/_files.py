@@ -168,7 +168,8 @@ def _undecodable(path: Path) -> DataError:
                 mixed = "; lines before it are, so the file mixes encodings" if others else ""
                 return DataError(
                     f"{path}, line {line}: byte 0x{raw[error.start]:02x} at position "
-                    f"{error.start + 1} is not UTF-8{mixed}; save the file as UTF-8"
+                    f"{error.start + 1} is not UTF-8{mixed}; save the file as UTF-8 "
+                    "(Excel: 'CSV UTF-8')"
                 )
             others = others or not raw.isascii()
-    return DataError(f"{path}: is not UTF-8; save the file as UTF-8")
+    return DataError(f"{path}: is not UTF-8; save the file as UTF-8 (Excel: 'CSV UTF-8')")

@@ -91,15 +91,36 @@ def _csv_rows(path: Path, delimiter: str) -> Iterator[tuple[int, list[str]]]:
     ):
         reader = csv.reader(stream, delimiter=delimiter, strict=True)
         line = 1
+        begun = False
         try:
             for cells in reader:
-                if cells:
+                if cells and (begun or not _is_excels_mark(cells, delimiter, path)):
+                    begun = True
                     yield line, cells
                 line = reader.line_num + 1
         except csv.Error as error:
             raise DataError(
                 f"{path}, record that begins on line {line}: malformed CSV ({error})"
             ) from error
+
+
+def _is_excels_mark(cells: Sequence[str], delimiter: str, path: Path) -> bool:
+    """Whether a first line is ``sep=;``, by which spreadsheets tell the delimiter.
+
+    Raises
+    ------
+    DataError
+        If it tells another one.
+    """
+    first = delimiter.join(cells)
+    if len(first) != len("sep=;") or not first.lower().startswith("sep="):
+        return False
+    if first[-1] != delimiter:
+        raise DataError(
+            f"{path}: its first line tells the delimiter {first[-1]!r}: say so, "
+            f"delimiter={first[-1]!r} (on the command line --delimiter)"
+        )
+    return True
 
 
 def _csv_records(

@@ -186,7 +186,7 @@ def study_from_toml(path: str | Path) -> Study:
         ``[designs.NAME]`` for each design, with ``world`` (a key of ``WORLDS``) and its arguments;
         a table ``[estimators.NAME]`` for each estimator, with ``kind`` ("ht", "hajek", "or" or
         "dr") and for the last two ``outcome_model`` ("linear", "ridge", "logistic", "forest";
-        "tfidf-ridge" for texts).
+        "tfidf-ridge" for texts); ``designs``, a list of names, where it is for some only.
 
     Raises
     ------
@@ -218,11 +218,12 @@ def study_from_toml(path: str | Path) -> Study:
     _only(content, known, f"{path}")
     if not {"sizes", "designs", "estimators"} <= set(content):
         raise DataError(f"{path}: sizes, [designs.NAME] and [estimators.NAME] are needed")
-    designs, estimators = (_tables(content, kind, path) for kind in ("designs", "estimators"))
+    tables, estimators = (_tables(content, kind, path) for kind in ("designs", "estimators"))
+    designs = {k: _world(v, f"{path}: designs.{k}") for k, v in tables.items()}
     try:
         study = Study(
-            designs={k: _world(v, f"{path}: designs.{k}") for k, v in designs.items()},
-            estimators={k: _estimator(v, f"{path}: estimators.{k}") for k, v in estimators.items()},
+            designs=designs,
+            estimators=_estimators(estimators, designs, path),
             sizes=content["sizes"],
             replications=content.get("replications", 1000),
             level=content.get("level", 0.95),
@@ -256,13 +257,41 @@ def _check_readable(
         texts = np.asarray(log.X).dtype.kind == "O"
         for name, table in estimators.items():
             model = table.get("outcome_model")
+            if design not in table.get("designs", study.designs):
+                continue
             if model is not None and (model == TEXT_MODEL) != texts:
                 reads = "texts" if texts else "numbers"
                 use = TEXT_MODEL if texts else "a model of numbers, such as 'linear'"
                 raise DataError(
                     f"{path}: estimators.{name}: outcome_model {model!r} cannot read the {reads} "
-                    f"of designs.{design}; use {use}"
+                    f"of designs.{design}; use {use}, or name its designs = [...]"
                 )
+
+
+def _estimators(
+    tables: Mapping[str, Mapping[str, Any]], designs: Mapping[str, Any], path: str | Path
+) -> Any:
+    """Estimators by name; where some have designs of their own, a function of the design."""
+    made = {k: _estimator(v, f"{path}: estimators.{k}") for k, v in tables.items()}
+    own = {k: v["designs"] for k, v in tables.items() if "designs" in v}
+    for name, wanted in own.items():
+        where = f"{path}: estimators.{name}: designs"
+        if not isinstance(wanted, list) or not wanted:
+            raise DataError(f"{where} must be a list of names, got {wanted!r}")
+        unknown = [d for d in wanted if d not in designs]
+        if unknown:
+            raise DataError(f"{where}: {unknown[0]!r} is not among {', '.join(designs)}")
+    if not own:
+        return made
+    for design in designs:
+        if not any(design in own.get(name, designs) for name in made):
+            raise DataError(f"{path}: designs.{design}: no estimator is for it")
+
+    def of_design(design: Any) -> dict[str, Any]:
+        (name,) = (k for k, world in designs.items() if world is design)
+        return {k: est for k, est in made.items() if name in own.get(k, designs)}
+
+    return of_design
 
 
 def _only(table: Mapping[str, Any], known: set[str], where: str) -> None:
@@ -284,7 +313,7 @@ def _world(table: Mapping[str, Any], where: str) -> Design:
 
 
 def _estimator(table: Mapping[str, Any], where: str) -> Any:
-    _only(table, {"kind", "outcome_model"}, where)
+    _only(table, {"kind", "outcome_model", "designs"}, where)
     kind, learner = str(table.get("kind")), table.get("outcome_model")
     if kind not in ESTIMATORS:
         raise DataError(f"{where}: kind {kind!r} is not known; use {', '.join(ESTIMATORS)}")

@@ -182,6 +182,15 @@ def test_a_decimal_sign_is_for_delimited_text(tmp_path: Path) -> None:
         LoggedData.read(path, text="t", outcome="y", decimal=",")
 
 
+def test_a_spreadsheets_first_line_tells_the_delimiter(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("sep=;\nt;y\nsep=;1\n", encoding="utf-8")
+    log = LoggedData.from_csv(path, text="t", outcome="y", delimiter=";")
+    assert (log.text, log.outcome.tolist()) == (["sep="], [1.0])
+    with pytest.raises(DataError, match=r"its first line tells the delimiter ';'"):
+        LoggedData.from_csv(path, text="t", outcome="y")
+
+
 def test_fields_longer_than_the_csv_module_takes_by_default(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     long = "word " * 60_000

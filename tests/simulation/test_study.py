@@ -22,6 +22,7 @@ import pytest
 from sklearn.linear_model import LinearRegression
 
 from causal_lm_opt import IPW, DoublyRobust, EstimationWarning, OverlapError
+from causal_lm_opt.exceptions import DataError
 from causal_lm_opt.simulation import (
     STUDIES,
     GaussianDesign,
@@ -378,6 +379,28 @@ def test_a_study_from_toml(tmp_path: Path) -> None:
     assert list(table["estimator"]) == ["DR", "H"]
     assert table["truth"].iloc[0] == pytest.approx(confounded_log(2.0).value())
     assert (table["replications"] == 4).all()
+
+
+def test_estimators_of_texts_and_of_numbers_in_one_study(tmp_path: Path) -> None:
+    """Each estimator is run on the designs that it names, and none on others."""
+    worlds = '[designs.words]\nworld = "tokens"\n[designs.numbers]\nworld = "gaussian"\n'
+    file = tmp_path / "study.toml"
+    own = {"T": ("tfidf-ridge", "words"), "L": ("linear", "numbers")}
+    kinds = "".join(
+        f'[estimators.{k}]\nkind = "or"\noutcome_model = "{model}"\ndesigns = ["{design}"]\n'
+        for k, (model, design) in own.items()
+    )
+    hajek = '[estimators.H]\nkind = "hajek"\n'
+    file.write_text(f"sizes = [80]\nreplications = 2\n{worlds}{kinds}{hajek}")
+    table = run(tmp_path / "out", study=study_from_toml(file)).summary
+    found = set(zip(table["design"], table["estimator"], strict=True))
+    assert found == {("words", "T"), ("words", "H"), ("numbers", "L"), ("numbers", "H")}
+    file.write_text(f"sizes = [80]\n{worlds}{kinds}".replace('["words"]', '["numbers"]'))
+    with pytest.raises(DataError, match=r"cannot read the numbers|no estimator is for it"):
+        study_from_toml(file)
+    file.write_text(f"sizes = [80]\n{worlds}{kinds}".replace('["words"]', '["word"]'))
+    with pytest.raises(DataError, match="'word' is not among words, numbers"):
+        study_from_toml(file)
 
 
 @pytest.mark.parametrize(
