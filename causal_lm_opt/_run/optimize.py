@@ -345,5 +345,9 @@ def _summary(run: TrainingRun, folder: Path, *, done: bool) -> str:
         told = f"{pair.rate:.1%} ({pair.lower:.1%} to {pair.upper:.1%})"
         lines += ["", f"Win rate against the start: {told}, judged by the outcome model: right "
                   "only if it is."]  # fmt: skip
-    lines += ["", f"Report: {folder / 'report.html'}"]
+    kept = "policy" if run.result.accepted else "start"
+    lines += ["", f"Model:  {folder / RUN / kept}"]
+    if not run.result.accepted and (folder / RUN / "policy").is_dir():
+        lines.append(f"        ({folder / RUN / 'policy'} is the one that was not accepted)")
+    lines += [f"Report: {folder / 'report.html'}"]
     return "\n".join(printable(line.rstrip()) for line in lines) + "\n"

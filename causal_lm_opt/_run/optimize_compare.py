@@ -45,7 +45,7 @@ from causal_lm_opt._run.optimize_report import (
     win_rate_grid,
 )
 from causal_lm_opt._run.optimize_runs import COLUMNS as COLUMNS_TOLD
-from causal_lm_opt._run.optimize_runs import FinishedRun, read_run, run_names
+from causal_lm_opt._run.optimize_runs import FinishedRun, other_columns, read_run, run_names
 from causal_lm_opt._run.output import OutputError, csv_text, json_text
 from causal_lm_opt._run.provenance import provenance
 from causal_lm_opt._run.terminal import printable
@@ -139,11 +139,13 @@ def _paired(runs: Sequence[FinishedRun], differences: Comparison | None) -> list
             f"between two runs; --log FILE tells it.{more}"
         ]
     same = len({run.rows for run in runs}) == 1
-    which = "overlapping parts of one log" if same else "rows of different logs"
+    apart = "" if same else other_columns(runs)
+    other = f"logs that were told by different columns ({apart})" if apart else "different logs"
+    which = "overlapping parts of one log" if same else f"rows of {other}"
     return [
         f"The runs report from {which}: their intervals are neither independent nor paired; do "
-        "not subtract one value from another. Train with the same log, --seed and split to report "
-        f"from the same rows.{more}"
+        "not subtract one value from another. Train with the same log, columns, --seed and split "
+        f"to report from the same rows.{more}"
     ]
 
 

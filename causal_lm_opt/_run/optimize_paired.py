@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from causal_lm_opt._run.optimize_runs import FinishedRun
+from causal_lm_opt._run.optimize_runs import FinishedRun, other_columns
 from causal_lm_opt.exceptions import OverlapError
 
 if TYPE_CHECKING:
@@ -49,6 +49,12 @@ def paired_values(
     from causal_lm_opt.lm._optimizer_steps import nuisances_of
 
     if len({run.part for run in runs}) > 1:
+        apart = other_columns(runs)
+        if len({run.rows for run in runs}) > 1 and apart:
+            return (
+                f"Their differences are not told, as the runs were told different columns ({apart}"
+                "), which count as different logs: make them with the same ones."
+            )
         return "Their differences are not told, as the runs report from different rows."
     if runs[0].rows != rows.digest():
         return (

@@ -16,7 +16,7 @@ from causal_lm_opt.lm._optimizer_result import OptimizerResult
 
 COLUMNS = ("text", "outcome", "prompt", "group", "logp_logging", "delimiter", "decimal")
 
-__all__ = ["COLUMNS", "FinishedRun", "read_run", "run_names"]
+__all__ = ["COLUMNS", "FinishedRun", "other_columns", "read_run", "run_names"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,6 +103,12 @@ def read_run(given: str, name: str) -> FinishedRun:
         if isinstance(error, DataError):
             raise
         raise DataError(f"{given}: the run is damaged ({error!r})") from error
+
+
+def other_columns(runs: Sequence[FinishedRun]) -> str:
+    """Which options that name the log's columns the runs were told differently, in words."""
+    apart = [name for name in COLUMNS if len({str(run.columns.get(name)) for run in runs}) > 1]
+    return ", ".join("--" + name.replace("_", "-") for name in apart)
 
 
 def _columns(folder: Path) -> dict[str, Any]:

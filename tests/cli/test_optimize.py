@@ -118,6 +118,7 @@ def test_a_run_writes_values_with_intervals_and_verdicts(shop: Workshop) -> None
         assert row["verdict"] in ("trustworthy", "caution", "do not use")
     assert sum(facts["sizes"].values()) == 160
     assert "Report: " in shop.said
+    assert f"Model:  {shop.out / 'run'}" in shop.said
     assert "V(f0), start" in shop.said
     assert facts["settings"]["n_draws"] == "40"
     assert [i["role"] for i in facts["inputs"]] == ["log", "settings"]
@@ -416,6 +417,12 @@ def test_compare_reads_columns_as_the_runs_did_and_says_what_it_cannot_tell(
     assert "--log is not what they were trained on" in done.stdout
     own = other / "run" / "run.json"
     kept = json.loads(own.read_text(encoding="utf-8"))
+    told, page = json.loads((other / "result.json").read_text("utf-8")), other / "result.json"
+    page.write_text(json.dumps(told | {"arguments": told["arguments"] | {"logp_logging": "lp"}}))
+    own.write_text(json.dumps(kept | {"rows": "others"}), encoding="utf-8")
+    done = run(asked)
+    assert "told by different columns (--logp-logging)" in done.stdout
+    page.write_text(json.dumps(told))
     kept["settings"]["random_state"] = "7"
     own.write_text(json.dumps(kept), encoding="utf-8")
     done = run([*asked, "--log", str(shop.log)])
