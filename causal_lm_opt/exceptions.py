@@ -9,6 +9,10 @@ class DataError(ValueError):
     """An input file or table cannot be read as a log; names the file, the row and the column."""
 
 
+class OtherRunError(DataError):
+    """A folder for a run holds another one, or something else."""
+
+
 class OverlapError(ValueError):
     """The logged texts carry no usable information on the target policy (all weights vanish,
     or a weight overflows).

@@ -21,7 +21,7 @@ from causal_lm_opt._run.optimize_settings import check_installed, settings_of
 from causal_lm_opt._run.output import OutputError, csv_text, guarded, json_text
 from causal_lm_opt._run.provenance import provenance
 from causal_lm_opt._run.terminal import printable
-from causal_lm_opt.exceptions import DataError
+from causal_lm_opt.exceptions import DataError, OtherRunError
 from causal_lm_opt.logged import LoggedData
 
 if TYPE_CHECKING:
@@ -164,8 +164,6 @@ def _quiet_libraries() -> Iterator[None]:
 
 
 def _fit(optimizer: CausalLMOptimizer, log: LoggedData, folder: Path) -> None:
-    from causal_lm_opt.lm._optimizer_files import OtherRunError
-
     try:
         optimizer.fit(
             log.text, log.outcome, prompts=log.prompt, logp_logging=log.logp_logging,

@@ -26,7 +26,6 @@ __all__ = [
     "RUN",
     "START",
     "TRAINING",
-    "OtherRunError",
     "evaluations",
     "json_rows",
     "nearer_checkpoints",
@@ -43,10 +42,6 @@ RECORD, RUN, POLICY, START, TRAINING = (
     "optimizer.json", "run.json", "policy", "start", "training",
 )  # fmt: skip
 HISTORY = ("step", *FIGURES, "chosen_by", *OTHER_FIGURES)
-
-
-class OtherRunError(DataError):
-    """A folder for a run holds another one, or something else."""
 
 
 def setting_words(value: Any) -> str:

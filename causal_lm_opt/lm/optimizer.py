@@ -19,7 +19,7 @@ import pandas as pd
 
 from causal_lm_opt._validation import digest
 from causal_lm_opt._version import __version__
-from causal_lm_opt.exceptions import DataError, OverlapError
+from causal_lm_opt.exceptions import DataError, OtherRunError, OverlapError
 from causal_lm_opt.lm._features import TextFeatures
 from causal_lm_opt.lm._heldout import NAMES, HeldOut, draw_for
 from causal_lm_opt.lm._left_out import judged, response_beyond
@@ -30,7 +30,6 @@ from causal_lm_opt.lm._optimizer_files import (
     RUN,
     START,
     TRAINING,
-    OtherRunError,
     evaluations,
     from_runs,
     json_rows,
