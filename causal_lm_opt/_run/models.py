@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from causal_lm_opt._cells import did_you_mean
 from causal_lm_opt._evaluation import LOGGING, Table
 from causal_lm_opt._parts import object_array
+from causal_lm_opt._run.optimize_files import returned_model
 from causal_lm_opt.estimators import TargetSample
 from causal_lm_opt.exceptions import DataError
 
@@ -162,6 +163,9 @@ def split_policies(
 def _check_column(said: str, value: str, header: Sequence[str], log: str) -> None:
     """``ValueError`` if a value that is no column was meant as a folder."""
     folder = Path(value).expanduser()
+    own = returned_model(folder)
+    if own is not None:
+        raise ValueError(f"{said}: is a run of optimize; its model is {own}")
     if folder.is_dir():
         raise ValueError(
             f"{said}: the folder has no config.json, so it holds no model; give a folder that "
@@ -177,8 +181,8 @@ def _check_column(said: str, value: str, header: Sequence[str], log: str) -> Non
 def check_folder(option: str, value: str) -> None:
     """``ValueError`` unless an option names a folder with a model."""
     if not is_model_folder(value):
-        own = Path(value).expanduser() / "run" / "policy"
-        if is_model_folder(str(own)):
+        own = returned_model(value)
+        if own is not None:
             raise ValueError(f"{option} {value}: is a run of optimize; its model is {own}")
         raise ValueError(
             f"{option} {value}: no model there (no config.json); give a folder that "

@@ -16,7 +16,13 @@ from causal_lm_opt._evaluate import collected_warnings
 from causal_lm_opt._run.log import Request, _check_text, _read
 from causal_lm_opt._run.models import _without_loading_bars, check_folder
 from causal_lm_opt._run.optimize_files import RUN, clear_folder, own_folder, write_files
-from causal_lm_opt._run.optimize_report import TrainingRun, decision, report_pages, value_rows
+from causal_lm_opt._run.optimize_report import (
+    TrainingRun,
+    decision,
+    models,
+    report_pages,
+    value_rows,
+)
 from causal_lm_opt._run.optimize_settings import check_installed, settings_of
 from causal_lm_opt._run.output import OutputError, csv_text, guarded, json_text
 from causal_lm_opt._run.provenance import provenance
@@ -320,7 +326,7 @@ def texts_csv(columns: Sequence[str], rows: Sequence[Sequence[str | None]]) -> s
 def _facts(run: TrainingRun) -> dict[str, Any]:
     return {
         "format": FORMAT, **run.provenance, "outcome": run.unit, "decision": decision(run.result),
-        "accepted": run.result.accepted, "sizes": dict(run.sizes),
+        "model": models(run)[0], "accepted": run.result.accepted, "sizes": dict(run.sizes),
         "settings": dict(run.settings), "values": run.result.to_frame().to_dict("records"),
         "result": run.result.to_dict(),
         "win_rates": [] if run.rates is None else run.rates.to_frame().to_dict("records"),
@@ -343,9 +349,9 @@ def _summary(run: TrainingRun, folder: Path, *, done: bool) -> str:
         told = f"{pair.rate:.1%} ({pair.lower:.1%} to {pair.upper:.1%})"
         lines += ["", f"Win rate against the start: {told}, judged by the outcome model: right "
                   "only if it is."]  # fmt: skip
-    kept = "policy" if run.result.accepted else "start"
-    lines += ["", f"Model:  {folder / RUN / kept}"]
-    if not run.result.accepted and (folder / RUN / "policy").is_dir():
-        lines.append(f"        ({folder / RUN / 'policy'} is the one that was not accepted)")
+    kept, refused = models(run)
+    lines += ["", f"Model:  {folder / kept}"]
+    if refused:
+        lines.append(f"        ({folder / refused} is the one that was not accepted)")
     lines += [f"Report: {folder / 'report.html'}"]
     return "\n".join(printable(line.rstrip()) for line in lines) + "\n"

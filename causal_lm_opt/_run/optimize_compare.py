@@ -113,8 +113,9 @@ def compare_runs(
 
 # ------------------------------------------------------------------------------ judging
 def _as_told(log: OptimizeRequest, runs: Sequence[FinishedRun]) -> OptimizeRequest:
-    """Columns that were not named are those the first run was told of."""
-    told = runs[0].columns
+    """Columns that were not named are those the first run was told of, log-probabilities any."""
+    known = [run.columns.get("logp_logging") for run in runs]
+    told = {**runs[0].columns, "logp_logging": next(filter(None, known), None)}
     given = {name: getattr(log, name) or told.get(name) for name in COLUMNS_TOLD}
     return replace(log, **given | {"text": given["text"] or "text"})
 
@@ -132,13 +133,13 @@ def _paired(runs: Sequence[FinishedRun], differences: Comparison | None) -> list
             "The runs report from the same rows, so that their errors go together: read the "
             f"differences between the runs, not their intervals side by side.{more}"
         ]
-    if len({run.part for run in runs}) == 1:
+    if all(run.of_part(runs[0]) for run in runs):
         return [
             "The runs report from the same rows, so that their errors go together: two intervals "
             "side by side are not a paired comparison, and say too little of the difference "
             f"between two runs; --log FILE tells it.{more}"
         ]
-    same = len({run.rows for run in runs}) == 1
+    same = all(run.of_log(runs[0]) for run in runs)
     apart = "" if same else other_columns(runs)
     other = f"logs that were told by different columns ({apart})" if apart else "different logs"
     which = "overlapping parts of one log" if same else f"rows of {other}"
@@ -188,10 +189,10 @@ def _unseen(rows: Rows, runs: Sequence[FinishedRun]) -> tuple[Rows, str]:
     from causal_lm_opt.lm._optimizer_rows import LEAST_CLUSTERS, LEAST_ROWS
 
     kept = np.ones(len(rows), dtype=bool)
-    identity = rows.digest()
-    strangers = [run.name for run in runs if run.rows != identity]
+    own = rows.digest(), rows.digest(logged=False)
+    strangers = [run.name for run in runs if not run.of_rows(*own)]
     for run in runs:
-        if run.rows == identity:
+        if run.of_rows(*own):
             kept &= _reported(rows, run)
     at = np.flatnonzero(kept)
     some = rows.take(at)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Collection, Mapping
@@ -10,9 +11,10 @@ from pathlib import Path
 from causal_lm_opt._run.output import OutputError
 from causal_lm_opt.simulation._blocks import clear_unfinished, unfinished_of, write_atomically
 
-__all__ = ["RUN", "clear_folder", "own_folder", "write_files"]
+__all__ = ["RUN", "clear_folder", "own_folder", "returned_model", "write_files"]
 
 RUN = "run"  # of the optimiser's own files
+TRAINED, START = "trained", "start"  # models in it
 
 
 def own_folder(out: str | Path, names: Collection[str]) -> Path:
@@ -44,6 +46,20 @@ def own_folder(out: str | Path, names: Collection[str]) -> Path:
     if not os.access(nearest, os.W_OK):
         raise OutputError(f"{out} cannot be written: {nearest} is no folder one may write to")
     return folder
+
+
+def returned_model(folder: str | Path) -> Path | None:
+    """The model that a finished run of ``optimize`` returns; None where the folder holds none.
+
+    The trained one where that was accepted, else the start.
+    """
+    run = Path(folder).expanduser() / RUN
+    try:
+        record = json.loads((run / "optimizer.json").read_text(encoding="utf-8"))
+        accepted = record["result"]["accepted"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return run / (TRAINED if accepted else START)
 
 
 def clear_folder(folder: Path) -> None:

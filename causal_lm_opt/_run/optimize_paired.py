@@ -48,18 +48,18 @@ def paired_values(
     from causal_lm_opt.lm._optimizer_rows import split
     from causal_lm_opt.lm._optimizer_steps import nuisances_of
 
-    if len({run.part for run in runs}) > 1:
+    if not all(run.of_part(runs[0]) for run in runs):
         apart = other_columns(runs)
-        if len({run.rows for run in runs}) > 1 and apart:
+        if apart and not all(run.of_log(runs[0]) for run in runs):
             return (
                 f"Their differences are not told, as the runs were told different columns ({apart}"
                 "), which count as different logs: make them with the same ones."
             )
         return "Their differences are not told, as the runs report from different rows."
-    if runs[0].rows != rows.digest():
+    if not runs[0].of_rows(rows.digest(), rows.digest(logged=False)):
         return (
             "Differences between the runs are not told, as --log is not what they were trained on "
-            "(the same file, and --text, --outcome, --prompt, --group, --logp-logging as then)."
+            "(the same file, and --text, --outcome, --prompt, --group as then)."
         )
     settings = runs[0].settings
     kept = int(settings["random_state"])
@@ -73,7 +73,9 @@ def paired_values(
         )
     nuisances = nuisances_of(parts.train, None, features, int(settings["cv"]), kept)
     kinds = {run.result.ratio for run in runs}
-    kind = kinds.pop() if len(kinds) == 1 else "latent"
+    # weights of sequences are of one column of log-probabilities, which must be that of all runs
+    one = kinds != {"sequence"} or {run.rows for run in runs} == {rows.digest()}
+    kind = kinds.pop() if one and len(kinds) == 1 else "latent"
     held = HeldOut(parts.report, features, nuisances.predict, kind)
     policies = {name: optimizer.policy_ for name, optimizer in loaded.items()}
     n_draws = max(int(run.settings["n_draws"]) for run in runs)

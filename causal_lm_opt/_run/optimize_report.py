@@ -10,6 +10,7 @@ import pandas as pd
 
 from causal_lm_opt._run.glossary import GLOSSARY, TRAINING
 from causal_lm_opt._run.numbers import band_decimals, decimals_for, interval, number, percent
+from causal_lm_opt._run.optimize_files import RUN, START, TRAINED
 from causal_lm_opt._run.optimize_page import (
     Block,
     Command,
@@ -152,6 +153,14 @@ def decision(result: OptimizerResult) -> str:
     return f"The trained model is accepted: it is {said}"
 
 
+def models(run: TrainingRun) -> tuple[str, str]:
+    """Folders, within the run's, of the model that is returned and of one that was not accepted."""
+    trained, start = f"{RUN}/{TRAINED}", f"{RUN}/{START}"
+    if run.result.accepted:
+        return trained, ""
+    return start, "" if run.rates is None else trained
+
+
 def value_rows(result: OptimizerResult) -> list[list[str]]:
     """A line each for V(f), V(f0) and the difference: value, interval, verdict."""
     frame = result.to_frame()
@@ -186,6 +195,9 @@ def _answer(run: TrainingRun) -> list[Block]:
             "log-probabilities, are taken only where their verdict is no worse, they average 1 and "
             "they leave an effective sample size of 30% of the rows."
         ))  # fmt: skip
+    kept, refused = models(run)
+    not_it = f" {refused} is the trained one, which was not accepted." if refused else ""
+    blocks.append(Words(f"The model that is returned is in {kept}, beside this report.{not_it}"))
     reasons = _reasons(result)
     if reasons:
         blocks += [Words("Why the verdicts are what they are:"), Points(reasons)]

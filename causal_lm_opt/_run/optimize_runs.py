@@ -31,8 +31,9 @@ class FinishedRun:
         The optimiser's own.
     result : OptimizerResult
     settings : mapping
-    rows : str
-        Identity of the log's rows.
+    rows, rows_without_logp : str
+        Identity of the log's rows, with and without their log-probabilities. (Older folders keep
+        the first alone, which is then both.)
     steps : int
     features : str
         Identity of the features of its training rows.
@@ -45,6 +46,7 @@ class FinishedRun:
     result: OptimizerResult
     settings: Mapping[str, Any]
     rows: str
+    rows_without_logp: str
     steps: int
     features: str
     columns: Mapping[str, Any]
@@ -56,10 +58,19 @@ class FinishedRun:
         share = figures[0].get("ess_share") if figures else None
         return float("nan") if share is None else float(share)
 
-    @property
-    def part(self) -> tuple[str, Any, Any]:
-        """What decides which rows it reports from."""
-        return self.rows, self.settings.get("split"), self.settings.get("random_state")
+    def of_rows(self, rows: str, rows_without_logp: str) -> bool:
+        """Whether its log had these rows, known by either identity."""
+        return self.rows == rows or self.rows_without_logp == rows_without_logp
+
+    def of_log(self, other: FinishedRun) -> bool:
+        """Whether its log had the rows of another's."""
+        return self.of_rows(other.rows, other.rows_without_logp)
+
+    def of_part(self, other: FinishedRun) -> bool:
+        """Whether it reports from the rows that another run does."""
+        deal = ("split", "random_state")
+        same = all(self.settings.get(name) == other.settings.get(name) for name in deal)
+        return same and self.of_log(other)
 
 
 def run_names(runs: Sequence[str]) -> list[str]:
@@ -97,7 +108,8 @@ def read_run(given: str, name: str) -> FinishedRun:
         settings = {str(k): _value(v) for k, v in own["settings"].items()}
         return FinishedRun(
             name, folder, OptimizerResult.from_dict(record["result"]), settings, str(own["rows"]),
-            max(steps, default=0), str(own["features"]), _columns(Path(given).expanduser()),
+            str(own.get("rows_without_logp", own["rows"])), max(steps, default=0),
+            str(own["features"]), _columns(Path(given).expanduser()),
         )  # fmt: skip
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         if isinstance(error, DataError):
@@ -106,8 +118,9 @@ def read_run(given: str, name: str) -> FinishedRun:
 
 
 def other_columns(runs: Sequence[FinishedRun]) -> str:
-    """Which options that name the log's columns the runs were told differently, in words."""
-    apart = [name for name in COLUMNS if len({str(run.columns.get(name)) for run in runs}) > 1]
+    """Which options that decide the rows of the log the runs were told differently, in words."""
+    decide = [name for name in COLUMNS if name != "logp_logging"]
+    apart = [name for name in decide if len({str(run.columns.get(name)) for run in runs}) > 1]
     return ", ".join("--" + name.replace("_", "-") for name in apart)
 
 

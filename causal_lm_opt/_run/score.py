@@ -26,6 +26,7 @@ from causal_lm_opt._readers import (
     json_chunks,
     parquet_chunks,
 )
+from causal_lm_opt._run.optimize_files import returned_model
 from causal_lm_opt._run.output import OutputError
 from causal_lm_opt.exceptions import DataError
 
@@ -114,8 +115,8 @@ def score_file(request: ScoreRequest) -> Scored:
     if request.prompt is not None:
         prompts = to_strings(cells[request.prompt], place, request.prompt, allow_empty=True)
     kept = Path(request.cache) if request.cache else target.with_name(f"{target.name}.scores")
-    own = Path(request.model).expanduser() / "run" / "policy"
-    if own.is_dir():
+    own = returned_model(request.model)
+    if own is not None:
         raise DataError(f"{request.model}: is a run of optimize; its model is {own}")
     policy = _policy(request, kept)
     found = policy.log_prob(texts, prompts, eos=request.eos)

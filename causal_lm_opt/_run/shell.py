@@ -14,6 +14,7 @@ from typing import Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from causal_lm_opt._run.interrupts import interrupts_kept
 from causal_lm_opt._run.terminal import printable
 
 __all__ = [
@@ -139,7 +140,9 @@ class Group(TyperGroup):
                 args, prog_name, complete_var, False, windows_expand_args, **extra
             )
 
-        sys.exit(_exit_code(run))
+        with interrupts_kept():
+            code = _exit_code(run)
+        sys.exit(code)
 
 
 def say(text: str, *, error: bool = False) -> None:

@@ -21,10 +21,10 @@ from causal_lm_opt.lm.objectives import Objective
 from causal_lm_opt.lm.policy import LanguageModelPolicy
 
 __all__ = [
-    "POLICY",
     "RECORD",
     "RUN",
     "START",
+    "TRAINED",
     "TRAINING",
     "evaluations",
     "json_rows",
@@ -38,8 +38,8 @@ __all__ = [
     "write_json",
 ]
 
-RECORD, RUN, POLICY, START, TRAINING = (
-    "optimizer.json", "run.json", "policy", "start", "training",
+RECORD, RUN, TRAINED, START, TRAINING = (
+    "optimizer.json", "run.json", "trained", "start", "training",
 )  # fmt: skip
 HISTORY = ("step", *FIGURES, "chosen_by", *OTHER_FIGURES)
 
@@ -86,10 +86,19 @@ def run_differs(kept: Mapping[str, Any], own: Mapping[str, Any]) -> str:
 
 
 def opened_trained(folder: Path) -> LanguageModelPolicy:
-    """The trained policy; an adapter upon the start that it was trained from."""
-    if (folder / POLICY / "adapter_config.json").is_file():
-        return LanguageModelPolicy(folder / START, adapter=folder / POLICY, name="trained")
-    return LanguageModelPolicy(folder / POLICY, name="trained")
+    """The trained policy; an adapter upon the start that it was trained from.
+
+    Raises
+    ------
+    DataError
+        If it is not there.
+    """
+    if not (folder / TRAINED).is_dir():
+        older = " (an older version named it policy: rename it)" * (folder / "policy").is_dir()
+        raise DataError(f"{folder} is damaged: its model {TRAINED!r} is missing{older}.")
+    if (folder / TRAINED / "adapter_config.json").is_file():
+        return LanguageModelPolicy(folder / START, adapter=folder / TRAINED, name="trained")
+    return LanguageModelPolicy(folder / TRAINED, name="trained")
 
 
 def evaluations(lines: Sequence[Mapping[str, Any]], monitored: Iterable[str] = ()) -> pd.DataFrame:

@@ -75,10 +75,16 @@ class Rows:
             None if self.logp_logging is None else self.logp_logging[at], self.groups[at],
         )  # fmt: skip
 
-    def digest(self) -> str:
-        """Identity of the rows, for runs that are resumed."""
+    def digest(self, *, logged: bool = True) -> str:
+        """Identity of the rows, for runs that are resumed.
+
+        Without their log-probabilities (``logged=False``) it tells which rows they are, and so
+        which are reported from.
+        """
         parts = [content_keys(np.array(self.read, dtype=object)), self.outcome, self.groups]
-        return digest(*parts, *([] if self.logp_logging is None else [self.logp_logging]))
+        if logged and self.logp_logging is not None:
+            parts.append(self.logp_logging)
+        return digest(*parts)
 
 
 class Parts(NamedTuple):

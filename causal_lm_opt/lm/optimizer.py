@@ -25,10 +25,10 @@ from causal_lm_opt.lm._heldout import NAMES, HeldOut, draw_for
 from causal_lm_opt.lm._left_out import judged, response_beyond
 from causal_lm_opt.lm._loading import transformers
 from causal_lm_opt.lm._optimizer_files import (
-    POLICY,
     RECORD,
     RUN,
     START,
+    TRAINED,
     TRAINING,
     evaluations,
     from_runs,
@@ -537,9 +537,9 @@ class CausalLMOptimizer:
         return cls(out=folder)._take_up(Path(folder))
 
     def _keep(self, folder: Path) -> None:
-        """Write the policy and, last of all, the record."""
-        if self.trained_ is not None and not (folder / POLICY).exists():
-            self.trained_.save(folder / POLICY)
+        """Write the trained policy and, last of all, the record."""
+        if self.trained_ is not None and not (folder / TRAINED).exists():
+            self.trained_.save(folder / TRAINED)
         record = {
             "version": __version__, "sizes": self.sizes_, "parts": runs_of(self.parts_),
             "max_new_tokens": self.max_new_tokens_, "prompted": self.prompted_,
@@ -563,7 +563,7 @@ class CausalLMOptimizer:
             raise DataError(f"{folder / RECORD} is damaged ({error!r}); fit again.") from error
         self.start_ = LanguageModelPolicy(folder / START, name="start")
         self.trained_ = None
-        if (folder / POLICY).exists():
+        if self.result_.step or (folder / TRAINED).exists():
             self.trained_ = opened_trained(folder)
         self.policy_ = self.start_
         if self.trained_ is not None and self.result_.accepted:
@@ -581,7 +581,8 @@ class CausalLMOptimizer:
         folder.mkdir(parents=True, exist_ok=True)
         read = parts.train.read
         own = {
-            "version": __version__, "rows": rows.digest(), "settings": self._identity(),
+            "version": __version__, "rows": rows.digest(),
+            "rows_without_logp": rows.digest(logged=False), "settings": self._identity(),
             "features": digest(features(read).to_numpy()),
             "outcome_model": digest(self.nuisances_.predicted, self.nuisances_.predict(read)),
         }  # fmt: skip

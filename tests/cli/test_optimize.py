@@ -118,7 +118,11 @@ def test_a_run_writes_values_with_intervals_and_verdicts(shop: Workshop) -> None
         assert row["verdict"] in ("trustworthy", "caution", "do not use")
     assert sum(facts["sizes"].values()) == 160
     assert "Report: " in shop.said
-    assert f"Model:  {shop.out / 'run'}" in shop.said
+    kept = facts["model"]
+    assert kept == f"run/{'trained' if facts['accepted'] else 'start'}"
+    assert (shop.out / kept / "config.json").is_file()
+    assert f"Model:  {shop.out / kept}\n" in shop.said
+    assert f"is in {kept}, beside this report" in (shop.out / "report.md").read_text("utf-8")
     assert "V(f0), start" in shop.said
     assert facts["settings"]["n_draws"] == "40"
     assert [i["role"] for i in facts["inputs"]] == ["log", "settings"]
@@ -418,14 +422,46 @@ def test_compare_reads_columns_as_the_runs_did_and_says_what_it_cannot_tell(
     own = other / "run" / "run.json"
     kept = json.loads(own.read_text(encoding="utf-8"))
     told, page = json.loads((other / "result.json").read_text("utf-8")), other / "result.json"
-    page.write_text(json.dumps(told | {"arguments": told["arguments"] | {"logp_logging": "lp"}}))
-    own.write_text(json.dumps(kept | {"rows": "others"}), encoding="utf-8")
+    page.write_text(json.dumps(told | {"arguments": told["arguments"] | {"prompt": "p"}}))
+    others = {"rows": "others", "rows_without_logp": "others"}
+    own.write_text(json.dumps(kept | others), encoding="utf-8")
     done = run(asked)
-    assert "told by different columns (--logp-logging)" in done.stdout
+    assert "told by different columns (--prompt)" in done.stdout
     page.write_text(json.dumps(told))
     kept["settings"]["random_state"] = "7"
     own.write_text(json.dumps(kept), encoding="utf-8")
     done = run([*asked, "--log", str(shop.log)])
+    assert "the runs report from different rows" in done.stdout
+
+
+@pytest.mark.torch
+def test_compare_pairs_runs_with_and_without_log_probabilities(
+    shop: Workshop, tmp_path: Path
+) -> None:
+    from causal_lm_opt.lm import LanguageModelPolicy
+
+    log, plain, logged = tmp_path / "log.csv", tmp_path / "plain", tmp_path / "logged"
+    shutil.copytree(shop.out, plain)
+    frame = pd.read_csv(shop.log)
+    scores = LanguageModelPolicy(shop.model).log_prob(frame["text"].tolist())
+    frame.assign(lp=scores).to_csv(log, index=False)
+    asked = shop.arguments(logged, "--no-figures", "--logp-logging", "lp")
+    done = run([str(log) if word == str(shop.log) else word for word in asked])
+    assert done.exit_code == 0, done.output
+    for runs in ((plain, logged), (logged, plain)):
+        folders = ["compare", *map(str, runs), "--overwrite", "--out", str(tmp_path / "c")]
+        assert "report from the same rows" in run(folders).stdout
+        done = run([*folders, "--log", str(log)])
+        assert done.exit_code == 0, done.output
+        assert "read the differences" in done.stdout
+        assert "rows of the log that no run trained on" in done.stdout
+        assert len(pd.read_csv(tmp_path / "c" / "differences.csv")) == 1
+    kept = logged / "run" / "run.json"
+    older = json.loads(kept.read_text(encoding="utf-8"))
+    del older["rows_without_logp"]
+    kept.write_text(json.dumps(older), encoding="utf-8")
+    done = run([*folders, "--log", str(log)])
+    assert done.exit_code == 0, done.output  # nothing tells that its rows are the other's
     assert "the runs report from different rows" in done.stdout
 
 

@@ -16,6 +16,7 @@ import pandas as pd
 import pytest
 
 from causal_lm_opt._run import optimize, score, simulate
+from causal_lm_opt._run.interrupts import interrupts_kept
 from causal_lm_opt._run.output import FORMULA, OutputError, check_output, csv_text
 from causal_lm_opt.estimators import _progress
 from causal_lm_opt.estimators._progress import progress_shown, track
@@ -102,6 +103,49 @@ def test_ctrl_c_in_a_real_process_leaves_nothing(files: Files, where: str) -> No
     assert done.returncode == 130
     assert done.stderr == "error: interrupted; nothing was written\n"
     assert folders(files) == []
+
+
+def test_ctrl_c_that_falls_into_a_destructor_is_not_lost(files: Files) -> None:
+    code = (
+        "import os, signal, sys, time\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "import causal_lm_opt._run.log as module\n"
+        "class Bar:\n"
+        "    def __del__(self):\n"
+        "        os.kill(os.getpid(), signal.SIGINT)\n"
+        "        time.sleep(1)\n"
+        "def work(*_, **__):\n"
+        "    Bar()\n"
+        "    print('it went on', file=sys.stderr)\n"
+        "    time.sleep(30)\n"
+        "module.evaluate_file = work\n"
+        "from causal_lm_opt.cli import main\n"
+        f"sys.argv = ['causal-lm-opt', 'evaluate', {str(files.log)!r}, '--outcome', 'y', "
+        f"'--out', {str(files.folder / 'new')!r}]\n"
+        "main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=25, check=False
+    )
+    assert done.returncode == 130
+    assert done.stderr == "it went on\nerror: interrupted; nothing was written\n"
+
+
+def test_what_else_a_destructor_raises_is_shown_as_ever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen: list[type] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda ignored: seen.append(ignored.exc_type))
+    before = sys.unraisablehook
+
+    class Broken:
+        def __del__(self) -> None:
+            raise ValueError
+
+    with interrupts_kept():
+        Broken()
+    assert seen == [ValueError]
+    assert sys.unraisablehook is before
 
 
 def test_a_full_disk_in_a_real_process_leaves_nothing(files: Files) -> None:

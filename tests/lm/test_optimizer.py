@@ -301,8 +301,13 @@ def test_saved_and_loaded_is_the_same(finished, tmp_path):
     assert one.texts == other.texts
     with pytest.raises(FileExistsError):
         finished.save(folder)
+    record = (folder / "optimizer.json").read_bytes()
     (folder / "optimizer.json").write_text("{", encoding="utf-8")
     with pytest.raises(DataError, match="damaged"):
+        CausalLMOptimizer.load(folder)
+    (folder / "trained").rename(folder / "policy")
+    (folder / "optimizer.json").write_bytes(record)
+    with pytest.raises(DataError, match="older version named it policy"):
         CausalLMOptimizer.load(folder)
     (folder / "optimizer.json").write_text(json.dumps({"sizes": {}}), encoding="utf-8")
     with pytest.raises(DataError, match="damaged"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -64,12 +65,15 @@ def test_the_marks_of_the_log_are_kept(folder: str, tmp_path: Path) -> None:
 
 def test_a_training_run_is_no_model_but_holds_one(tmp_path: Path) -> None:
     FRAME.to_csv(tmp_path / "log.csv", index=False)
-    (tmp_path / "trained" / "run" / "policy").mkdir(parents=True)
+    (tmp_path / "trained" / "run").mkdir(parents=True)
     request = ScoreRequest(
         str(tmp_path / "log.csv"), str(tmp_path / "trained"), str(tmp_path / "out.csv")
     )
-    with pytest.raises(DataError, match=r"is a run of optimize; its model is .*run.policy"):
-        score_file(request)
+    for accepted, model in ((True, "trained"), (False, "start")):
+        record = {"result": {"accepted": accepted}}
+        (tmp_path / "trained" / "run" / "optimizer.json").write_text(json.dumps(record))
+        with pytest.raises(DataError, match=rf"a run of optimize; its model is .*run.{model}$"):
+            score_file(request)
 
 
 def test_an_interrupted_run_resumes(

@@ -1,0 +1,46 @@
+"""A Ctrl-C is never lost.
+
+Python ignores exceptions in destructors and the callbacks of its garbage collector. A Ctrl-C that
+falls into one (of a progress bar, say) would be printed and forgotten, and the run go on.
+"""
+
+from __future__ import annotations
+
+import _thread
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+__all__ = ["interrupts_kept"]
+
+LATER = 0.05  # seconds until an ignored Ctrl-C comes again: enough to leave most destructors
+
+
+@contextmanager
+def interrupts_kept() -> Iterator[None]:
+    """Inside, a Ctrl-C that Python ignores is sent again shortly after, until it is heeded."""
+    before, inside, main = sys.unraisablehook, True, threading.main_thread().ident or 0
+
+    def again() -> None:
+        time.sleep(LATER)
+        if inside and hasattr(signal, "pthread_kill"):  # ends what waits, too
+            signal.pthread_kill(main, signal.SIGINT)
+        elif inside:
+            _thread.interrupt_main()
+
+    def hook(ignored: Any) -> None:
+        if issubclass(ignored.exc_type, KeyboardInterrupt):
+            # Not threading.Timer: its locks may be held by the code that was interrupted.
+            _thread.start_new_thread(again, ())
+        else:
+            before(ignored)
+
+    sys.unraisablehook = hook
+    try:
+        yield
+    finally:
+        inside, sys.unraisablehook = False, before
