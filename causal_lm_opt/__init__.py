@@ -53,12 +53,15 @@ _HOME = {
     "BalancingRatio": "estimators",
     "BradleyTerryReward": "rewards",
     "CausalLMOptimizer": "lm",
+    "Clip": "core",
     "Comparison": "comparison",
     "DataError": "exceptions",
     "Deconfounder": "estimators",
     "DensityRatio": "estimators",
     "DoublyRobust": "estimators",
     "EstimationWarning": "exceptions",
+    "Hajek": "core",
+    "HorvitzThompson": "core",
     "IPW": "estimators",
     "LanguageModelPolicy": "lm",
     "LoggedData": "logged",
@@ -67,12 +70,13 @@ _HOME = {
     "OutcomeRegression": "estimators",
     "OverlapError": "exceptions",
     "OverlapWarning": "exceptions",
+    "ParetoSmooth": "core",
+    "Shrink": "core",
     "StatsmodelsGLM": "estimators",
+    "Switch": "core",
     "TargetSample": "estimators",
+    "Temper": "core",
     "ValueEstimate": "estimate",
-    **dict.fromkeys(
-        ("Clip", "Hajek", "HorvitzThompson", "ParetoSmooth", "Shrink", "Switch", "Temper"), "core"
-    ),
 }
 
 # What needs torch is left out: a star import must not need the extra lm.

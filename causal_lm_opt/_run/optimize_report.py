@@ -44,14 +44,6 @@ __all__ = [
 WHAT = {
     "trained": "V(f), trained", "start": "V(f0), start", "difference": "Difference, f - f0",
 }  # fmt: skip
-OBJECTIVES = {
-    "targeted": "rounds of fresh texts, rewarded by an outcome model that is corrected on the "
-    "training rows for each round's texts",
-    "dr": "doubly robust value of the training rows",
-    "ipw": "weighted outcomes of the training rows",
-    "or": "the outcome model's mean over texts of the start",
-    "likelihood": "likelihood of the better half of the training texts (a baseline)",
-}
 PARTS = {
     "train": "outcome model and training",
     "select": "learning curves, when to stop, which checkpoint",
@@ -358,7 +350,9 @@ def assumptions(run: TrainingRun) -> list[str]:
 
 
 def _making(run: TrainingRun) -> list[Block]:
-    told = OBJECTIVES.get(run.objective, "")
+    from causal_lm_opt.lm._optimizer_steps import OBJECTIVES  # loads torch
+
+    _, told = OBJECTIVES.get(run.objective, (None, ""))
     rows = [[name, f"{run.sizes[name]:,}", why] for name, why in PARTS.items() if name in run.sizes]
     stopped = f"Training took {run.steps:,} steps of at most {run.settings.get('steps', '?')}"
     chosen = f"; the checkpoint of step {run.result.step:,} was chosen." if run.result.step else "."

@@ -13,7 +13,6 @@ import numpy.typing as npt
 from causal_lm_opt._validation import check_vector, take_rows
 from causal_lm_opt.core.inference import influence_covariance
 from causal_lm_opt.core.weights import Weighting, relative_weights
-from causal_lm_opt.diagnostics.verdict import verdict
 from causal_lm_opt.estimate import ValueEstimate
 from causal_lm_opt.estimators._crossfit import CrossFit
 from causal_lm_opt.estimators._estimated import ratio_noise
@@ -213,7 +212,6 @@ def dr_value(
         logged=logged,
         target=target,
         bias_bound=term.bias_bound,
-        verdict=verdict(None),
         diagnostics={
             "residual": term.value, "residual_se": residual_se, "plug_in": plug_in.value,
         },

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -21,19 +21,24 @@ FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.intp]
 
 
+UNJUDGED = Verdict("caution", ("No diagnostic has judged this value.",))
+
+
 @dataclass(frozen=True, eq=False)
 class PolicyValue:
     """One policy's value with the pieces its estimate is assembled from.
 
-    ``units`` is the number of independent logged units of a subgroup, ``None`` for everyone.
+    ``logged`` and ``target`` are the influence functions of the two samples, ``None`` where one
+    does not enter. ``units`` is the number of independent logged units of a subgroup, ``None`` for
+    everyone. Nobody has judged it until a verdict is given (`_figures.judged`).
     """
 
     value: float
     logged: FloatArray | None
     target: FloatArray | None
-    bias_bound: float
-    verdict: Verdict
-    diagnostics: Mapping[str, Any]
+    bias_bound: float = 0.0
+    verdict: Verdict = UNJUDGED
+    diagnostics: Mapping[str, Any] = field(default_factory=dict)
     replicates: FloatArray | None = None
     units: float | None = None
 

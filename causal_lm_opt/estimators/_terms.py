@@ -25,24 +25,22 @@ IntArray = npt.NDArray[np.intp]
 
 @dataclass(frozen=True, eq=False)
 class LoggedTerm:
-    """The logged rows' term of one value: estimate, influence (n,), bias bound.
+    """The logged rows' term of one value: estimate, influence (n,), weights (n,), bias bound.
 
-    ``raw_weight`` (n,) holds the weights up to a factor, where no transform changed them, and
-    ``raw_moments`` their mean and mean square.
+    ``weight`` is up to a factor where weights are normalised. ``raw_moments`` are its mean and
+    mean square where no transform changed it, else None.
     """
 
     value: float
     influence: FloatArray
+    weight: FloatArray
     bias_bound: float = 0.0
-    raw_weight: FloatArray | None = None
     raw_moments: tuple[float, float] | None = None
 
     @property
-    def weight(self) -> FloatArray:
-        """``raw_weight``, where no transform changed it."""
-        if self.raw_weight is None:
-            raise AttributeError("weights that a transform changed are not kept")
-        return self.raw_weight
+    def raw_weight(self) -> FloatArray | None:
+        """``weight``, where no transform changed it."""
+        return None if self.raw_moments is None else self.weight
 
 
 def weighted_term(
@@ -61,10 +59,10 @@ def weighted_term(
     a, b = ipw_moment(weight, residual, normalize=weighting.normalize)
     value, influence = solve_linear_moment(a, b, s, mean_a=mean, overwrite_b=True)
     if weighting.unbiased:
-        return LoggedTerm(float(value), influence, raw_weight=weight, raw_moments=(mean, square))
+        return LoggedTerm(float(value), influence, weight, raw_moments=(mean, square))
     with np.errstate(over="ignore", invalid="ignore"):
         bias = float(transform_bias(ell, weighting, residual, s, margin=1.645))
-    return LoggedTerm(float(value), influence, bias if math.isfinite(bias) else math.inf)
+    return LoggedTerm(float(value), influence, weight, bias if math.isfinite(bias) else math.inf)
 
 
 def of_estimand(

@@ -11,7 +11,6 @@ import numpy.typing as npt
 
 from causal_lm_opt._parts import check_same_order
 from causal_lm_opt.core.weights import Weighting
-from causal_lm_opt.diagnostics.verdict import verdict
 from causal_lm_opt.estimate import ValueEstimate
 from causal_lm_opt.estimators._assemble import assemble, sample_mean
 from causal_lm_opt.estimators._base import BaseValueEstimator, estimand_notes
@@ -328,8 +327,6 @@ def _ipw_value(
         logged=logged,
         target=target,
         bias_bound=term.bias_bound,
-        verdict=verdict(None),
-        diagnostics={},
         units=subgroup_units(log, rows),
     )
     return judged(part, log, policies, k, rows, ell, term, lambda: y, weighting, findings)

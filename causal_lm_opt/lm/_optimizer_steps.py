@@ -6,6 +6,7 @@ import copy
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -59,8 +60,22 @@ __all__ = [
 ]
 
 FloatArray = npt.NDArray[np.float64]
-OBJECTIVES = ("targeted", "dr", "ipw", "or", "likelihood")
 TINY_EPOCHS = 12
+#: Name of an objective -> how it is made, what it raises.
+OBJECTIVES: Mapping[str, tuple[Callable[..., Objective], str]] = {
+    "targeted": (
+        OnPolicyObjective,
+        "rounds of fresh texts, rewarded by an outcome model that is corrected on the training "
+        "rows for each round's texts",
+    ),
+    "dr": (DoublyRobustObjective, "doubly robust value of the training rows"),
+    "ipw": (IPWObjective, "weighted outcomes of the training rows"),
+    "or": (OutcomeRegressionObjective, "the outcome model's mean over texts of the start"),
+    "likelihood": (
+        partial(LikelihoodObjective, "high"),
+        "likelihood of the better half of the training texts (a baseline)",
+    ),
+}
 #: Value, standard error and interval of V(f), V(f0) and their difference.
 FIGURES = (
     "value", "se", "lower", "upper", "start", "start_se", "start_lower", "start_upper",
@@ -207,19 +222,12 @@ def make_objective(objective: str | Objective, kl: float, entropy: float) -> Obj
     """The objective of a name; the floor of the effective sample size is the select rows'."""
     if isinstance(objective, Objective):
         return objective
-    shared: dict[str, Any] = {"kl": kl, "entropy": entropy, "ess_floor": 0.0}
-    made: dict[str, Any] = {
-        "targeted": OnPolicyObjective, "dr": DoublyRobustObjective, "ipw": IPWObjective,
-        "or": OutcomeRegressionObjective,
-    }  # fmt: skip
-    if objective == "likelihood":
-        return LikelihoodObjective("high", kl=kl, entropy=entropy)
-    if objective not in made:
+    if objective not in OBJECTIVES:
         raise ValueError(
             f"objective must be one of {list(OBJECTIVES)} or an Objective, got {objective!r}."
         )
-    found: Objective = made[objective](**shared)
-    return found
+    made, _ = OBJECTIVES[objective]
+    return made(kl=kl, entropy=entropy, ess_floor=0.0)
 
 
 def training_data(

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from causal_lm_opt import Clip, TargetSample
+
 from .conftest import _density
 
 N, DRAWS, GROUPS, SHIFT = 2000, 20_000, 25, 0.5
@@ -61,3 +63,22 @@ def test_influence_functions_average_0(kind: Any) -> None:
     for sample in est.result_.samples:
         mean = np.average(sample.influence[:, 0], weights=sample.sample_weight)
         assert abs(mean) < 1e-3 * sample.influence.std()  # a penalised model's: not quite 0
+
+
+def test_clipped_weights_have_a_bias_bound_that_holds(kind: Any) -> None:
+    """Every text once, as often as it was logged, its outcome without noise: bias, and no error."""
+    if "weights" not in kind().get_params():
+        pytest.skip("takes no weights")
+    logging, target = np.array([0.4, 0.3, 0.2, 0.08, 0.02]), np.array([0.1, 0.1, 0.2, 0.3, 0.3])
+    worth = np.array([0.0, 1.0, 2.0, 5.0, 9.0])
+    X, often = np.eye(5), 1000 * logging
+    arguments: dict[str, Any] = {"logp_target": np.log(target), "logp_logging": np.log(logging)}
+    if hasattr(kind, "predict"):  # an outcome model that is always wrong
+        support = TargetSample(X, weight=target, exact=True)
+        arguments |= {"X_target": support, "q_logged": np.zeros(5), "q_target": np.zeros(5)}
+    for normalize in (True, False):
+        est = kind(weights=Clip(2.0, normalize=normalize))
+        found = est.fit(X, worth, sample_weight=often, **arguments).result_
+        off = abs(float(found.values[0]) - float(target @ worth))
+        assert off > 1.0
+        assert off <= float(found.bias_bound[0])

@@ -68,7 +68,7 @@ def apply_diff(folder: Path, diff: str) -> None:
 def add_lines(folder: Path, text: str) -> None:
     """Add each line of the table above the line it names, which must occur once, indented alike."""
     rows = re.findall(r"^\| `(.*?)` \| `(.*?)` \| `(.*?)` \|$", text, re.MULTILINE)
-    assert len(rows) == 5
+    assert rows
     for name, below, added in rows:
         path = folder / name
         found = re.findall(rf"^( *){re.escape(below)}$", path.read_text("utf-8"), re.MULTILINE)
@@ -79,8 +79,8 @@ def add_lines(folder: Path, text: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, str]]:
-    """Tests of the templates, run once: file -> test -> "passed" or what it said."""
+def copied(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the package with the templates in it."""
     folder = tmp_path_factory.mktemp("contributing")
     ignore = shutil.ignore_patterns("__pycache__")
     for name in ("causal_lm_opt", "tests/contract"):
@@ -93,8 +93,16 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, st
             path = folder / content.splitlines()[0].removeprefix("# ")
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(content, encoding="utf-8")
-    add_lines(folder, section("Add an estimator"))
+    for title in RECIPES:
+        add_lines(folder, section(title))
     (folder / "tests/conftest.py").write_text(CONFTEST, encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def outcomes(copied: Path) -> dict[str, dict[str, str]]:
+    """Tests of the templates, run once: file -> test -> "passed" or what it said."""
+    folder = copied
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "--junitxml", "found.xml", "-k",
          "ControlledIPW or test_every_public_estimator_is_checked or "
@@ -171,3 +179,29 @@ def test_the_estimator_passes_the_contract_suite(outcomes: dict[str, dict[str, s
     ]
     assert not wrong, "\n".join(wrong)
     assert len(passed) > 70
+
+
+PUBLIC = """
+import causal_lm_opt
+from causal_lm_opt import core, simulation
+from causal_lm_opt.simulation import studies
+
+assert causal_lm_opt.Saturate is core.Saturate
+assert studies.WORLDS["coin"] is simulation.CoinWorld
+for module, names in ((causal_lm_opt, "ControlledIPW Saturate"), (core, "Saturate"),
+                      (simulation, "CoinWorld")):
+    assert set(names.split()) <= set(module.__all__)
+"""
+PUBLIC_LM = """
+from causal_lm_opt import lm
+assert lm.ThresholdObjective.name == "threshold" and "ThresholdObjective" in lm.__all__
+"""
+
+
+def test_the_lines_make_public_what_they_say(copied: Path) -> None:
+    code = PUBLIC + (PUBLIC_LM if find_spec("torch") else "")
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=copied, env=os.environ | {"PYTHONPATH": str(copied)},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
