@@ -256,7 +256,8 @@ def judge_on(
     from causal_lm_opt.lm.evaluation import pointwise_judge
 
     folds = min(cv, int(np.unique(rows.groups).size))
-    fitted = nuisances_of(rows, outcome_model, TextFeatures(features, read), folds, seed)
+    made = TextFeatures(features, read, prompted=rows.prompts is not None)
+    fitted = nuisances_of(rows, outcome_model, made, folds, seed)
     if rows.prompts is None:
         return pointwise_judge(lambda texts: fitted.predict(list(texts)))
     return pointwise_judge(

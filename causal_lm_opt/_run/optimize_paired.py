@@ -64,7 +64,7 @@ def paired_values(
     settings = runs[0].settings
     kept = int(settings["random_state"])
     parts = split(rows, settings["split"], kept)
-    features = TextFeatures(None, parts.train.read)
+    features = TextFeatures(None, parts.train.read, prompted=rows.prompts is not None)
     own = digest(features(parts.train.read).to_numpy())
     if {run.features for run in runs} != {own}:
         return (

@@ -185,13 +185,11 @@ def _spelt(value: Any) -> Any:
 
 
 def _features(value: Any, place: str) -> Any:
-    """Topics of TF-IDF by their number, or a sentence encoder by its folder."""
+    """Topics by their number, or a sentence encoder by its folder."""
     if value is None:
         return None
     if isinstance(value, int) and not isinstance(value, bool) and value >= 1:
-        from causal_lm_opt.estimators.text_pipelines import tfidf_features
-
-        return tfidf_features(n_components=value)
+        return value
     if isinstance(value, str) and Path(value).expanduser().is_dir():
         from causal_lm_opt.lm import TextEmbedder
 

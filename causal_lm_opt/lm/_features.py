@@ -4,18 +4,71 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from causal_lm_opt.estimators._named_ratios import topic_names
 from causal_lm_opt.estimators.text_pipelines import tfidf_features
+from causal_lm_opt.lm._optimizer_rows import BREAK
 
-__all__ = ["TextFeatures"]
+__all__ = ["TextFeatures", "Topics"]
 
 TOPICS = 20
 MOST_KEPT = 20_000
+
+
+class Topics:
+    """TF-IDF topics of texts and, apart from them, of the prompts that they answer.
+
+    Of both in one, the words of many prompts would take most of the topics, and how much a word of
+    a text counts would depend on how long its prompt is.
+
+    Parameters
+    ----------
+    n_components : int
+        Most topics of the texts, and as many of the prompts.
+    prompted : bool
+        Whether rows are texts after their prompts (`joined`).
+    """
+
+    def __init__(self, n_components: int, *, prompted: bool) -> None:
+        self.n_components, self.prompted = n_components, prompted
+
+    def fit(self, rows: Sequence[str]) -> Topics:
+        """Fit on distinct texts and distinct prompts; these only where they differ."""
+        prompts, texts = (list(dict.fromkeys(part)) for part in self._parts(rows))
+        make = partial(tfidf_features, n_components=self.n_components)
+        self.of_texts: Any = make().fit(texts)
+        self.of_prompts: Any = None
+        if len(prompts) > 1 and any(words.split() for words in prompts):
+            self.of_prompts = make().fit(prompts)
+        return self
+
+    def transform(self, rows: Sequence[str]) -> npt.NDArray[np.float64]:
+        """Topics of the texts, then those of the prompts, (n, p)."""
+        prompts, texts = self._parts(rows)
+        found = self.of_texts.transform(texts)
+        if self.of_prompts is None:
+            return np.asarray(found)
+        return np.hstack([found, self.of_prompts.transform(prompts)])
+
+    def names(self) -> list[str]:
+        """A name for each, by the terms that stand out in it."""
+        names = [str(name) for name in topic_names(self.of_texts)]
+        if self.of_prompts is not None:
+            names += [f"prompts' {name}" for name in topic_names(self.of_prompts)]
+        return names
+
+    def _parts(self, rows: Sequence[str]) -> tuple[list[str], list[str]]:
+        """Prompts and texts of rows."""
+        if not self.prompted:
+            return [], list(rows)
+        parts = [row.partition(BREAK) for row in rows]
+        return [prompt for prompt, _, _ in parts], [text for _, _, text in parts]
 
 
 class TextFeatures:
@@ -23,28 +76,32 @@ class TextFeatures:
 
     Parameters
     ----------
-    spec : transformer, callable, or None
+    spec : transformer, callable, int or None
         A transformer is fitted on ``rows``, outcomes unseen; a callable gives (n, p) numbers of n
-        texts. None: TF-IDF of words, 20 topics.
+        texts. A number: so many TF-IDF topics of the texts, and of the prompts (`Topics`); None:
+        20.
     rows : sequence of str
         Training texts (each after its prompt, where there are prompts).
+    prompted : bool
+        Whether there are.
 
     Notes
     -----
     Rows are remembered, as the same draws are read by ratio, outcome model and diagnostics.
     """
 
-    def __init__(self, spec: Any, rows: Sequence[str]) -> None:
+    def __init__(self, spec: Any, rows: Sequence[str], *, prompted: bool = False) -> None:
         if isinstance(spec, type):
             raise TypeError(f"features is the class {spec.__name__}: give {spec.__name__}().")
-        spec = tfidf_features(n_components=TOPICS) if spec is None else spec
+        if spec is None or (isinstance(spec, int | np.integer) and not isinstance(spec, bool)):
+            spec = Topics(TOPICS if spec is None else int(spec), prompted=prompted)
         self.step = spec
         if hasattr(spec, "fit") and hasattr(spec, "transform"):
             self.step = copy.deepcopy(spec).fit(list(dict.fromkeys(rows)))
         elif not (callable(spec) or hasattr(spec, "transform")):
             raise TypeError(
-                "features must be a transformer of texts, a callable texts -> numbers (n, p), or "
-                f"None, got {spec!r}."
+                "features must be a number of topics, a transformer of texts, a callable texts -> "
+                f"numbers (n, p), or None, got {spec!r}."
             )
         self._known: dict[str, Any] = {}
         self.names = list(self(list(rows[:2])).columns)
@@ -93,6 +150,8 @@ class TextFeatures:
 
     def _names(self, width: int) -> list[str]:
         """Names of features that bring none; topics by the terms that stand out in them."""
+        if isinstance(self.step, Topics):
+            return self.step.names()
         if {"terms", "topics"} <= set(getattr(self.step, "named_steps", {})):
             names = topic_names(self.step)
             if len(names) == width:

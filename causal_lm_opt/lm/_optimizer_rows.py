@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -23,6 +24,7 @@ from causal_lm_opt._validation import (
 from causal_lm_opt.exceptions import DataError
 
 __all__ = [
+    "BREAK",
     "LEAST_CLUSTERS",
     "LEAST_ROWS",
     "Parts",
@@ -35,6 +37,7 @@ __all__ = [
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.intp]
+BREAK = "\n\n"  # between a prompt and its text
 LEAST_ROWS, LEAST_CLUSTERS = 20, 10
 MANY_PROMPTS = 50  # distinct prompts that stand for others like them; fewer are fixed strata
 
@@ -96,10 +99,11 @@ class Parts(NamedTuple):
 
 
 def joined(texts: Sequence[str], prompts: Sequence[Any] | None) -> list[str]:
-    """Each text after its prompt."""
+    """Each text after its prompt; the first empty line is where the prompt ends."""
     if prompts is None:
         return list(texts)
-    return [f"{prompt_words(p)}\n\n{t}" for p, t in zip(prompts, texts, strict=True)]
+    words = [re.sub(r"\n{2,}", "\n", prompt_words(p)).rstrip("\n") for p in prompts]
+    return [f"{p}{BREAK}{t}" for p, t in zip(words, texts, strict=True)]
 
 
 def prompt_words(prompt: Any) -> str:

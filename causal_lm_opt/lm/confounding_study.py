@@ -255,7 +255,7 @@ def _gradients(
     texts, y = world.log(training.rows, seed)
     logp = world.logp(texts, Scenario(RIGHT))
     train = split(read_rows(texts, y, None, logp, None), (0.5, 0.2, 0.3), seed).train
-    features = TextFeatures(world.features, train.read)
+    features = TextFeatures(world.features, train.read, prompted=train.prompts is not None)
     model = nuisances_of(train, ConfoundedModel(world.features), features, 5, seed)
     assert train.logp_logging is not None
     log_ratio = start.log_prob(train.texts) - train.logp_logging

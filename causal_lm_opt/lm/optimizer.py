@@ -94,11 +94,12 @@ class CausalLMOptimizer:
         objectives on logged texts, whose sequence weights degenerate after some steps.
         ``"likelihood"``: fine-tuning on the better half of the texts, a baseline.
     outcome_model : scikit-learn regressor of texts, optional
-        Predicts an outcome from the text (after its prompt, if any). By default ridge regression
-        on ``features``.
-    features : transformer, callable texts -> (n, p) numbers, optional
+        Predicts an outcome from the text (after its prompt, if any, and an empty line). By default
+        ridge regression on ``features``.
+    features : transformer, callable texts -> (n, p) numbers, or int, default 20
         What outcomes are taken to respond to: basis of weights and retargeting. A callable gets
-        the texts, after their prompts if any. By default TF-IDF of words, 20 topics.
+        the texts, after their prompts (and an empty line) if any. A number: so many TF-IDF topics
+        of the texts' words and, where there are prompts, as many of theirs.
     ratio : {"auto", "sequence", "latent", "classifier", "balance"}, default "auto"
         Weights of values on select and report rows: ratios of whole texts' probabilities (needs
         ``logp_logging``), odds on the features, odds on words, or entropy balancing of the
@@ -290,7 +291,7 @@ class CausalLMOptimizer:
         self.parts_ = np.array(Parts._fields)[dealt(rows, self.split, self.random_state)]
         self.prompted_ = rows.prompts is not None
         train = parts.train
-        features = TextFeatures(self.features, train.read)
+        features = TextFeatures(self.features, train.read, prompted=self.prompted_)
         self.nuisances_ = nuisances_of(
             train, self.outcome_model, features, self.cv, self.random_state
         )

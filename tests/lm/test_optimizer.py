@@ -143,7 +143,9 @@ def test_features_are_fitted_once_and_remembered():
 @pytest.mark.parametrize(
     ("spec", "said"),
     [
-        (3, "features must be a transformer"),
+        (3.5, "features must be a number of topics"),
+        (True, "features must be a number of topics"),
+        (0, "n_components must be an integer >= 1"),
         (lambda texts: np.zeros(len(texts)), "shape"),
         (lambda texts: np.full((len(texts), 1), np.nan), "finite"),
         (lambda texts: [["x"]] * len(texts), "numbers"),
@@ -657,3 +659,47 @@ def test_topics_are_named_by_their_words():
     assert all(name.startswith(f"topic {j + 1} (") for j, name in enumerate(names))
     assert "join" in " ".join(names)
     assert TextFeatures(lambda texts: np.ones((len(texts), 1)), rows).names == ["feature 0"]
+
+
+BEGINNINGS = ("Please join us", "Come along", "Stay away", "Do not bother")
+REASONS = ("because it helps.", "as neighbours do.", "for the children.", "to save money.")
+
+
+def wordy_prompts(n: int, many: int, seed: int) -> tuple[list[str], list[str], np.ndarray]:
+    """Texts, prompts of 3 to 24 words, and what a text adds to its prompt's outcome."""
+    rng = np.random.default_rng(seed)
+    words = [a + b for a in ("ba", "ko", "li", "mu", "ne", "po") for b in ("da", "ge", "ho", "ji")]
+    asked = [" ".join(rng.choice(words, rng.integers(3, 25))) for _ in range(many)]
+    first, second = rng.integers(0, 4, (2, n))
+    texts = [f"{BEGINNINGS[i]} {REASONS[j]}" for i, j in zip(first, second, strict=True)]
+    return texts, [asked[i] for i in rng.integers(0, many, n)], np.array([1, 0.6, -0.6, -1])[first]
+
+
+def explained(found: Any, effect: np.ndarray) -> float:
+    """Share of a variance that is linear in features."""
+    known = np.column_stack([np.ones(len(effect)), found])
+    rest = effect - known @ np.linalg.lstsq(known, effect, rcond=None)[0]
+    return 1 - float(rest.var() / effect.var())
+
+
+def test_topics_of_prompts_take_none_from_the_texts():
+    texts, prompts, effect = wordy_prompts(600, 100, 0)
+    rows = read_rows(texts, effect, prompts, None, None)
+    apart = TextFeatures(8, rows.read, prompted=True)
+    assert explained(apart(rows.read), effect) > 0.99
+    assert explained(TextFeatures(16, rows.read)(rows.read), effect) < 0.95  # as one: a control
+    assert any(name.startswith("prompts' topic 1 (") for name in apart.names)
+
+
+def test_a_text_has_the_same_topics_after_every_prompt():
+    texts, prompts, effect = wordy_prompts(200, 60, 1)
+    odd = ["a\n\n\nprompt of\n\nparts\n", *prompts[1:]]
+    read = read_rows(texts, effect, odd, None, None).read
+    found = TextFeatures(4, read, prompted=True)
+    own = [j for j, name in enumerate(found.names) if name.startswith("topic")]
+    assert 0 < len(own) < found.width
+    alone = TextFeatures(4, texts)
+    np.testing.assert_allclose(found(read).to_numpy()[:, own], alone(texts).to_numpy(), atol=1e-12)
+    for same in ("why?", " "):
+        one = read_rows(texts, effect, [same] * 200, None, np.arange(200)).read
+        assert TextFeatures(4, one, prompted=True).width == len(own)
