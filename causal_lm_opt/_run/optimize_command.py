@@ -56,11 +56,21 @@ AsTold = Annotated[
     typer.Option(metavar="COL", help="As for optimize.", show_default="what the runs were told",
                  rich_help_panel=COLUMNS),
 ]  # fmt: skip
+SignTold = Annotated[
+    str | None,
+    typer.Option(metavar="CHAR", help="As for optimize.", show_default="what the runs were told",
+                 rich_help_panel=RUN),
+]  # fmt: skip
 Out = Annotated[Path, _option("out", "DIR", "Folder for the results.", RUN, False)]
 Overwrite = Annotated[
     bool,
     typer.Option("--overwrite", help="Replace what an earlier run left in DIR; without it, a run "
                  "that was stopped goes on.", rich_help_panel=RUN),
+]  # fmt: skip
+Again = Annotated[
+    bool,
+    typer.Option("--overwrite", help="Replace what an earlier comparison left in DIR.",
+                 rich_help_panel=RUN),
 ]  # fmt: skip
 Quiet = Annotated[
     bool, typer.Option("--quiet", help="Print warnings and errors alone.", rich_help_panel=RUN)
@@ -196,9 +206,9 @@ def compare(
     prompt: AsTold = None,
     group: AsTold = None,
     logp_logging: AsTold = None,
-    delimiter: Delimiter = None,
-    decimal: Decimal = None,
-    overwrite: Overwrite = False,
+    delimiter: SignTold = None,
+    decimal: SignTold = None,
+    overwrite: Again = False,
     quiet: Quiet = False,
 ) -> None:  # fmt: skip
     """Put finished runs side by side: values, differences, and whose fresh texts are better."""

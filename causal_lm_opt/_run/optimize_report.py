@@ -227,11 +227,12 @@ def _curves(run: TrainingRun) -> list[Block]:
     )  # fmt: skip
     caption = (
         "On the select rows. Solid: V(f), its band the interval, shape and colour of the points "
-        "the verdict. Dashed: V(f0) of the start. Dotted, hollow squares: the outcome model's own "
-        "mean over fresh texts, which is right only if that model is; training looks for its "
-        "errors, so that it tends to run ahead, and it is no estimate. Below: the difference, "
-        "whose lower end chooses the checkpoint (upright line); and how much of the rows the "
-        "weights leave (ESS), with the floor below which no checkpoint is chosen."
+        "the verdict. Dashed: V(f0) of the start, which is step 0 (hollow circle). Dotted, hollow "
+        "squares: the outcome model's own mean over fresh texts, which is right only if that "
+        "model is; training looks for its errors, so that it tends to run ahead, and it is no "
+        "estimate. Below: the difference, whose lower end chooses the checkpoint (upright line); "
+        "and how much of the rows the weights leave (ESS), with the floor below which no "
+        "checkpoint is chosen."
     )
     return [Picture(svg, caption)]
 
@@ -360,9 +361,25 @@ def _making(run: TrainingRun) -> list[Block]:
         Words(f"Objective {run.objective}: {told}." if told else f"Objective {run.objective}."),
         Grid("Rows, dealt by cluster", ["Part", "Rows", "Used for"], rows, ["", "n", ""]),
         Words(stopped + chosen),
+        *_drawn(run),
     ]
     lines = [[name, value] for name, value in run.settings.items()]
     return [*blocks, Fold("Settings", [Grid("", ["Setting", "Value"], lines, ["", ""])])]
+
+
+def _drawn(run: TrainingRun) -> list[Block]:
+    """How many texts of each policy its value on the report rows averages."""
+    asked, rows = int(run.settings.get("n_draws", 0)), run.sizes.get("report", 0)
+    if not asked or not rows:
+        return []
+    prompted = any(prompt is not None for prompt, _, _ in run.pairs)
+    if not prompted:
+        return [Words(f"Each policy wrote {asked:,} texts for its value.")]
+    each = -(-asked // rows)
+    return [Words(
+        f"Each policy wrote {each * rows:,} texts for its value: {each:,} for the prompt of each "
+        f"report row, the least that makes {asked:,}."
+    )]  # fmt: skip
 
 
 def origin(facts: Mapping[str, Any]) -> list[Block]:

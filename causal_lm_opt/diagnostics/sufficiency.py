@@ -277,7 +277,7 @@ class TextResponse:
             f"Latent sufficiency fails: on {self.rows:,} rows outcomes respond to the text beyond "
             f"the features (p {self.p_value:.2g}; most surely to {self.worst!r}, "
             f"z {self.z:+.1f}). What policies change beyond the features is then not valued: widen "
-            "the features, or use ratio='sequence' where its weights bear it."
+            "the features, or take sequence weights (ratio: sequence) where they are even enough."
         ))]  # fmt: skip
 
 

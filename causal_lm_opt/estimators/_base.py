@@ -113,7 +113,7 @@ def estimand_notes(log: Log, *, enumerated: bool = False) -> list[str]:
         f"{rows:,} rows hold {distinct:,} distinct texts (equal X), and rows count as independent: "
         "right where every reader's text was drawn anew, or at random from a fixed list. If texts "
         "were drawn once and shown to many, the standard error is too small: give the texts' ids "
-        "as groups=, or use estimand='texts' for the value of these texts alone."
+        "as groups (--group); in Python, estimand='texts' values these texts alone."
     ]
 
 

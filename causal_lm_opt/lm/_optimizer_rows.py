@@ -206,6 +206,9 @@ def split(rows: Rows, shares: Sequence[float], seed: int) -> Parts:
         If a part would have fewer than 20 rows or 10 clusters.
     """
     part = dealt(rows, shares, seed)
+    clusters = np.unique(rows.groups).size
+    could = len(rows) >= 3 * LEAST_ROWS and clusters >= 3 * LEAST_CLUSTERS
+    other = f", or change split={tuple(shares)} (split: in --config)" if could else ""
     made = Parts(*(rows.take(np.flatnonzero(part == k)) for k in range(3)))
     for name, some in zip(Parts._fields, made, strict=True):
         found = np.unique(some.groups).size
@@ -213,10 +216,9 @@ def split(rows: Rows, shares: Sequence[float], seed: int) -> Parts:
             raise DataError(
                 f"after splitting, {name} has {len(some)} rows in {found} clusters (equal texts or "
                 f"prompts, or groups); {LEAST_ROWS} rows in {LEAST_CLUSTERS} clusters are the "
-                f"least. Log more texts, or change split={tuple(shares)}; where the same few texts "
-                "went to many independent readers, groups=range(n) (--group and a column of row "
-                "numbers on the command line, split: in --config) makes each reader a cluster: "
-                "values are then of these texts' readers."
+                f"least. Log more texts{other}; where the same few texts went to many independent "
+                "readers, groups=range(n) (--group and a column of row numbers on the command "
+                "line) makes each reader a cluster: values are then of these texts' readers."
             )
         if np.ptp(some.outcome) == 0:
             raise DataError(

@@ -144,5 +144,5 @@ def decide(run: CausalLMOptimizer, difference: Any, found: bool, step: int) -> t
         )
     return True, (
         f"policy_ is the checkpoint of step {step}: on the report rows V(f) - V(f0) is above "
-        f"{lower:.3g} ({run.level:.0%} interval)."
+        f"{lower:.3g} ({run.level:.0%} interval; verdict: {level})."
     )

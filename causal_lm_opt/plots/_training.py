@@ -106,6 +106,8 @@ def training_plot(
     _difference(differences, rows, at, palette)
     _sizes(sizes, rows, at, floor, palette)
     _chosen(panels, chosen, palette)
+    if at[0] > 0:
+        _beginning(panels, float(rows["start"].iloc[0]), float(at[0]), palette)
     plain_numbers(values.yaxis, wanted=5)
     plain_numbers(differences.yaxis, wanted=4)
     plain_numbers(sizes.xaxis, wanted=7)
@@ -115,9 +117,10 @@ def training_plot(
     sizes.set_xlabel("optimiser steps")
     for ax in (values, differences):
         ax.tick_params(labelbottom=False)
-    span = at[-1] - min(at[0], 0.0) or 1.0
+    first = min(at[0], 0.0)
+    span = at[-1] - first or 1.0
     for ax in panels:
-        ax.set_xlim(at[0] - 0.04 * span, at[-1] + 0.04 * span)
+        ax.set_xlim(first - 0.04 * span, at[-1] + 0.04 * span)
     note_above(values, [f"select rows; bands and bars: {100 * level:.10g}% intervals"], palette)
     legend_below(sizes, _legend(rows, chosen, palette), palette)
     return panels
@@ -206,12 +209,24 @@ def _sizes(
     if floor is not None:
         ax.axhline(floor, color=palette.no, linestyle=DASHED, linewidth=1.2, gid="floor")
         ax.annotate(
-            f"floor {percent_text(floor)}", (1.0, floor), xycoords=("axes fraction", "data"),
-            xytext=(-2, 3), textcoords="offset points", ha="right", va="bottom", fontsize=8.5,
+            f"floor {percent_text(floor)}", (0.0, floor), xycoords=("axes fraction", "data"),
+            xytext=(2, 3), textcoords="offset points", ha="left", va="bottom", fontsize=8.5,
             color=palette.no,
         )  # fmt: skip
     percent_axis(ax.yaxis)
     ax.set_ylim(0.0, max(1.08 * float(np.nanmax(share, initial=0.0)), 2.5 * (floor or 0.0), 0.1))
+
+
+def _beginning(panels: Panels, start: float, first: float, palette: Theme) -> None:
+    """Step 0, where the policy is the start: its value there, and no difference."""
+    for ax, height, name in ((panels[0], start, "value"), (panels[1], 0.0, "difference")):
+        if ax is panels[0]:
+            ax.plot([0.0, first], [height] * 2, color=palette.soft, linestyle=DASHED, linewidth=1.4)
+        (mark,) = ax.plot(
+            [0.0], [height], marker="o", markersize=6.0, markerfacecolor="none",
+            color=palette.soft, linestyle="none", zorder=5, gid=f"start-{name}",
+        )  # fmt: skip
+        TIPS[mark] = f"step 0, the start: {height:.4g}"
 
 
 def _chosen(panels: Panels, step: int, palette: Theme) -> None:
