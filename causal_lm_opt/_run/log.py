@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from causal_lm_opt._cells import did_you_mean
 from causal_lm_opt._evaluate import evaluate_log
-from causal_lm_opt._evaluation import Evaluation, Settings
+from causal_lm_opt._evaluation import LOGGING, Evaluation, Settings
 from causal_lm_opt._files import check_file
 from causal_lm_opt._parts import object_array
 from causal_lm_opt._readers import column_names
@@ -25,6 +25,7 @@ from causal_lm_opt._run.models import (
     score_log,
     split_policies,
 )
+from causal_lm_opt._run.own_rows import without_seen_rows
 from causal_lm_opt._run.target_texts import (
     DEFAULT_RATIO,
     check_target_texts,
@@ -130,6 +131,9 @@ def evaluate_file(request: Request, settings: Settings) -> Evaluation:
     log, notes = _clustered_by_prompt(_read(request, columns), request)
     alike = unnamed_clusters(log, request, columns.values())
     notes += (cluster_note(alike),) if alike else ()
+    stand_in = {} if request.logging_policy is None else {LOGGING: request.logging_policy}
+    log, left_out = without_seen_rows(log, folders | stand_in)
+    notes += tuple(left_out)
     models = Models(
         folders, request.logging_policy, request.draws_count, settings.seed, request.cache,
         request.progress,

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from causal_lm_opt._validation import digest
+from causal_lm_opt._validation import content_keys, digest
 from causal_lm_opt._version import __version__
 from causal_lm_opt.exceptions import DataError, OtherRunError, OverlapError
 from causal_lm_opt.lm._features import TextFeatures
@@ -25,6 +25,7 @@ from causal_lm_opt.lm._heldout import NAMES, HeldOut, draw_for
 from causal_lm_opt.lm._left_out import judged, response_beyond
 from causal_lm_opt.lm._loading import transformers
 from causal_lm_opt.lm._optimizer_files import (
+    KEYS,
     RECORD,
     RUN,
     START,
@@ -290,6 +291,8 @@ class CausalLMOptimizer:
         self.sizes_ = {name: len(part) for name, part in parts._asdict().items()}
         self.parts_ = np.array(Parts._fields)[dealt(rows, self.split, self.random_state)]
         self.prompted_ = rows.prompts is not None
+        keys = content_keys(np.array(rows.texts, dtype=object))
+        self._keys = keys.astype("<u8").tobytes()
         train = parts.train
         features = TextFeatures(self.features, train.read, prompted=self.prompted_)
         self.nuisances_ = nuisances_of(
@@ -547,6 +550,7 @@ class CausalLMOptimizer:
             "history": json_rows(self.history_), "steps": json_rows(self.steps_),
             "result": self.result_.to_dict(),
         }  # fmt: skip
+        (folder / KEYS).write_bytes(self._keys)
         write_json(folder / RECORD, record)
 
     def _take_up(self, folder: Path) -> CausalLMOptimizer:
@@ -562,6 +566,8 @@ class CausalLMOptimizer:
             self.result_ = OptimizerResult.from_dict(record["result"])
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise DataError(f"{folder / RECORD} is damaged ({error!r}); fit again.") from error
+        kept = folder / KEYS  # not of older runs
+        self._keys = kept.read_bytes() if kept.is_file() else b""
         self.start_ = LanguageModelPolicy(folder / START, name="start")
         self.trained_ = None
         if self.result_.step or (folder / TRAINED).exists():

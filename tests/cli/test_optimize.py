@@ -196,6 +196,20 @@ def test_ctrl_c_leaves_a_run_that_goes_on_identically(shop: Workshop, tmp_path: 
 
 
 @pytest.mark.torch
+def test_evaluate_leaves_out_the_rows_that_trained_a_model(shop: Workshop, tmp_path: Path) -> None:
+    start, out = shop.out / "run" / "start", tmp_path / "valued"
+    done = run([
+        "evaluate", str(shop.log), "--outcome", "y", "--policy", f"f={start}", "--logging-policy",
+        str(shop.model), "--out", str(out), "--no-figures",
+    ])  # fmt: skip
+    assert done.exit_code == 0, done.output
+    trained = result_of(shop.out)["sizes"]["train"]
+    said = f"{trained} of the 160 rows trained or chose 'f': they are left out"
+    assert said in (out / "report.md").read_text(encoding="utf-8")
+    assert said in done.stdout
+
+
+@pytest.mark.torch
 def test_a_folder_of_another_run_is_kept_until_overwrite(shop: Workshop, tmp_path: Path) -> None:
     before = (shop.out / "run" / "run.json").read_bytes()
     done = run(shop.arguments(shop.out, "--seed", "5"))
