@@ -20,6 +20,7 @@ from causal_lm_opt._cells import did_you_mean
 from causal_lm_opt._evaluation import LOGGING, Table
 from causal_lm_opt._parts import object_array
 from causal_lm_opt._run.optimize_files import returned_model
+from causal_lm_opt._run.shell import say
 from causal_lm_opt.estimators import TargetSample
 from causal_lm_opt.exceptions import DataError
 
@@ -241,7 +242,7 @@ def score_log(log: LoggedData, models: Models) -> Scored:
         frame[name] = _scores(policy, log.text, log.prompt, f"--policy {name}={folder}")
         if models.draws is not None:
             rng = np.random.default_rng([models.seed, k])
-            drawn[name] = _draw(policy, log, models.draws, rng)
+            drawn[name] = _draw(policy, log, models, rng)
         facts.append(_facts(policy, folder, name, TARGET, log, drawn.get(name)))
     scored = replace(log, logp_target=frame) if models.targets else log
     if models.logging is not None:
@@ -338,12 +339,16 @@ def cluster_label(prompt: str) -> str:
 
 
 def _draw(
-    policy: LanguageModelPolicy, log: LoggedData, count: int, rng: np.random.Generator
+    policy: LanguageModelPolicy, log: LoggedData, models: Models, rng: np.random.Generator
 ) -> _Drawn:
-    """Texts of a policy: ``count`` in all, or of each prompt where there are several."""
+    """Texts of a policy: ``models.draws`` in all, or of each prompt where there are several."""
+    count = models.draws or 0
     from causal_lm_opt.lm.policy import NEW_TOKENS
 
     distinct = None if log.prompt is None else list(dict.fromkeys(log.prompt))
+    if distinct is not None and models.progress is not False:
+        say(f"drawing {count:,} texts for each of {len(distinct):,} prompts from {policy.name!r}: "
+            f"{count * len(distinct):,} in all\n", error=True)  # fmt: skip
     drawn = policy.sample(count, rng, prompts=distinct, max_new_tokens=NEW_TOKENS)
     kept = np.flatnonzero(drawn.finished)
     lost = np.setdiff1d(drawn.prompt_index, drawn.prompt_index[kept])

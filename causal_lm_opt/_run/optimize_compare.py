@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from causal_lm_opt.comparison import Comparison
     from causal_lm_opt.lm._optimizer_rows import Rows
     from causal_lm_opt.lm.evaluation import WinRates
+    from causal_lm_opt.lm.optimizer import CausalLMOptimizer
 
 __all__ = ["compare_runs"]
 
@@ -102,7 +103,7 @@ def compare_runs(
     with collected_warnings() as warned:
         if log is not None:
             rates, differences, said = _judged(found, _as_told(log, found), level, seed)
-    notes = [*_paired(found, differences), *said]
+    notes = [*_paired(found, differences, asked=log is not None), *said]
     inputs = [] if log is None else [("log", log.log)]
     facts = provenance("compare", arguments, inputs, reproduce)
     files = _files(found, rates, differences, notes, warned, facts)
@@ -120,7 +121,9 @@ def _as_told(log: OptimizeRequest, runs: Sequence[FinishedRun]) -> OptimizeReque
     return replace(log, **given | {"text": given["text"] or "text"})
 
 
-def _paired(runs: Sequence[FinishedRun], differences: Comparison | None) -> list[str]:
+def _paired(
+    runs: Sequence[FinishedRun], differences: Comparison | None, *, asked: bool
+) -> list[str]:
     """What may not be read from two intervals side by side."""
     kinds = {run.result.ratio for run in runs}
     by = (
@@ -137,7 +140,7 @@ def _paired(runs: Sequence[FinishedRun], differences: Comparison | None) -> list
         return [
             "The runs report from the same rows, so that their errors go together: two intervals "
             "side by side are not a paired comparison, and say too little of the difference "
-            f"between two runs; --log FILE tells it.{more}"
+            f"between two runs{'.' if asked else '; --log FILE tells it.'}{more}"
         ]
     same = all(run.of_log(runs[0]) for run in runs)
     apart = "" if same else other_columns(runs)
@@ -152,7 +155,7 @@ def _paired(runs: Sequence[FinishedRun], differences: Comparison | None) -> list
 
 def _judged(
     runs: Sequence[FinishedRun], request: OptimizeRequest, level: float, seed: int
-) -> tuple[WinRates, Comparison | None, list[str]]:
+) -> tuple[WinRates | None, Comparison | None, list[str]]:
     """Win rates of the runs' policies by an outcome model of the log, and their differences."""
     from causal_lm_opt._run.optimize_settings import check_installed
 
@@ -165,7 +168,10 @@ def _judged(
     rows = read_rows(log.text, log.outcome, log.prompt, log.logp_logging, log.groups)
     judging, note = _unseen(rows, runs)
     with _without_loading_bars():
-        loaded = {_policy_name(run): CausalLMOptimizer.load(run.folder) for run in runs}
+        every = {_policy_name(run): CausalLMOptimizer.load(run.folder) for run in runs}
+        loaded, same = _distinct(every)
+        if len(loaded) < 2:
+            return None, None, same
         prompts = asked_prompts(rows)
         texts = {
             name: fresh_texts(optimizer.policy_, prompts, (seed, k), optimizer.max_new_tokens_)
@@ -175,8 +181,27 @@ def _judged(
         rates = win_rates(texts, judge, prompts=prompts, random_state=seed, level=level)
         found = paired_values(rows, runs, loaded, seed=seed, level=level)
     if isinstance(found, str):
-        return rates, None, [note, found]
-    return rates, found, [note]
+        return rates, None, [note, found, *same]
+    return rates, found, [note, *same]
+
+
+def _distinct(
+    loaded: Mapping[str, CausalLMOptimizer],
+) -> tuple[dict[str, CausalLMOptimizer], list[str]]:
+    """One optimiser for each model that runs return, and a sentence of those that share one."""
+    from causal_lm_opt.lm._cache import fingerprint
+
+    alike: dict[str, list[str]] = {}
+    for name, optimizer in loaded.items():
+        policy = optimizer.policy_
+        own = fingerprint(policy.model, policy.decoding, policy.dtype_name)
+        alike.setdefault(own, []).append(name)
+    told = [
+        f"{' and '.join(names)} hold the same model: how it was valued is all that they differ in, "
+        "and no difference is told between them."
+        for names in alike.values() if len(names) > 1
+    ]  # fmt: skip
+    return {" = ".join(names): loaded[names[0]] for names in alike.values()}, told
 
 
 def _policy_name(run: FinishedRun) -> str:
@@ -275,7 +300,8 @@ def _sections(
 ) -> list[Section]:  # fmt: skip
     decided = Points([f"{run.name}: {decision(run.result)}" for run in runs])
     answer: list[Block] = [_values(runs), decided, _made(runs)]
-    out = [Section("Values", [*answer, *map(Words, [*notes[:1], *notes[2:]])])]
+    beside = notes if rates is None else [*notes[:1], *notes[2:]]
+    out = [Section("Values", [*answer, *map(Words, beside)])]
     if differences is not None:
         out.insert(0, Section("Which gained most", _differences(differences)))
     if rates is not None:

@@ -162,10 +162,15 @@ def missing_mass(mean_weight: float, z: float) -> float:
     return max(0.0, 1.0 - mean_weight - MEAN_WEIGHT_Z * se)
 
 
-def clusters_finding(effective: float, what: str = "rows") -> list[tuple[int, str]]:
+def clusters_finding(
+    effective: float, what: str = "rows", *, clustered: bool = True
+) -> list[tuple[int, str]]:
     """Caution below 30 independent units (`effective_clusters`; ``nan`` where none are known)."""
     if not effective < FEW_CLUSTERS:
         return []
+    if not clustered:
+        return [(1, f"There are {effective:.0f} {what}: intervals from fewer than {FEW_CLUSTERS} "
+                    "are rough; more of them would help.")]  # fmt: skip
     return [
         (1, f"The {what} are worth {effective:.0f} independent units of equal size: intervals from "
             f"fewer than {FEW_CLUSTERS} are rough, and more {what} of the same units do not help.")
@@ -184,6 +189,8 @@ def _coverage_findings(c: PredictedCoverage, unseen_mass: float) -> list[tuple[i
     )
     found: list[tuple[int, str]] = []
     if c.unseen_variance > most or (c.unseen_variance > half and c.coverage < poor):
+        if c.coverage >= poor:
+            sentence += f" With more than {most:.0%} of that unseen, neither is to be believed."
         found.append((2, f"{sentence} {CLOSER}"))
     elif c.unseen_variance > light or c.coverage < doubtful:
         found.append((1, sentence))

@@ -129,7 +129,8 @@ def sample_mean(log: Log, label: Any) -> PolicyValue:
     units = subgroup_units(log, rows)
     n_units = units or (size if log.codes is None else float(log.n_clusters))
     codes = subgroup_codes(log, rows)
-    few = clusters_finding(n_units if codes is None else effective_clusters(codes, s))
+    some = n_units if codes is None else effective_clusters(codes, s)
+    few = clusters_finding(some, clustered=codes is not None)
     few += skewness_finding(sum_skewness(phi)) + rare_outcome_finding(log.rarer_outcomes)
     return PolicyValue(
         value=float(value),

@@ -18,7 +18,6 @@ from causal_lm_opt.estimators._crossfit import CrossFit
 from causal_lm_opt.estimators._estimated import ratio_noise
 from causal_lm_opt.estimators._figures import (
     judged,
-    second_sample_findings,
 )
 from causal_lm_opt.estimators._linear import (
     LinearOutcome,
@@ -168,9 +167,8 @@ def dr_value(
     fresh: Weighting,
 ) -> PolicyValue:
     """Doubly robust value of policy ``k`` in a subgroup, from one sample split."""
-    assert policies.ell is not None
     rows = subgroup_rows(log.by, label)
-    ell, s = policies.ell.column(k), log.sample_weight
+    ell, s = policies.log_ratio(k), log.sample_weight
     if rows is not None:
         ell, s = ell[rows], None if s is None else s[rows]
 
@@ -197,11 +195,11 @@ def dr_value(
     if noise is not None:
         logged = logged + noise[0]
         target = target if second.exact or target is None else target + noise[1]
-    own = []
+    findings = []
     if predictions.crossfit is None:
-        own = own_rows_finding(residual(), log.y if rows is None else log.y[rows])
+        findings = own_rows_finding(residual(), log.y if rows is None else log.y[rows])
     # Where predictions repeat the outcomes, the draws' share of the variance means nothing.
-    findings = own + second_sample_findings(policies, k, None if own else logged, target)
+    share = not findings
     if rows is not None and not plug_in.own:
         findings += every_draw_finding(
             predictions.logged[rows], ell, s, codes, plug_in.value, plug_in.draws
@@ -217,7 +215,9 @@ def dr_value(
         },
         units=subgroup_units(log, rows),
     )  # fmt: skip
-    return judged(part, log, policies, k, rows, ell, term, residual, weighting, findings)
+    return judged(
+        part, log, policies, k, rows, ell, term, residual, weighting, findings, tell_share=share
+    )
 
 
 def own_rows_finding(residual: FloatArray, y: FloatArray) -> list[tuple[int, str]]:
@@ -283,8 +283,7 @@ def _stacked_term(
     fitted = predictions.crossfit
     assert fitted is not None
     assert predictions.coefficients is not None
-    assert policies.ell is not None
-    ell = policies.ell.column(k)
+    ell = policies.log_ratio(k)
     some: Any = slice(None) if rows is None else rows
     s = (np.ones(ell.shape[0]) if log.sample_weight is None else log.sample_weight)[some]
     w = relative_weights(weighting.transform(ell[some], s), normalize=weighting.normalize)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -223,7 +223,7 @@ def second_sample_findings(
     if codes is None and second.groups is not None:
         codes = np.unique(second.groups, return_inverse=True)[1]
     if codes is None:
-        found += clusters_finding(float(second.frequency.sum()), "draws")
+        found += clusters_finding(float(second.frequency.sum()), "draws", clustered=False)
     else:
         weight, _ = second.policy_weight(k, Weighting.of("hajek"))
         found += clusters_finding(effective_clusters(codes, second.frequency * weight), "draws")
@@ -271,7 +271,9 @@ def judged(
     term: LoggedTerm,
     residual: Callable[[], FloatArray],
     weighting: Weighting,
-    findings: list[tuple[int, str]],
+    findings: Sequence[tuple[int, str]] = (),
+    *,
+    tell_share: bool = True,
 ) -> PolicyValue:
     """A value that weights the log, with its figures and verdict.
 
@@ -284,11 +286,14 @@ def judged(
     ell : array, shape (rows,)
         Their log ratios.
     term : LoggedTerm
-        Weighted mean of ``residual``.
+        Its weights, with their transform's bias.
     residual : callable
-        Makes what the rows average, shape (rows,): formed only where it is used.
-    findings : list of (severity, reason)
-        Those of the estimator's own.
+        Makes what the weights multiply in the value's influence function, shape (rows,): formed
+        only where it is used. With ``weighting.normalize`` a constant in it does not matter.
+    findings : sequence of (severity, reason)
+        Those of the estimator's own. What the draws say of themselves is added here.
+    tell_share : bool
+        Whether to tell which share of the variance is the draws'.
     """
     assert part.logged is not None
     s, codes = log.sample_weight, subgroup_codes(log, rows)
@@ -300,8 +305,12 @@ def judged(
     )
     agreement_z, contradictions = agreement(log, policies, k, rows, ell)
     said, ratio_figures = ratio_report(log, policies, k, rows, residual(), part.logged, part.target)
-    found = transform_finding(term, s, codes, log.n_clusters) + contradictions + findings
+    found = transform_finding(term, s, codes, log.n_clusters) + contradictions
+    found += [*findings]
     found += outcome_findings(log, rows, term.raw_weight, residual()) + said
+    drawn = second_sample_findings(policies, k, part.logged if tell_share else None, part.target)
+    # Draws that do not enter the value say something of its trust alone.
+    found += drawn if part.target is not None else [(min(level, 1), why) for level, why in drawn]
     told = verdict(
         figures,
         coverage=coverage,

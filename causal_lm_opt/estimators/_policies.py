@@ -105,6 +105,22 @@ class Policies:
         """The estimated log ratios; ``None`` where log-probs state them."""
         return self.ell if isinstance(self.ell, EstimatedRatios) else None
 
+    def log_ratio(self, k: int) -> FloatArray:
+        """Log ratios of policy ``k`` at the logged rows, shape (n,).
+
+        Raises
+        ------
+        NotIdentifiedError
+            Where draws alone were given.
+        """
+        if self.ell is None:
+            raise NotIdentifiedError(
+                "X_target alone cannot be valued by weighting: give logp_target and logp_logging, "
+                "or ratio=DensityRatio() to estimate the weights from the texts, or use "
+                "OutcomeRegression."
+            )
+        return self.ell.column(k)
+
     def rows_of(self, k: int) -> TargetRows | None:
         """Second sample of policy ``k``."""
         return self.row_sets[self.of_policy[k]] if self.row_sets else None

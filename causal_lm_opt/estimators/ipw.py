@@ -23,7 +23,6 @@ from causal_lm_opt.estimators._estimated import ratio_noise
 from causal_lm_opt.estimators._figures import (
     judged,
     second_is_exact,
-    second_sample_findings,
 )
 from causal_lm_opt.estimators._log import Log, read_log
 from causal_lm_opt.estimators._policies import Policies, read_policies, with_ratio
@@ -231,12 +230,6 @@ class IPW(BaseValueEstimator):
 
     def _estimate(self, policies: Policies, *, by: bool = False) -> ValueEstimate:
         weighting = Weighting.of(self.weights)
-        if policies.ell is None and not policies.logging:
-            raise ValueError(
-                "X_target alone cannot be valued by weighting: give logp_target and logp_logging, "
-                "or ratio=DensityRatio() to estimate the weights from the texts, or use "
-                "OutcomeRegression."
-            )
         log = self.log_.units
         cells = cells_of(log, policies, by=by)
         estimated, replicates = policies.estimated, None
@@ -296,8 +289,7 @@ class IPW(BaseValueEstimator):
 
 def _point(log: Log, policies: Policies, k: int, label: Any, weighting: Weighting) -> float:
     """The value alone."""
-    assert policies.ell is not None
-    _, ell, y, s = in_subgroup(log, policies.ell.column(k), label)
+    _, ell, y, s = in_subgroup(log, policies.log_ratio(k), label)
     return weighted_term(ell, y, weighting, s, policies.names[k]).value
 
 
@@ -305,8 +297,7 @@ def _ipw_value(
     log: Log, policies: Policies, k: int, label: Any, weighting: Weighting
 ) -> PolicyValue:
     """IPW value of policy ``k`` in a subgroup."""
-    assert policies.ell is not None
-    rows, ell, y, s = in_subgroup(log, policies.ell.column(k), label)
+    rows, ell, y, s = in_subgroup(log, policies.log_ratio(k), label)
     term = weighted_term(ell, y, weighting, s, policies.names[k])
     term = of_estimand(log, term, ell, weighting, rows, policies.names[k])
     logged = spread(term.influence, rows, log.sample_weight, log.y.shape[0])
@@ -316,12 +307,6 @@ def _ipw_value(
     if noise is not None:
         logged = logged + noise[0]
         target = None if second_is_exact(policies, k) else noise[1]
-    if policies.estimated is None:
-        # The draws do not enter the value, only what is known of its trust.
-        drawn = second_sample_findings(policies, k, None, None)
-        findings = [(min(severity, 1), text) for severity, text in drawn]
-    else:
-        findings = second_sample_findings(policies, k, logged, target)
     part = PolicyValue(
         value=term.value,
         logged=logged,
@@ -329,4 +314,4 @@ def _ipw_value(
         bias_bound=term.bias_bound,
         units=subgroup_units(log, rows),
     )
-    return judged(part, log, policies, k, rows, ell, term, lambda: y, weighting, findings)
+    return judged(part, log, policies, k, rows, ell, term, lambda: y, weighting)

@@ -98,6 +98,16 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Workshop:
     return Workshop(*list(vars(made).values())[:-1], said=done.stdout)
 
 
+@pytest.fixture(scope="module")
+def trained(shop: Workshop) -> Path:
+    """A run on the same rows that returns its last step whatever it is worth."""
+    config = shop.folder / "last.yaml"
+    config.write_text(SETTINGS + "choose: last\nsafe: false\n", encoding="utf-8")
+    done = run(shop.arguments(shop.folder / "other", "--no-figures", "--config", str(config)))
+    assert done.exit_code == 0, done.output
+    return shop.folder / "other"
+
+
 def result_of(folder: Path) -> dict[str, Any]:
     found: dict[str, Any] = json.loads((folder / "result.json").read_text(encoding="utf-8"))
     return found
@@ -385,9 +395,8 @@ def test_flags_override_the_file_and_numbers_are_numbers(tmp_path: Path) -> None
 
 # ------------------------------------------------------------------------------ compare
 @pytest.mark.torch
-def test_compare_tells_values_and_who_wins(shop: Workshop, tmp_path: Path) -> None:
-    other = tmp_path / "other"
-    shutil.copytree(shop.out, other)
+def test_compare_tells_values_and_who_wins(shop: Workshop, trained: Path, tmp_path: Path) -> None:
+    other = trained
     columns = ["--log", str(shop.log), "--outcome", "y", "--group", "reader"]
     done = run(
         ["compare", str(shop.out), str(other), *columns, "--out", str(tmp_path / "compared")]
@@ -402,7 +411,7 @@ def test_compare_tells_values_and_who_wins(shop: Workshop, tmp_path: Path) -> No
     paired = pd.read_csv(tmp_path / "compared" / "differences.csv")
     (told,) = paired.to_dict("records")
     start = "" if table["accepted"][0] else " (its start)"
-    ours, others = f"out{start}", f"other{start}"
+    ours, others = f"out{start}", "other"
     assert told["difference"] in (f"{ours} - {others}", f"{others} - {ours}")  # the larger first
     assert told["ci_lower"] < told["value"] < told["ci_upper"]
     page = (tmp_path / "compared" / "report.html").read_text(encoding="utf-8")
@@ -424,10 +433,10 @@ def test_compare_tells_values_and_who_wins(shop: Workshop, tmp_path: Path) -> No
 
 @pytest.mark.torch
 def test_compare_reads_columns_as_the_runs_did_and_says_what_it_cannot_tell(
-    shop: Workshop, tmp_path: Path
+    shop: Workshop, trained: Path, tmp_path: Path
 ) -> None:
     other, log = tmp_path / "other", tmp_path / "log.csv"
-    shutil.copytree(shop.out, other)
+    shutil.copytree(trained, other)
     asked = ["compare", str(shop.out), str(other), "--overwrite", "--out", str(tmp_path / "c")]
     done = run([*asked, "--log", str(shop.log)])
     assert done.exit_code == 0, done.output
@@ -454,12 +463,12 @@ def test_compare_reads_columns_as_the_runs_did_and_says_what_it_cannot_tell(
 
 @pytest.mark.torch
 def test_compare_pairs_runs_with_and_without_log_probabilities(
-    shop: Workshop, tmp_path: Path
+    shop: Workshop, trained: Path, tmp_path: Path
 ) -> None:
     from causal_lm_opt.lm import LanguageModelPolicy
 
     log, plain, logged = tmp_path / "log.csv", tmp_path / "plain", tmp_path / "logged"
-    shutil.copytree(shop.out, plain)
+    shutil.copytree(trained, plain)
     frame = pd.read_csv(shop.log)
     scores = LanguageModelPolicy(shop.model).log_prob(frame["text"].tolist())
     frame.assign(lp=scores).to_csv(log, index=False)
@@ -484,11 +493,13 @@ def test_compare_pairs_runs_with_and_without_log_probabilities(
 
 
 @pytest.mark.torch
-def test_compare_reads_decimal_commas_as_the_runs_did(shop: Workshop, tmp_path: Path) -> None:
+def test_compare_reads_decimal_commas_as_the_runs_did(
+    shop: Workshop, trained: Path, tmp_path: Path
+) -> None:
     log, names = tmp_path / "log.csv", ("a", "b")
     pd.read_csv(shop.log).to_csv(log, index=False, sep="\t", decimal=",")
-    for name in names:
-        shutil.copytree(shop.out, tmp_path / name)
+    for name, made in zip(names, (shop.out, trained), strict=True):
+        shutil.copytree(made, tmp_path / name)
         file = tmp_path / name / "result.json"
         kept = json.loads(file.read_text(encoding="utf-8"))
         kept["arguments"] |= {"delimiter": "tab", "decimal": ","}
@@ -497,6 +508,25 @@ def test_compare_reads_decimal_commas_as_the_runs_did(shop: Workshop, tmp_path: 
     done = run(["compare", *folders, "--log", str(log), "--out", str(tmp_path / "c")])
     assert done.exit_code == 0, done.output
     assert (tmp_path / "c" / "differences.csv").is_file(), done.stdout
+
+
+@pytest.mark.torch
+def test_compare_tells_no_difference_of_a_model_from_itself(
+    shop: Workshop, trained: Path, tmp_path: Path
+) -> None:
+    again = tmp_path / "again"
+    shutil.copytree(trained, again)
+    asked = ["compare", str(trained), str(again), "--log", str(shop.log), "--overwrite"]
+    done = run([*asked, "--out", str(tmp_path / "c")])
+    assert done.exit_code == 0, done.output
+    assert "other and again hold the same model" in done.stdout
+    assert "beats" not in done.stdout
+    assert not (tmp_path / "c" / "differences.csv").exists()
+    asked.insert(3, str(shop.out))
+    done = run([*asked, "--out", str(tmp_path / "c")])
+    (told,) = pd.read_csv(tmp_path / "c" / "differences.csv").to_dict("records")
+    assert "other = again" in told["difference"]
+    assert "hold the same model" in (tmp_path / "c" / "report.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.torch

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from causal_lm_opt import Clip, TargetSample
+from causal_lm_opt import Clip, NotIdentifiedError, TargetSample
 
 from .conftest import _density
 
@@ -82,3 +82,38 @@ def test_clipped_weights_have_a_bias_bound_that_holds(kind: Any) -> None:
         off = abs(float(found.values[0]) - float(target @ worth))
         assert off > 1.0
         assert off <= float(found.bias_bound[0])
+
+
+def drawn(size: int) -> Any:
+    """Draws of the policy that say how likely they are."""
+    X = np.random.default_rng(11).normal((SHIFT, 0, 0), 1, (size, 3))
+    logs = _density(X[:, 0], SHIFT), _density(X[:, 0], 0.0)
+    return TargetSample(X, logp_target=logs[0], logp_logging=logs[1])
+
+
+def test_few_draws_are_never_enough(kind: Any) -> None:
+    X, y, logs = world(kind)
+    few = kind().fit(X, y, **logs | {"X_target": drawn(8)}).result_.verdicts[0]
+    assert few.level != "trustworthy"
+    assert "There are 8 draws" in str(few)
+
+
+def test_the_verdict_does_not_hang_on_where_outcomes_begin(kind: Any) -> None:
+    X, y, logs = world(kind)
+    logs |= {"X_target": drawn(400)}
+    here, there = (kind().fit(X, y + shift, **logs).result_ for shift in (0.0, 100.0))
+    assert float(there.values[0] - here.values[0]) == pytest.approx(100, abs=1e-3)
+    assert here.verdicts[0].level == there.verdicts[0].level
+    figures = [found.diagnostics[0] for found in (here, there)]
+    for name in ("missing_in_se", "predicted_coverage"):
+        if name in figures[0]:
+            assert figures[0][name] == pytest.approx(figures[1][name], abs=0.02)
+
+
+def test_draws_alone_are_valued_or_refused_in_words(kind: Any) -> None:
+    X, y, _ = world(kind)
+    if kind.__name__ == "OutcomeRegression":
+        assert kind().fit(X, y, X_target=drawn(400).X).se_ > 0
+        return
+    with pytest.raises(NotIdentifiedError):
+        kind().fit(X, y, X_target=drawn(400).X)
