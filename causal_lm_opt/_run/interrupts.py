@@ -1,4 +1,4 @@
-"""A Ctrl-C is never lost.
+"""A Ctrl-C is never lost, and a request to terminate is taken as one.
 
 Python ignores exceptions in destructors and the callbacks of its garbage collector. A Ctrl-C that
 falls into one (of a progress bar, say) would be printed and forgotten, and the run go on.
@@ -22,7 +22,10 @@ LATER = 0.05  # seconds until an ignored Ctrl-C comes again: enough to leave mos
 
 @contextmanager
 def interrupts_kept() -> Iterator[None]:
-    """Inside, a Ctrl-C that Python ignores is sent again shortly after, until it is heeded."""
+    """Inside, a Ctrl-C that Python ignores is sent again shortly after, until it is heeded.
+
+    SIGTERM (of a scheduler, or of ``timeout``) ends what runs as a Ctrl-C does.
+    """
     before, inside, main = sys.unraisablehook, True, threading.main_thread().ident or 0
 
     def again() -> None:
@@ -40,7 +43,11 @@ def interrupts_kept() -> Iterator[None]:
             before(ignored)
 
     sys.unraisablehook = hook
+    ours = threading.current_thread() is threading.main_thread()
+    term = signal.signal(signal.SIGTERM, signal.default_int_handler) if ours else None
     try:
         yield
     finally:
         inside, sys.unraisablehook = False, before
+        if ours:
+            signal.signal(signal.SIGTERM, term)

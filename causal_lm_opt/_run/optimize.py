@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 
@@ -83,7 +83,7 @@ class OptimizeRequest:
     flags: Mapping[str, Any] = field(default_factory=dict)
     overwrite: bool = False
     figures: bool = True
-    progress: bool | None = None
+    progress: bool | Literal["lines"] | None = None
     arguments: Mapping[str, Any] = field(default_factory=dict)
     reproduce: str = ""
 

@@ -5,6 +5,7 @@ Light to import: nothing here loads NumPy.
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -164,8 +165,8 @@ def optimize(
         log=log, out=out, text=text, outcome=outcome, prompt=prompt, group=group,
         logp_logging=logp_logging, delimiter=mark(delimiter), decimal=decimal,
         config=config, flags=flags, overwrite=overwrite, figures=figures,
-        progress=False if quiet else None, arguments=dict(context.params),
-        reproduce=command_line(context),
+        progress=False if quiet else None if sys.stderr.isatty() else "lines",
+        arguments=dict(context.params), reproduce=command_line(context),
     )  # fmt: skip
     try:
         done = optimize_file(request)

@@ -189,11 +189,35 @@ def _answer(run: TrainingRun) -> list[Block]:
         ))  # fmt: skip
     kept, refused = models(run)
     not_it = f" {refused} is the trained one, which was not accepted." if refused else ""
-    blocks.append(Words(f"The model that is returned is in {kept}, beside this report.{not_it}"))
+    blocks += [
+        Words(f"The model that is returned is in {kept}, beside this report.{not_it}"),
+        Fold("How to use it", _use(run, kept)),
+    ]
     reasons = _reasons(result)
     if reasons:
         blocks += [Words("Why the verdicts are what they are:"), Points(reasons)]
     return blocks
+
+
+def _use(run: TrainingRun, model: str) -> list[Block]:
+    """Commands that draw texts of a model, and score others under it."""
+    where = f"{run.provenance.get('arguments', {}).get('out', '.')}/{model}"
+    prompted = any(prompt is not None for prompt, _, _ in run.pairs)
+    asked = ', prompts=["..."]' if prompted else ""
+    draw = (
+        "from causal_lm_opt.lm import LanguageModelPolicy\n"
+        f"print(LanguageModelPolicy({where!r}).sample(5, 0{asked}).texts)"
+    )
+    also = " --prompt COLUMN" if prompted else ""
+    score = f"causal-lm-opt score LOG.csv --model {where}{also} --column logp_f --out scored.csv"
+    return [
+        Words("Texts of it, in Python:"), Command(draw),
+        Words("Log-probabilities of other texts under it:"), Command(score),
+        Words(
+            "Values of it come from rows that neither trained nor chose it: parts.csv names them, "
+            "and evaluate --policy f=FOLDER leaves the others out by itself."
+        ),
+    ]  # fmt: skip
 
 
 def _reasons(result: OptimizerResult) -> list[str]:
@@ -262,7 +286,8 @@ def _curve_table(run: TrainingRun) -> list[Block]:
         "Weights",
         "Verdict",
     ]
-    grid = Grid("Each evaluation on the select rows", columns, lines, ["", *"nnnnn", "w", "v"])
+    told = "Each evaluation on the select rows; why each verdict, says column why of history.csv"
+    grid = Grid(told, columns, lines, ["", *"nnnnn", "w", "v"])
     return [
         Words("A checkpoint chosen for its value looks better than it is on the rows that chose "
               "it: the values to quote are those of the report rows, at the top."),

@@ -86,8 +86,8 @@ def worst(verdicts: Iterable[Verdict]) -> Verdict:
 
 UNSEEN_UNKNOWN = (
     "Whether the policy writes texts the logger never wrote is unknown: only draws of the policy "
-    "with their log-probs under both policies tell (X_target, a file of draws; in training, "
-    "logging_policy)."
+    "with their log-probs under both policies tell (X_target or --draws; in training, "
+    "CausalLMOptimizer(logging_policy=) in Python)."
 )
 CLOSER = "Value a policy closer to the logging policy, or log more texts like the target's."
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -159,7 +159,9 @@ class Engine:
         return progress_bar(total, unit, self.progress, self.label)
 
 
-def progress_bar(total: int, unit: str, progress: bool | None, label: str) -> tqdm[Any]:
-    """A bar on stderr; ``progress=None`` shows it on a terminal only."""
-    shown = sys.stderr.isatty() if progress is None else progress
+def progress_bar(
+    total: int, unit: str, progress: bool | Literal["lines"] | None, label: str
+) -> tqdm[Any]:
+    """A bar on stderr; None shows it on a terminal only, ``"lines"`` not at all."""
+    shown = sys.stderr.isatty() if progress is None else progress is True
     return tqdm(total=total, unit=f" {unit}", disable=not shown, desc=label, leave=False)

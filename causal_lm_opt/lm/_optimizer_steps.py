@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import copy
 import math
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -59,6 +60,7 @@ __all__ = [
     "training_data",
 ]
 
+Progress = bool | Literal["lines"] | None
 FloatArray = npt.NDArray[np.float64]
 TINY_EPOCHS = 12
 #: Name of an objective -> how it is made, what it raises.
@@ -93,7 +95,7 @@ def on_gpu() -> bool:
 # ------------------------------------------------------------------------------ the start
 def start_policy(
     model: Any, rows: Rows, epochs: int | None, seed: int, args: Mapping[str, Any], folder: Path,
-    progress: bool | None = None,
+    progress: Progress = None,
 ) -> LanguageModelPolicy:  # fmt: skip
     """The policy that training starts from, f0.
 
@@ -147,7 +149,7 @@ def _check_plain(policy: LanguageModelPolicy) -> None:
 
 def fine_tune(
     policy: LanguageModelPolicy, rows: Rows, epochs: int, seed: int, args: Mapping[str, Any],
-    folder: Path, progress: bool | None = None,
+    folder: Path, progress: Progress = None,
 ) -> LanguageModelPolicy:  # fmt: skip
     """A copy of the policy trained to write the rows' texts."""
     model = copy.deepcopy(policy.model)
@@ -378,12 +380,12 @@ class Bar(TrainerCallback):  # type: ignore[misc,valid-type]
 
     Parameters
     ----------
-    progress : bool, optional
-        None: on a terminal only.
+    progress : bool or "lines", optional
+        None: on a terminal only. "lines": a line on stderr for each evaluation, and no bar.
     label : str
     """
 
-    def __init__(self, progress: bool | None, label: str = "training") -> None:
+    def __init__(self, progress: Progress, label: str = "training") -> None:
         self.progress, self.label = progress, label
         self.bar: Any = None
 
@@ -400,11 +402,14 @@ class Bar(TrainerCallback):  # type: ignore[misc,valid-type]
 
     def on_evaluate(self, args: Any, state: Any, control: Any, metrics: Any, **_: Any) -> None:
         """Say the newest value, with its interval and verdict."""
-        if self.bar is not None:
-            m = {key.removeprefix("eval_"): value for key, value in metrics.items()}
-            self.bar.set_postfix_str(
-                f"V(f) {m['value']:.4g} [{m['lower']:.4g}, {m['upper']:.4g}], {m['verdict']}"
-            )
+        if self.bar is None:
+            return
+        m = {key.removeprefix("eval_"): value for key, value in metrics.items()}
+        said = f"V(f) {m['value']:.4g} [{m['lower']:.4g}, {m['upper']:.4g}], {m['verdict']}"
+        self.bar.set_postfix_str(said)
+        if self.progress == "lines":
+            step = f"{state.global_step:,} of at most {state.max_steps:,} steps"
+            print(f"{self.label}: {step}; select rows: {said}", file=sys.stderr, flush=True)
 
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Close."""

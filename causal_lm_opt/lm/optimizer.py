@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -155,8 +155,9 @@ class CausalLMOptimizer:
         ``"use_cpu": True``): steps in mixed precision; weights and values of policies in float32.
     peft_config : peft configuration, optional
         Train an adapter.
-    progress : bool, optional
-        A bar on stderr that tells the newest value; by default on a terminal only.
+    progress : bool or "lines", optional
+        A bar on stderr that tells the newest value; by default on a terminal only. "lines": a line
+        for each evaluation instead, as log files want it.
     out : folder, optional
         Where the run is kept: an interrupted fit is resumed from there, a finished one loaded.
     random_state : int, default 0
@@ -243,7 +244,7 @@ class CausalLMOptimizer:
     monitor: Mapping[str, Callable[[list[str]], float]] = field(default_factory=dict)
     training: Mapping[str, Any] = field(default_factory=dict)
     peft_config: Any = None
-    progress: bool | None = None
+    progress: bool | Literal["lines"] | None = None
     out: str | os.PathLike[str] | None = None
     random_state: int = 0
 

@@ -133,7 +133,9 @@ def test_a_run_writes_values_with_intervals_and_verdicts(shop: Workshop) -> None
     assert kept == f"run/{'trained' if facts['accepted'] else 'start'}"
     assert (shop.out / kept / "config.json").is_file()
     assert f"Model:  {shop.out / kept}\n" in shop.said
-    assert f"is in {kept}, beside this report" in (shop.out / "report.md").read_text("utf-8")
+    report = (shop.out / "report.md").read_text("utf-8")
+    assert f"is in {kept}, beside this report" in report
+    assert f"LanguageModelPolicy('{shop.out}/{kept}').sample(5, 0).texts" in report
     assert "V(f0), start" in shop.said
     assert "wrote 40 texts for its value" in (shop.out / "report.md").read_text("utf-8")
     assert facts["settings"]["n_draws"] == "40"
@@ -181,8 +183,22 @@ def test_a_finished_run_says_so_and_writes_the_same_report(shop: Workshop) -> No
 
 
 @pytest.mark.torch
+def test_a_log_file_gets_a_line_for_each_evaluation(shop: Workshop, tmp_path: Path) -> None:
+    steps = ["--steps", "4", "--no-figures"]
+    done = run(shop.arguments(tmp_path / "out", *steps))
+    lines = [line for line in done.stderr.splitlines() if line.startswith("training: ")]
+    assert len(lines) == 2
+    assert lines[0].startswith("training: 2 of at most 4 steps; select rows: V(f) ")
+    again = run(shop.arguments(tmp_path / "quiet", *steps, "--quiet"))
+    assert "training:" not in again.stderr
+
+
+@pytest.mark.torch
 @pytest.mark.slow
-def test_ctrl_c_leaves_a_run_that_goes_on_identically(shop: Workshop, tmp_path: Path) -> None:
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_leaves_a_run_that_goes_on_identically(
+    shop: Workshop, tmp_path: Path, sent: signal.Signals
+) -> None:
     out = tmp_path / "out"
     stopped = subprocess.Popen(
         [sys.executable, "-m", "causal_lm_opt.cli", *shop.arguments(out, "--no-figures")],
@@ -193,7 +209,7 @@ def test_ctrl_c_leaves_a_run_that_goes_on_identically(shop: Workshop, tmp_path: 
         if any((out / "run" / "training").glob("checkpoint-*")):
             break
         time.sleep(0.01)
-    stopped.send_signal(signal.SIGINT)
+    stopped.send_signal(sent)
     printed, said = stopped.communicate(timeout=60)
     assert stopped.returncode == 130, said
     assert printed == ""
