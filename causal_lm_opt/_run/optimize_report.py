@@ -187,15 +187,15 @@ def _answer(run: TrainingRun) -> list[Block]:
             "log-probabilities, are taken only where their verdict is no worse, they average 1 and "
             "they leave an effective sample size of 30% of the rows."
         ))  # fmt: skip
+    reasons = _reasons(result)
+    if reasons:
+        blocks += [Words("Why the verdicts are what they are:"), Points(reasons)]
     kept, refused = models(run)
     not_it = f" {refused} is the trained one, which was not accepted." if refused else ""
     blocks += [
         Words(f"The model that is returned is in {kept}, beside this report.{not_it}"),
         Fold("How to use it", _use(run, kept)),
     ]
-    reasons = _reasons(result)
-    if reasons:
-        blocks += [Words("Why the verdicts are what they are:"), Points(reasons)]
     return blocks
 
 
