@@ -44,10 +44,12 @@ def interrupts_kept() -> Iterator[None]:
 
     sys.unraisablehook = hook
     ours = threading.current_thread() is threading.main_thread()
-    term = signal.signal(signal.SIGTERM, signal.default_int_handler) if ours else None
+    ours = ours and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    if ours:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
     finally:
         inside, sys.unraisablehook = False, before
         if ours:
-            signal.signal(signal.SIGTERM, term)
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +24,7 @@ __all__ = ["seen_rows", "without_seen_rows"]
 
 Mask = NDArray[np.bool_]
 Keys = NDArray[np.uint64]
-#: What each model of a run has read: the start is fine-tuned on the training rows.
+#: What each model of a run has read; the start only where it was fine-tuned.
 READ = {TRAINED: ("train", "select"), START: ("train",)}
 SAME_ORDER, SAME_TEXTS, FEW = 0.9, 0.5, 20
 
@@ -33,13 +34,13 @@ def seen_rows(folder: str, texts: Sequence[str]) -> Mask | None:
 
     Returns None where the folder is no run's, or the texts are not that run's.
     """
-    model = Path(folder).expanduser()
+    model = Path(folder).expanduser().resolve()
     parts = READ.get(model.name)
     kept = _kept(model.parent) if parts else None
-    if parts is None or kept is None:
+    if parts is None or kept is None or (model.name == START and not kept.tuned):
         return None
     keys = content_keys(np.array(texts, dtype=object))
-    return _matched(keys, kept[0], np.isin(kept[1], parts))
+    return _matched(keys, kept.keys, np.isin(kept.parts, parts))
 
 
 def without_seen_rows(log: LoggedData, models: Mapping[str, str]) -> tuple[LoggedData, list[str]]:
@@ -74,15 +75,24 @@ def without_seen_rows(log: LoggedData, models: Mapping[str, str]) -> tuple[Logge
     return log[~left_out], [f"{said} ({where})."]
 
 
-def _kept(run: Path) -> tuple[Keys, NDArray[np.str_]] | None:
-    """Key and part of each row that a run was given; None where the folder holds no such run."""
+class _Kept(NamedTuple):
+    """Key and part of each row that a run was given, (m,), and whether its start was tuned."""
+
+    keys: Keys
+    parts: NDArray[np.str_]
+    tuned: bool
+
+
+def _kept(run: Path) -> _Kept | None:
+    """What a run keeps of its rows; None where the folder holds no such run."""
     try:
         keys = np.frombuffer((run / "rows.keys").read_bytes(), dtype="<u8")
-        runs = json.loads((run / "optimizer.json").read_text(encoding="utf-8"))["parts"]
+        record = json.loads((run / "optimizer.json").read_text(encoding="utf-8"))
+        runs, tuned = record["parts"], bool(record["start_epochs"])
         parts = np.repeat([str(part) for part, _ in runs], [int(many) for _, many in runs])
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return (keys.astype(np.uint64), parts) if keys.shape == parts.shape else None
+    return _Kept(keys.astype(np.uint64), parts, tuned) if keys.shape == parts.shape else None
 
 
 def _matched(keys: Keys, kept: Keys, read: Mask) -> Mask | None:

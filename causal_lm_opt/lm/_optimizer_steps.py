@@ -56,6 +56,7 @@ __all__ = [
     "on_gpu",
     "plain_model",
     "quiet",
+    "start_epochs",
     "start_policy",
     "training_data",
 ]
@@ -93,6 +94,18 @@ def on_gpu() -> bool:
 
 
 # ------------------------------------------------------------------------------ the start
+def is_tiny(model: Any) -> bool:
+    """Whether the start is to be made from the training texts."""
+    return isinstance(model, str) and model == "tiny"
+
+
+def start_epochs(model: Any, epochs: int | None, *, logged: bool) -> int:
+    """Passes of the start over training texts; ``logged``: the log says how likely they were."""
+    if epochs is not None:
+        return epochs
+    return TINY_EPOCHS if is_tiny(model) else int(not logged)
+
+
 def start_policy(
     model: Any, rows: Rows, epochs: int | None, seed: int, args: Mapping[str, Any], folder: Path,
     progress: Progress = None,
@@ -102,16 +115,14 @@ def start_policy(
     "tiny" is a small GPT made from the training texts; any other model is fine-tuned on them where
     the log does not say how likely its texts were, unless ``epochs`` says otherwise.
     """
-    tiny = isinstance(model, str) and model == "tiny"
-    if tiny:
-        given = TINY_EPOCHS if epochs is None else epochs
+    given = start_epochs(model, epochs, logged=rows.logp_logging is not None)
+    if is_tiny(model):
         if rows.prompts is None:
             return from_texts(rows.texts, epochs=given, random_state=seed, name="start")
         policy = from_texts(rows.read, epochs=0, random_state=seed, name="start")
         return fine_tune(policy, rows, given, seed, {**args, "learning_rate": 2e-3}, folder,
                          progress)  # fmt: skip
     policy = opened_policy(model)
-    given = int(rows.logp_logging is None) if epochs is None else epochs
     return fine_tune(policy, rows, given, seed, args, folder, progress) if given else policy
 
 

@@ -61,6 +61,7 @@ from causal_lm_opt.lm._optimizer_steps import (
     on_gpu,
     plain_model,
     quiet,
+    start_epochs,
     start_policy,
     training_data,
 )
@@ -292,6 +293,9 @@ class CausalLMOptimizer:
         self.sizes_ = {name: len(part) for name, part in parts._asdict().items()}
         self.parts_ = np.array(Parts._fields)[dealt(rows, self.split, self.random_state)]
         self.prompted_ = rows.prompts is not None
+        self._start_epochs = start_epochs(
+            self.model, self.fine_tune_epochs, logged=logp_logging is not None
+        )
         keys = content_keys(np.array(rows.texts, dtype=object))
         self._keys = keys.astype("<u8").tobytes()
         train = parts.train
@@ -548,6 +552,7 @@ class CausalLMOptimizer:
         record = {
             "version": __version__, "sizes": self.sizes_, "parts": runs_of(self.parts_),
             "max_new_tokens": self.max_new_tokens_, "prompted": self.prompted_,
+            "start_epochs": self._start_epochs,
             "history": json_rows(self.history_), "steps": json_rows(self.steps_),
             "result": self.result_.to_dict(),
         }  # fmt: skip
@@ -560,6 +565,7 @@ class CausalLMOptimizer:
             self.sizes_ = {str(k): int(v) for k, v in record["sizes"].items()}
             self.max_new_tokens_ = int(record["max_new_tokens"])
             self.prompted_ = bool(record.get("prompted", False))
+            self._start_epochs = int(record.get("start_epochs", 0))
             if "parts" in record:
                 self.parts_ = from_runs(record["parts"])
             self.history_ = pd.DataFrame(record["history"])

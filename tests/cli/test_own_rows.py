@@ -23,7 +23,9 @@ def run(tmp_path: Path) -> Path:
     """The folder of a run's own files, without its models."""
     keys = content_keys(np.array(TEXTS, dtype=object))
     (tmp_path / "rows.keys").write_bytes(keys.astype("<u8").tobytes())
-    (tmp_path / "optimizer.json").write_text(json.dumps({"parts": PARTS}), encoding="utf-8")
+    (tmp_path / "optimizer.json").write_text(
+        json.dumps({"parts": PARTS, "start_epochs": 1}), encoding="utf-8"
+    )
     return tmp_path
 
 
@@ -41,6 +43,9 @@ def test_the_same_rows_are_known_whatever_their_order(run: Path) -> None:
     first = seen_rows(start, TEXTS)
     assert first is not None
     assert first.sum() == 50  # the start was not chosen by the select rows
+    record = {"parts": PARTS, "start_epochs": 0}  # a start that the log's texts did not tune
+    (run / "optimizer.json").write_text(json.dumps(record), encoding="utf-8")
+    assert seen_rows(start, TEXTS) is None
     longer = seen_rows(trained, TEXTS + [f"new {i}" for i in range(30)])
     assert longer is not None
     assert longer.sum() == 70
