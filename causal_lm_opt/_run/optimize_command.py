@@ -149,7 +149,7 @@ def optimize(
 ) -> None:  # fmt: skip
     """Train a language model to raise the outcome; value it on rows it has not seen.
 
-    Texts are read as 20 topics of their words (and prompts as 20 of theirs). 'features:' in
+    Texts are read as 20 topics of their words (and prompts as some of theirs). 'features:' in
     --config names another number, or the folder of a sentence encoder; features of your own go to
     CausalLMOptimizer(features=) in Python.
     """

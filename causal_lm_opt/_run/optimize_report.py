@@ -359,8 +359,8 @@ def assumptions(run: TrainingRun) -> list[str]:
     if run.result.ratio in ("latent", "balance"):
         out.append(
             "Outcomes respond to a text through the features alone (by default 20 topics of its "
-            "words, and 20 of its prompt's), as the weights are made of them. What they leave out, "
-            "the verdict's test looks for. The interval takes the features as given."
+            "words, and some of its prompt's), as the weights are made of them. What they leave "
+            "out, the verdict's test looks for. The interval takes the features as given."
         )
     if run.result.ratio == "classifier":
         out.append("The estimated odds of words are near the true ratio of the policies.")

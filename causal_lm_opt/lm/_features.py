@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -25,12 +24,15 @@ class Topics:
     """TF-IDF topics of texts and, apart from them, of the prompts that they answer.
 
     Of both in one, the words of many prompts would take most of the topics, and how much a word of
-    a text counts would depend on how long its prompt is.
+    a text counts would depend on how long its prompt is. Many prompts are clusters, of which the
+    rows to be valued hold others: they get a topic for every ten of them, as an outcome model that
+    learns each prompt's own level is worse than none there.
 
     Parameters
     ----------
     n_components : int
-        Most topics of the texts, and as many of the prompts.
+        Most topics of the texts; of the prompts as many if they are no more than that, else a tenth
+        of their number, if that is fewer.
     prompted : bool
         Whether rows are texts after their prompts (`joined`).
     """
@@ -41,11 +43,12 @@ class Topics:
     def fit(self, rows: Sequence[str]) -> Topics:
         """Fit on distinct texts and distinct prompts; these only where they differ."""
         prompts, texts = (list(dict.fromkeys(part)) for part in self._parts(rows))
-        make = partial(tfidf_features, n_components=self.n_components)
-        self.of_texts: Any = make().fit(texts)
+        self.of_texts: Any = tfidf_features(n_components=self.n_components).fit(texts)
         self.of_prompts: Any = None
         if len(prompts) > 1 and any(words.split() for words in prompts):
-            self.of_prompts = make().fit(prompts)
+            few = len(prompts) <= self.n_components
+            most = self.n_components if few else min(self.n_components, max(1, len(prompts) // 10))
+            self.of_prompts = tfidf_features(n_components=most).fit(prompts)
         return self
 
     def transform(self, rows: Sequence[str]) -> npt.NDArray[np.float64]:
@@ -78,8 +81,8 @@ class TextFeatures:
     ----------
     spec : transformer, callable, int or None
         A transformer is fitted on ``rows``, outcomes unseen; a callable gives (n, p) numbers of n
-        texts. A number: so many TF-IDF topics of the texts, and of the prompts (`Topics`); None:
-        20.
+        texts. A number: so many TF-IDF topics of the texts, and some of the prompts (`Topics`);
+        None: 20.
     rows : sequence of str
         Training texts (each after its prompt, where there are prompts).
     prompted : bool

@@ -688,7 +688,11 @@ def test_topics_of_prompts_take_none_from_the_texts():
     apart = TextFeatures(8, rows.read, prompted=True)
     assert explained(apart(rows.read), effect) > 0.99
     assert explained(TextFeatures(16, rows.read)(rows.read), effect) < 0.95  # as one: a control
-    assert any(name.startswith("prompts' topic 1 (") for name in apart.names)
+    of_prompts = [name for name in apart.names if name.startswith("prompts' topic ")]
+    assert len(of_prompts) == min(8, len(set(prompts)) // 10)
+    six = [f"{i % 6} is the number\n\n{text}" for i, text in enumerate(texts)]
+    few = TextFeatures(8, six, prompted=True)
+    assert sum(name.startswith("prompts' ") for name in few.names) == 5
 
 
 def test_a_text_has_the_same_topics_after_every_prompt():
