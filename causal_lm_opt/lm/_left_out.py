@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
+from causal_lm_opt.diagnostics.new_words import NewWords, new_words
 from causal_lm_opt.diagnostics.sufficiency import TextResponse, text_response
 from causal_lm_opt.diagnostics.verdict import verdict, worst
 from causal_lm_opt.estimate import ValueEstimate
 from causal_lm_opt.estimators._word_counts import WordCounts
 from causal_lm_opt.lm._features import TextFeatures
-from causal_lm_opt.lm._optimizer_rows import Rows, prompt_words
+from causal_lm_opt.lm._heldout import Drawn
+from causal_lm_opt.lm._optimizer_rows import BREAK, Rows, prompt_words
 
-__all__ = ["judged", "response_beyond"]
+__all__ = ["judged", "response_beyond", "words_beyond"]
 
 FloatArray = npt.NDArray[np.float64]
 MOST_WORDS, MOST_PROMPT_WORDS = 500, 50
@@ -58,10 +61,27 @@ def _counts(texts: list[str], most: int) -> tuple[FloatArray, list[str]]:
     return np.log1p(np.asarray(counts, dtype=np.float64)), list(words.get_feature_names_out())
 
 
-def judged(values: ValueEstimate, response: TextResponse | None) -> ValueEstimate:
-    """The values with verdicts that know of the response."""
-    if response is None or not response.seen:
-        return values
-    told = verdict(None, findings=response.findings)
-    both = tuple(worst([told, one]) for one in values.verdicts)
-    return dataclasses.replace(values, verdicts=both)
+def words_beyond(texts: Sequence[str], drawn: Drawn, *, prompted: bool) -> NewWords:
+    """Words of a policy's draws that no logged text holds.
+
+    Parameters
+    ----------
+    texts : sequence of str
+        All of the log's, without their prompts.
+    drawn : Drawn
+    prompted : bool
+        Whether the draws stand after prompts.
+    """
+    own = [row.partition(BREAK)[2] for row in drawn.read] if prompted else drawn.read
+    return new_words(texts, own, codes_target=drawn.groups)
+
+
+def judged(
+    values: ValueEstimate, response: TextResponse | None, words: Mapping[str, NewWords]
+) -> ValueEstimate:
+    """The values with verdicts that know of the response, and of each policy's new words."""
+    both = []
+    for name, one in zip(values.names, values.verdicts, strict=True):
+        found = [*words[name].findings, *(response.findings if response is not None else [])]
+        both.append(worst([verdict(None, findings=found), one]))
+    return dataclasses.replace(values, verdicts=tuple(both))

@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,7 +23,7 @@ from causal_lm_opt._version import __version__
 from causal_lm_opt.exceptions import DataError, OtherRunError, OverlapError
 from causal_lm_opt.lm._features import TextFeatures
 from causal_lm_opt.lm._heldout import NAMES, HeldOut, draw_for
-from causal_lm_opt.lm._left_out import judged, response_beyond
+from causal_lm_opt.lm._left_out import judged, response_beyond, words_beyond
 from causal_lm_opt.lm._loading import transformers
 from causal_lm_opt.lm._optimizer_files import (
     KEYS,
@@ -307,7 +308,7 @@ class CausalLMOptimizer:
         with self._folder(rows, features, parts) as folder:
             if (folder / RECORD).is_file():
                 return self._take_up(folder)
-            self.response_ = response_beyond(rows, features)
+            self.response_, self._texts = response_beyond(rows, features), rows.texts
             self._fit(parts, features, folder)
             if self.out is not None:
                 self._keep(folder)
@@ -449,8 +450,10 @@ class CausalLMOptimizer:
             self.trained_: LanguageModelPolicy | None = trained
             why = f"policy_ is the start: the report rows cannot value the trained policy ({error})"
             return dataclasses.replace(known, decision=why)
-        if kind in ("latent", "balance"):
-            values = judged(values, self.response_)
+        beyond = partial(words_beyond, self._texts, prompted=self.prompted_)
+        words = {name: beyond(drawn) for name, drawn in draws.items()}
+        by_features = kind in ("latent", "balance")
+        values = judged(values, self.response_ if by_features else None, words)
         start = values["start"]
         value = start if trained is None else values["trained"]
         difference = value - start

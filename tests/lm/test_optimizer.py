@@ -17,11 +17,12 @@ import pandas as pd
 import pytest
 import torch
 
+from causal_lm_opt.estimators import IPW
 from causal_lm_opt.exceptions import DataError, EstimationWarning, OverlapError
 from causal_lm_opt.lm import LanguageModelPolicy, from_texts
 from causal_lm_opt.lm._features import TextFeatures
 from causal_lm_opt.lm._heldout import Drawn, HeldOut
-from causal_lm_opt.lm._left_out import response_beyond
+from causal_lm_opt.lm._left_out import judged, response_beyond, words_beyond
 from causal_lm_opt.lm._optimizer_files import nearer_checkpoints
 from causal_lm_opt.lm._optimizer_rows import read_rows, split
 from causal_lm_opt.lm._optimizer_steps import NOT_ELIGIBLE, Watch, make_objective
@@ -707,3 +708,18 @@ def test_a_text_has_the_same_topics_after_every_prompt():
     for same in ("why?", " "):
         one = read_rows(texts, effect, [same] * 200, None, np.arange(200)).read
         assert TextFeatures(4, one, prompted=True).width == len(own)
+
+
+def test_a_policy_of_coined_words_is_no_good_whatever_its_features_say():
+    texts = [f"{a} {b}" for a in BEGINNINGS for b in REASONS] * 10
+    spoken = Drawn(texts[:50], None, np.zeros(50), None)
+    coined = Drawn([f"{t} blarg {i}" for i, t in enumerate(texts[:50])], None, np.zeros(50), None)
+    words = {n: words_beyond(texts, d, prompted=False) for n, d in (("f", spoken), ("g", coined))}
+    value = IPW().fit(texts, np.arange(160.0)).result_
+    sound = judged(replace(value, names=("f",)), None, words)
+    broken = judged(replace(value, names=("g",)), None, words)
+    assert sound.verdicts == value.verdicts
+    assert broken.verdicts[0].level == "do not use"
+    assert "'blarg'" in str(broken.verdicts[0])
+    after = Drawn([f"Why blarg?\n\n{t}" for t in texts[:50]], np.arange(50), np.zeros(50), None)
+    assert words_beyond(texts, after, prompted=True).share == 0.0

@@ -1,0 +1,118 @@
+"""Words that a policy writes and no logged text holds."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["NewWords", "new_words"]
+
+FloatArray = npt.NDArray[np.float64]
+WORD = re.compile(r"(?u)\b\w+\b")
+SOME, MANY = 0.02, 0.05  # lower ends of the excess: caution, do not use
+Z = 1.96
+
+
+@dataclass(frozen=True)
+class NewWords:
+    """How many of a policy's words no logged text holds, and how many are to be expected.
+
+    Attributes
+    ----------
+    share : float
+        Of the words of a policy's text, those that no logged text holds; the mean over its texts.
+    expected : float
+        Of the words of a logged text, those that no *other* logged text holds; the mean over
+        distinct texts. Texts of the logging policy itself would have this share.
+    se : float
+        Standard error of ``share - expected``.
+    words : tuple of str
+        The new words that most of the policy's texts hold.
+    """
+
+    share: float
+    expected: float
+    se: float
+    words: tuple[str, ...]
+
+    @property
+    def low(self) -> float:
+        """Lower end of the 95 % interval of ``share - expected``."""
+        return self.share - self.expected - Z * self.se
+
+    @property
+    def findings(self) -> list[tuple[int, str]]:
+        """Reasons for a verdict: severity (1 caution, 2 do not use) and words."""
+        if not self.low > SOME:
+            return []
+        named = ", ".join(map(repr, self.words))
+        return [(2 if self.low > MANY else 1, (
+            f"{self.share:.0%} of the words that the policy writes stand in no logged text (most "
+            f"often {named}), where {self.expected:.1%} were to be expected: no word of the log "
+            "tells what they do to the outcome. Read some of its texts; value a policy that writes "
+            "as the log does, or log such texts."
+        ))]  # fmt: skip
+
+
+def new_words(
+    texts: Sequence[str], texts_target: Sequence[str], *, codes_target: Any = None
+) -> NewWords:
+    r"""Compare the words a policy's texts do not share with the log with those of a logged text.
+
+    With :math:`C(w)` the number of distinct logged texts that hold the word w, :math:`d_j` is the
+    share of the words of draw j with :math:`C(w) = 0`, and :math:`h_i` that of distinct logged text
+    i with :math:`C(w) = 1`, which no other one holds. For further texts of the logging policy both
+    have the same mean (but for one text more or less in the log). Features that are made of the
+    log's words are blind to the others, and so are outcome models that read them: a model that
+    writes no language at all may look to them as the log does.
+
+    Parameters
+    ----------
+    texts : sequence of n str
+        Logged texts; equal ones count once.
+    texts_target : sequence of m str
+        Of the policy. Those that answer prompts must answer the log's.
+    codes_target : array, shape (m,), optional
+        Clusters of the policy's texts (prompts).
+
+    Raises
+    ------
+    ValueError
+        Without texts of either kind.
+
+    Examples
+    --------
+    >>> log = ["join us today", "join us now", "stay at home today", "stay at work now"]
+    >>> found = new_words(log, ["join us at home", "jion su ta hoem"])
+    >>> found.share, found.words[:2]
+    (0.5, ('hoem', 'jion'))
+    """
+    if not len(texts) or not len(texts_target):
+        raise ValueError("new_words needs logged texts and texts of the policy.")
+    logged = [_words(text) for text in dict.fromkeys(texts)]
+    holds = Counter(word for words in logged for word in set(words))
+    own = np.array([_share(words, holds, 1) for words in logged])
+    drawn = [_words(text) for text in texts_target]
+    new = np.array([_share(words, holds, 0) for words in drawn])
+    off = new - new.mean()
+    if codes_target is not None:
+        off = np.bincount(np.unique(codes_target, return_inverse=True)[1], weights=off)
+    variance = own.var() / own.size + float(off @ off) / new.size**2
+    count = Counter(word for words in drawn for word in set(words) if word not in holds)
+    most = sorted(count, key=lambda word: (-count[word], word))[:3]
+    return NewWords(float(new.mean()), float(own.mean()), float(np.sqrt(variance)), tuple(most))
+
+
+def _words(text: str) -> list[str]:
+    return WORD.findall(text.lower())
+
+
+def _share(words: list[str], holds: Counter[str], count: int) -> float:
+    """Share of some words that so many logged texts hold; 0 of no words."""
+    return float(np.mean([holds[word] == count for word in words])) if words else 0.0

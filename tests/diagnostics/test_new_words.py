@@ -1,0 +1,72 @@
+"""Words that no logged text holds: exact on small cases, level and power by simulation.
+
+Level: 200 pairs of logs of one law; a lower end above 2 % would be an error of 1.96 standard errors
+and 2 points. Power: a policy that coins 7 % or 30 % of its words.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from causal_lm_opt.diagnostics import new_words
+
+
+def zipf_texts(n: int, rng: np.random.Generator, odd: float = 0.0) -> list[str]:
+    """n texts of 12 words of a vocabulary with a long tail, a share of them coined."""
+    rank = 1 / np.arange(1, 5001)
+    words = rng.choice(5000, (n, 12), p=rank / rank.sum())
+    coined = rng.random((n, 12)) < odd
+    return [
+        " ".join(f"x{rng.integers(10**9)}" if c else f"w{w}" for w, c in zip(a, b, strict=True))
+        for a, b in zip(words, coined, strict=True)
+    ]
+
+
+def test_shares_are_those_of_counting() -> None:
+    found = new_words(["a b", "b c", "b c", "d"], ["b e e f", "a d", "!"])
+    assert found.share == pytest.approx((3 / 4 + 0 + 0) / 3)
+    assert found.expected == pytest.approx((1 / 2 + 1 / 2 + 1) / 3)  # a; c, in one distinct text; d
+    assert found.words == ("e", "f")
+
+
+def test_a_repeated_text_is_nothing_new_and_case_is_no_word() -> None:
+    found = new_words(["Join us.", "Stay here."], ["JOIN US", "stay here!"])
+    assert (found.share, found.words) == (0.0, ())
+    assert found.findings == []
+
+
+def test_further_texts_of_the_same_law_are_expected() -> None:
+    rng = np.random.default_rng(0)
+    off = []
+    for _ in range(200):
+        found = new_words(zipf_texts(150, rng), zipf_texts(100, rng))
+        assert found.expected > 0.05
+        assert found.findings == []
+        off.append((found.share - found.expected) / found.se)
+    assert abs(np.mean(off)) < 0.3  # one text more or less
+    assert 0.8 < np.std(off) < 1.25
+
+
+@pytest.mark.parametrize(("odd", "severity"), [(0.07, 1), (0.3, 2)])
+def test_coined_words_are_told(odd: float, severity: int) -> None:
+    rng = np.random.default_rng(1)
+    for _ in range(20):
+        found = new_words(zipf_texts(400, rng), zipf_texts(400, rng, odd))
+        ((level, said),) = found.findings
+        assert level >= severity
+        assert "stand in no logged text" in said
+
+
+def test_texts_of_a_prompt_stand_together() -> None:
+    rng = np.random.default_rng(2)
+    logged, drawn = zipf_texts(100, rng), zipf_texts(20, rng, 0.2)
+    alone = new_words(logged, drawn)
+    again = new_words(logged, drawn * 10, codes_target=np.tile(np.arange(20), 10))
+    assert again.se == pytest.approx(alone.se)
+    assert new_words(logged, drawn * 10).se < 0.8 * alone.se
+
+
+def test_no_texts() -> None:
+    with pytest.raises(ValueError, match="texts of the policy"):
+        new_words(["a"], [])
