@@ -1,7 +1,7 @@
 """Words that no logged text holds: exact on small cases, level and power by simulation.
 
 Level: 200 pairs of logs of one law; a lower end above 2 % would be an error of 1.96 standard errors
-and 2 points. Power: a policy that coins 7 % or 30 % of its words.
+and 2 points. Power: a policy that coins 4.5 % or 30 % of its words.
 """
 
 from __future__ import annotations
@@ -48,13 +48,13 @@ def test_further_texts_of_the_same_law_are_expected() -> None:
     assert 0.8 < np.std(off) < 1.25
 
 
-@pytest.mark.parametrize(("odd", "severity"), [(0.07, 1), (0.3, 2)])
+@pytest.mark.parametrize(("odd", "severity"), [(0.045, 1), (0.3, 2)])
 def test_coined_words_are_told(odd: float, severity: int) -> None:
     rng = np.random.default_rng(1)
-    for _ in range(20):
-        found = new_words(zipf_texts(400, rng), zipf_texts(400, rng, odd))
+    for _ in range(5):
+        found = new_words(zipf_texts(1500, rng), zipf_texts(1500, rng, odd))
         ((level, said),) = found.findings
-        assert level >= severity
+        assert level == severity
         assert "stand in no logged text" in said
 
 
