@@ -13,6 +13,7 @@ import numpy.typing as npt
 from causal_lm_opt._validation import check_vector, take_rows
 from causal_lm_opt.core.inference import influence_covariance
 from causal_lm_opt.core.weights import Weighting, relative_weights
+from causal_lm_opt.diagnostics.overlap import effective_sample_size
 from causal_lm_opt.estimate import ValueEstimate
 from causal_lm_opt.estimators._crossfit import CrossFit
 from causal_lm_opt.estimators._estimated import ratio_noise
@@ -28,7 +29,7 @@ from causal_lm_opt.estimators._linear import (
 from causal_lm_opt.estimators._log import Log
 from causal_lm_opt.estimators._policies import Policies
 from causal_lm_opt.estimators._samples import PolicyValue
-from causal_lm_opt.estimators._subgroup_mix import plug_in_of
+from causal_lm_opt.estimators._subgroup_mix import PlugIn, plug_in_of
 from causal_lm_opt.estimators._subgroups import (
     spread,
     subgroup_codes,
@@ -42,6 +43,7 @@ from causal_lm_opt.influence import InfluenceSample
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.intp]
+ENOUGH = 50.0  # effective rows from which a gap of draws and weights is not the weights' tail
 ROWS_PER_PARAMETER = 20.0  # below this the stacked term counts the fit's noise twice
 
 
@@ -195,15 +197,17 @@ def dr_value(
     if noise is not None:
         logged = logged + noise[0]
         target = target if second.exact or target is None else target + noise[1]
-    findings = []
+    findings: list[tuple[int, str]] = []
     if predictions.crossfit is None:
         findings = own_rows_finding(residual(), log.y if rows is None else log.y[rows])
     # Where predictions repeat the outcomes, the draws' share of the variance means nothing.
     share = not findings
-    if rows is not None and not plug_in.own:
-        findings += every_draw_finding(
-            predictions.logged[rows], ell, s, codes, plug_in.value, plug_in.draws
-        )
+    every = rows is not None and not plug_in.own
+    stated = policies.estimated is None and second.ratio_to_logging(k) is None
+    if every or stated:  # scored draws are tested by their scores
+        predicted = predictions.logged if rows is None else predictions.logged[rows]
+        gap = draws_gap(predicted, ell, s, log, rows, second, plug_in)
+        findings += draws_findings_of(gap, plug_in.value, every=every)
     residual_se = math.sqrt(float(influence_covariance(term.influence, s, codes, log.n_clusters)))
     part = PolicyValue(
         value=term.value + plug_in.value,
@@ -231,41 +235,70 @@ def own_rows_finding(residual: FloatArray, y: FloatArray) -> list[tuple[int, str
     ))]  # fmt: skip
 
 
-def every_draw_finding(
-    predicted: FloatArray, ell: FloatArray, s: FloatArray | None, codes: IntArray | None,
-    plug_in: float, draws: FloatArray,
-) -> list[tuple[int, str]]:  # fmt: skip
-    """What it takes to let all draws stand for a subgroup's, as they do not say theirs.
+def draws_gap(
+    predicted: FloatArray, ell: FloatArray, s: FloatArray | None, log: Log, rows: IntArray | None,
+    second: TargetRows, plug_in: PlugIn,
+) -> tuple[float, float, float]:  # fmt: skip
+    """Mean prediction by weighted rows; z of the draws' less that; effective sample size.
 
-    A policy that differs between subgroups biases the value by the gap between the predictions'
-    mean over all draws and that over the subgroup's own, which its weighted rows show too.
+    Both are the policy's mean prediction where weights and draws are of one policy, and the log
+    holds what it writes.
 
     Parameters
     ----------
-    predicted, ell, s, codes : arrays, shape (rows,)
-        Predictions, log ratios, frequencies and clusters of the subgroup's logged rows.
-    plug_in : float
-    draws : array, shape (m,)
-        Influence of the draws on it.
+    predicted, ell, s : arrays, shape (rows,)
+        Predictions, log ratios and frequencies of the logged rows.
     """
-    weight = relative_weights(ell, normalize=True) * (1.0 if s is None else s)
+    weight = relative_weights(ell, normalize=True)
+    ess = float(effective_sample_size(weight, s))
+    weight = weight * (1.0 if s is None else s)
     weight = weight / weight.sum()
     mean = float(weight @ predicted)
-    part = weight * (predicted - mean)
+    here, codes = weight * (predicted - mean), subgroup_codes(log, rows)
+    frequency = second.frequency
+    there = frequency * plug_in.draws / frequency.sum()
     if codes is not None:
-        part = np.bincount(codes, weights=part)
-    spread_of = float(part @ part) + float(np.var(draws)) / max(draws.shape[0], 1)
-    gap = plug_in - mean
-    z = gap / math.sqrt(spread_of) if spread_of > 0 else 0.0
-    if abs(z) > 3.29:  # two-sided level .001
-        return [(2, (
-            "The draws do not say their subgroup, and the policy differs between subgroups: by its "
-            f"weighted rows the predictions of this one average {mean:.3g}, over all draws "
-            f"{plug_in:.3g} (z {z:+.1f}). Give TargetSample(X, by=), or the draws file that column."
+        here = np.bincount(codes, weights=here, minlength=log.n_clusters)
+    if codes is not None and second.shared is not None:
+        here = here - np.bincount(second.shared, weights=there, minlength=log.n_clusters)
+        there = np.zeros(1)
+    elif second.groups is not None:
+        there = np.bincount(np.unique(second.groups, return_inverse=True)[1], weights=there)
+    variance = float(here @ here) + float(there @ there)
+    return mean, (plug_in.value - mean) / math.sqrt(variance) if variance > 0 else 0.0, ess
+
+
+def draws_findings_of(
+    gap: tuple[float, float, float], plug_in: float, *, every: bool
+) -> list[tuple[int, str]]:
+    """What a gap between draws and weighted rows says.
+
+    Parameters
+    ----------
+    every : bool
+        All draws stand for a subgroup's, as they do not say theirs.
+    """
+    mean, z, ess = gap
+    both = (
+        f"by the weighted rows the predictions average {mean:.3g}, over the draws {plug_in:.3g} "
+        f"(z {z:+.1f})."
+    )
+    far = abs(z) > 3.29  # two-sided level .001
+    if every and not far:
+        return [(1, (
+            "The draws do not say their subgroup: right only if the policy writes alike in every "
+            "one; else give TargetSample(X, by=), or the draws file that column."
         ))]  # fmt: skip
-    return [(1, (
-        "The draws do not say their subgroup: right only if the policy writes alike in every one; "
-        "else give TargetSample(X, by=), or the draws file that column."
+    if every:
+        return [(2, (
+            "The draws do not say their subgroup, and the policy differs between subgroups: "
+            f"{both} Give TargetSample(X, by=), or the draws file that column."
+        ))]  # fmt: skip
+    if not far:
+        return []
+    return [(2 if ess >= ENOUGH else 1, (
+        f"Draws and weights are not of one policy, or it writes what the log lacks: {both} The "
+        "draws' log-probs under both policies would tell which."
     ))]  # fmt: skip
 
 
