@@ -135,6 +135,11 @@ def evaluate(
         _column("group", "Clusters (reader, prompt, test): rows that depend.",
                 "the prompts, or the arms of --clicks, else each row on its own"),
     ] = None,
+    independent: Annotated[
+        list[str] | None,
+        _column("independent", "Labels of rows that were drawn one by one, and so no clusters "
+                "though their outcomes are alike (repeat for more)."),
+    ] = None,
     weight: Annotated[
         str | None, _column("weight", "Frequency weights: 3 stands for three rows.", "1")
     ] = None,
@@ -216,7 +221,8 @@ def evaluate(
         log=log, text=text, outcome=outcome, clicks=clicks, impressions=impressions,
         prompt=prompt, group=group, weight=weight, by=by, logp_logging=logp_logging,
         logging_policy=logging_policy, policies=parse_policies(policy or ()), draws=draws,
-        support=support, features=tuple(feature or ()), outcome_model=outcome_model,
+        support=support, features=tuple(feature or ()),
+        independent=tuple(independent or ()), outcome_model=outcome_model,
         target_texts=target_texts, ratio=ratio, delimiter=mark(delimiter), decimal=decimal,
         cache=cache or str(kept_scores(out)), progress=False if quiet else None,
     )  # fmt: skip

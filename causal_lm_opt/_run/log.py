@@ -32,7 +32,7 @@ from causal_lm_opt._run.target_texts import (
     read_target_texts,
     request_ratio,
 )
-from causal_lm_opt._run.unnamed_clusters import cluster_note, unnamed_clusters
+from causal_lm_opt._run.unnamed_clusters import cluster_caution, cluster_note, unnamed_clusters
 from causal_lm_opt.estimators import TargetSample
 from causal_lm_opt.estimators._named_models import named_outcome_model, uses_text
 from causal_lm_opt.exceptions import DataError
@@ -73,6 +73,7 @@ class Request:
     target_texts: str | None = None
     ratio: str | None = None
     features: tuple[str, ...] = ()
+    independent: tuple[str, ...] = ()
     outcome_model: str | None = None
     delimiter: str | None = None
     decimal: str | None = None
@@ -140,8 +141,10 @@ def evaluate_file(request: Request, settings: Settings) -> Evaluation:
     )  # fmt: skip
     scored = score_log(log, models) if models else Scored(log, None, ())
     found = _evaluated(_in_order(scored.log, request), scored.draws, request, settings)
-    if any(one.column == request.prompt for one in alike):
-        found = cautioned(found, dict.fromkeys(_policies_of(found), CROSSED), ratio=True)
+    crossed = any(one.column == request.prompt for one in alike)
+    doubt = CROSSED if crossed else cluster_caution(alike)
+    if doubt:
+        found = cautioned(found, dict.fromkeys(_policies_of(found), doubt), ratio=True)
     if not scored.facts:
         return replace(found, notes=(*found.notes, *notes))
     return replace(

@@ -1,7 +1,8 @@
 """A note where outcomes are alike within a column of the log that no option named.
 
 Rows of equal reader, session or prompt may be clusters. So may rows of equal town; or the town is a
-trait of readers who were drawn one by one. The data cannot tell, so that it is a note, no verdict.
+trait of readers who were drawn one by one. The data cannot tell, so that it is a note; where the
+standard error would be a fifth larger the verdict waits for the user's word.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
-from causal_lm_opt._cells import Cells, Place, shown, to_numbers
+from causal_lm_opt._cells import Cells, Place, did_you_mean, shown, to_numbers
 from causal_lm_opt._files import check_file, default_delimiter, format_of
 from causal_lm_opt._readers import column_names, loose_chunks
 from causal_lm_opt.diagnostics.label_correlation import label_correlation
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from causal_lm_opt._run.log import Request
     from causal_lm_opt.logged import LoggedData
 
-__all__ = ["Alike", "cluster_note", "unnamed_clusters"]
+__all__ = ["Alike", "cluster_caution", "cluster_note", "unnamed_clusters"]
 
 Float = NDArray[np.float64]
 Codes = NDArray[np.int64]
@@ -44,6 +45,7 @@ FIRST_ROWS = 1000  # choose the columns
 CHUNK_ROWS = 4096
 LEVEL = 0.001  # chance of a note on independent rows, over all the columns
 WORTH_TELLING = 1.21  # design effect: a standard error 10 % larger
+WORTH_CAUTION = 1.44  # 20 % larger: an interval without them covers less than 90 %
 ORDERED = 0.5  # neighbouring numbers at least half as alike as equal ones: an order, no labels
 REPEATS = 20  # repeated texts whose label is always the same: it belongs to the text
 PIECE = 20  # mean characters from which cells found in their own texts are pieces of them
@@ -181,10 +183,14 @@ def unnamed_clusters(log: LoggedData, request: Request, policies: Collection[str
     """
     file = check_file(request.log)
     header = column_names(file, request.delimiter)
+    for name in request.independent:
+        if name not in header:
+            meant = did_you_mean(name, header)
+            raise DataError(f"--independent {name}: {request.log} has no such column{meant}")
     named = {
         request.text, request.outcome, request.clicks, request.impressions,
         request.group or request.prompt, request.weight, request.by, request.logp_logging,
-        *request.features, *policies,
+        *request.features, *policies, *request.independent,
     }  # fmt: skip
     names = [name for name in header if name not in named and header.count(name) == 1]
     delimiter = request.delimiter or default_delimiter(file)
@@ -213,7 +219,22 @@ def cluster_note(found: Sequence[Alike]) -> str:
     said, called = "; ".join([first.sentence(), *(one.brief() for one in others)]), first.called
     return (
         f"{said[0].upper()}{said[1:]}. If such labels were drawn, and not {called} one by one, "
-        f"name them; if they are a trait of {called} drawn one by one, nothing needs doing."
+        f"name them; if they are a trait of {called} drawn one by one, --independent "
+        f"{shlex.quote(first.column)} says so."
+    )
+
+
+def cluster_caution(found: Sequence[Alike]) -> str:
+    """A reason for caution, where intervals that leave the labels out would cover less than 90 %.
+
+    Empty where none would.
+    """
+    wide = [one for one in found if one.design_effect > WORTH_CAUTION]
+    if not wide:
+        return ""
+    return (
+        f"{wide[0].sentence()}; that they are independent is for you to say (--independent "
+        f"{shlex.quote(wide[0].column)})."
     )
 
 

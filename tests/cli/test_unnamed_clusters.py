@@ -312,6 +312,32 @@ def test_it_is_in_every_output_and_its_name_is_harmless(tmp_path: Path, run: Run
     assert json.loads((out / "diagnostics.json").read_text(encoding="utf-8"))["notes"] == []
 
 
+def test_a_fifth_more_is_a_caution_until_the_user_has_spoken(tmp_path: Path, run: Run) -> None:
+    def verdict(*more: str) -> tuple[str, str]:
+        done = run([
+            "evaluate", str(tmp_path / "log.csv"), "--outcome", "y", "--out", str(tmp_path / "out"),
+            "--overwrite", *more,
+        ])  # fmt: skip
+        assert done.exit_code == 0, done.output
+        found = json.loads((tmp_path / "out" / "diagnostics.json").read_text(encoding="utf-8"))
+        row = pd.read_csv(tmp_path / "out" / "estimates.csv").iloc[0]
+        return row["verdict"], " ".join(found["notes"])
+
+    make(0.3).to_csv(tmp_path / "log.csv", index=False)  # 1.5 times
+    assert verdict()[0] == "caution"
+    assert "--independent reader says so" in verdict()[1]
+    assert verdict("--group", "reader") == ("trustworthy", "")
+    assert verdict("--independent", "reader") == ("trustworthy", "")
+    make(0.08, seed=1).to_csv(tmp_path / "log.csv", index=False)  # 1.16 times: a note
+    said, note = verdict()
+    assert said == "trustworthy"
+    assert "correlated outcomes" in note
+    done = run(["evaluate", str(tmp_path / "log.csv"), "--outcome", "y", "--out",
+                str(tmp_path / "new"), "--independent", "raeder"])  # fmt: skip
+    assert done.exit_code == 2
+    assert "no such column; did you mean 'reader'" in done.stderr
+
+
 def test_decimal_commas_are_fractions_and_no_labels(tmp_path: Path) -> None:
     frame = make(0.2)
     frame["share"] = np.round(frame["y"] / 3, 1)  # goes with the outcome, and is a number
