@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.optimize import brentq
+from scipy.special import logsumexp
 
 from causal_lm_opt.core.inference import influence_covariance
 from causal_lm_opt.core.pareto import TIE, pareto_k
@@ -23,10 +25,12 @@ __all__ = [
     "effective_clusters",
     "effective_sample_size",
     "overlap",
+    "unit_scale",
     "unseen_mass",
 ]
 
 FloatArray = npt.NDArray[np.float64]
+OFF = 3.29  # z of the mean weight from which its scale is looked for
 
 
 def effective_sample_size(
@@ -147,6 +151,9 @@ class OverlapDiagnostics:
         :func:`effective_clusters` when rows are clustered, else ``nan``.
     mean_weight_z : float
         ``mean_weight - 1`` over its standard error; a test only where ``pareto_k < .5``.
+    unit_scale : float
+        Where the mean weight is off, the number by which log ratios would have to be multiplied
+        for it to be 1: 2.3 if they are logarithms to base 10.
     """
 
     n: float
@@ -160,6 +167,7 @@ class OverlapDiagnostics:
     unseen_mass: float = math.nan
     clusters: float = math.nan
     mean_weight_z: float = math.nan
+    unit_scale: float = math.nan
 
     def to_dict(self) -> dict[str, float | None]:
         """JSON-safe figures: ``None`` where not defined."""
@@ -209,6 +217,9 @@ def overlap(
     ess = float(_kish(n, mean, square))
     spread, zero_share = _log_ratio_spread(ell, sample_weight)
     log_mean = shift + math.log(mean / largest) if mean > 0 else -math.inf
+    z = _mean_weight_z(
+        weight, mean, square, _unit_weight(largest, shift), sample_weight, codes, n_clusters
+    )
     return OverlapDiagnostics(
         n=n,
         ess=ess,
@@ -220,10 +231,42 @@ def overlap(
         zero_share=zero_share,
         unseen_mass=unseen,
         clusters=clusters,
-        mean_weight_z=_mean_weight_z(
-            weight, mean, square, _unit_weight(largest, shift), sample_weight, codes, n_clusters
-        ),
+        mean_weight_z=z,
+        unit_scale=unit_scale(ell, sample_weight) if abs(z) > OFF else math.nan,
     )
+
+
+def unit_scale(ell: FloatArray, sample_weight: FloatArray | None = None) -> float:
+    r"""The a > 0 for which weights :math:`e^{a\ell_i}` average 1, ``nan`` where none is below 50.
+
+    Log ratios :math:`\ell` of true probabilities have a = 1 (in expectation); to another base, or
+    divided by a length, they have that base's logarithm, or the length.
+
+    Parameters
+    ----------
+    ell : array, shape (n,)
+
+    Examples
+    --------
+    >>> ell = np.log([.5, .5, .5, 2.5])
+    >>> round(unit_scale(ell / np.log(10)), 3)
+    2.303
+    """
+    inside = np.isfinite(ell)
+    some = ell[inside]
+    s = np.ones(ell.shape[0]) if sample_weight is None else np.asarray(sample_weight, float)
+    share = s[inside] / s.sum()
+
+    def log_mean(a: float) -> float:
+        return float(logsumexp(a * some, b=share))
+
+    high = 0.05
+    while high < 50 and not log_mean(high) > 0:
+        high *= 2
+    low = high / 2
+    if not high < 50 or not log_mean(low) < 0 < log_mean(high):
+        return math.nan
+    return float(brentq(log_mean, low, high, xtol=1e-6))
 
 
 def _log_ratio_spread(ell: FloatArray, s: FloatArray | None) -> tuple[float, float]:

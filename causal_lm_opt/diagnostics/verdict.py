@@ -125,7 +125,7 @@ def _overlap_findings(
                 "log-probs are swapped, not normalised, or not those that wrote the texts, or rows "
                 "were left out of the log by what they say."
             )
-            found.append((2, off + why))
+            found.append((2, off + why + _scale_words(d.unit_scale)))
         else:
             lacking = missing_mass(d.mean_weight, d.mean_weight_z)
             share = f"the target writes texts the logger cannot ({lacking:.0%} of its own or more, "
@@ -133,8 +133,22 @@ def _overlap_findings(
                 "if log-probs are right), log-probs are not normalised or misstated, or rows were "
                 "left out of the log by what they say."
             )
+            why += _scale_words(d.unit_scale)
             found.append((2 if plain or lacking > MISSING_MASS else 1, off + why))
     return found + clusters_finding(d.clusters)
+
+
+def _scale_words(scale: float) -> str:
+    """What log-probs may be that would average 1 if they were multiplied by ``scale``."""
+    if abs(scale / math.log(10) - 1) < 0.15:
+        slip = "logarithms to base 10 (multiply by 2.3026)?"
+    elif abs(scale / math.log(2) - 1) < 0.12:
+        slip = "logarithms to base 2 (multiply by 0.6931)?"
+    elif scale > 4:
+        slip = "means per token, in place of sums?"
+    else:
+        return ""
+    return f" Log ratios times {scale:.3g} would make them average 1: are they {slip}"
 
 
 def _weights_off(d: OverlapDiagnostics) -> bool:

@@ -13,7 +13,7 @@ from causal_lm_opt.core.inference import influence_covariance
 from causal_lm_opt.core.solve import weighted_moments
 from causal_lm_opt.core.weights import relative_weights
 from causal_lm_opt.diagnostics.agreement import _as_normal, draws_agreement
-from causal_lm_opt.diagnostics.overlap import effective_sample_size, overlap
+from causal_lm_opt.diagnostics.overlap import effective_sample_size, overlap, unit_scale
 from causal_lm_opt.diagnostics.verdict import missing_mass, verdict
 
 FloatArray = npt.NDArray[np.float64]
@@ -169,3 +169,30 @@ def test_weights_below_one_bound_what_the_logger_cannot_write(unwritten: float, 
     found = verdict(figures)
     assert found.level == level
     assert f"({bound:.0%} of its own or more" in " ".join(found.reasons)
+
+
+@pytest.mark.parametrize(
+    ("factor", "said"),
+    [
+        (1 / np.log(10), "base 10 (multiply by 2.3026)"),
+        (1 / np.log(2), "base 2 (multiply by 0.6931)"),
+        (1 / 12, "means per token"),
+        (1.0, ""),
+    ],
+)
+def test_logarithms_to_another_base_are_named(factor: float, said: str) -> None:
+    rng = np.random.default_rng(3)
+    told = []
+    for _ in range(20):
+        ell = factor * (0.8 * rng.normal(size=4000) - 0.32)  # of N(.8, 1) against N(0, 1)
+        assert unit_scale(ell) * factor == pytest.approx(1.0, abs=0.2)
+        reasons = str(verdict(overlap(ell)))
+        told.append(said in reasons if said else "Log ratios times" not in reasons)
+    assert np.mean(told) >= 0.9
+
+
+def test_no_scale_makes_weights_below_one_average_one() -> None:
+    assert np.isnan(unit_scale(np.log([0.5, 0.9, 0.2])))
+    assert np.isnan(unit_scale(np.array([0.1, 0.2])))  # above 1 at every scale
+    half = np.array([-np.inf, np.log(2.0)])
+    assert unit_scale(half, np.array([1.0, 1.0])) == pytest.approx(1.0)
