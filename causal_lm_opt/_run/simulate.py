@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -131,10 +132,19 @@ def _text(result: StudyResult, folder: Path, drawn: list[str]) -> str:
     shown = [c for c in SHOWN if c in result.summary]
     lines = [printable(result.study.about), ""] if result.study.about else []
     lines += [printable(row) for row in _rows(result.summary[shown])]
+    lines += ["", _known(result)]
     lines += ["", f"Written to {printable(str(folder))}:"]
     tables = ["replications.csv.gz", "study.json", "summary.csv"]
     lines.append("  " + "  ".join([*tables, *drawn]))
     return "\n".join(lines) + "\n"
+
+
+def _known(result: StudyResult) -> str:
+    """How well so many replications tell a coverage."""
+    level, many = result.study.level, int(result.summary["replications"].min())
+    error = 1.96 * math.sqrt(level * (1 - level) / (many + 4))
+    told = f"{many:,} replications tell a coverage of {level:.0%} to about {100 * error:.1f} points"
+    return f"{told} either way." if error < 0.03 else f"{told} either way: a look, and no proof."
 
 
 def _rows(table: pd.DataFrame) -> list[str]:

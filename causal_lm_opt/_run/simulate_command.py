@@ -122,9 +122,13 @@ def simulate(
                 progress=not quiet,
             )  # fmt: skip
     except KeyboardInterrupt:
-        kept = f"run again to go on, finished blocks are in {out}"
-        there = out.expanduser().is_dir()
-        say(f"interrupted; {kept if there else 'nothing was written'}\n", error=True)
+        home = out.expanduser()
+        kept = "nothing was written"
+        if home.is_dir():
+            done = any((home / "blocks").glob("*"))
+            what = f"finished blocks are in {out}" if done else "no block was finished yet"
+            kept = f"run again to go on, {what}"
+        say(f"interrupted; {kept}\n", error=True)
         # Not typer.Exit(130): the shell would add that nothing was written.
         raise SystemExit(130) from None
     if not quiet:

@@ -38,7 +38,8 @@ def summarise(frame: pd.DataFrame, truth: float, *, level: float = 0.95) -> list
         left out of all else), ``truth, bias, sd,
         rmse, se`` (mean), ``se_over_sd, coverage, width, width_over_oracle`` (over that of the true
         spread), with ``bias_mc_se, sd_mc_se, rmse_mc_se, se_over_sd_mc_se, coverage_mc_se,
-        width_mc_se``; ``share`` and ``coverage`` of each verdict.
+        width_mc_se`` (that of the coverage by Agresti and Coull: two covered and two others are
+        added to the replications); ``share`` and ``coverage`` of each verdict.
 
     Examples
     --------
@@ -154,9 +155,10 @@ def _interval_figures(
     covered: Column, width: Column, spread: float, level: float
 ) -> dict[str, float]:
     coverage = _mean(covered)
-    shrunk = (covered.sum() + 2.0) / (covered.size + 4.0)
+    trials = covered.size + 4.0  # Agresti and Coull's: the error is never 0
+    shrunk = (covered.sum() + 2.0) / trials
     oracle = 2.0 * float(stats.norm.ppf(0.5 + level / 2)) * spread
-    error = math.sqrt(shrunk * (1.0 - shrunk) / covered.size) if covered.size else math.nan
+    error = math.sqrt(shrunk * (1.0 - shrunk) / trials) if covered.size else math.nan
     return {
         "coverage": coverage,
         "coverage_mc_se": error,

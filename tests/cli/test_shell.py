@@ -45,6 +45,11 @@ def test_ctrl_c_in_a_study_says_once_what_is_kept(
     assert (done.exit_code, done.stderr) == (130, "interrupted; nothing was written\n")
     out.mkdir()
     done = run(["simulate", "overlap", "--out", str(out)])
+    none = "interrupted; run again to go on, no block was finished yet\n"
+    assert (done.exit_code, done.stderr) == (130, none)
+    (out / "blocks").mkdir()
+    (out / "blocks" / "one.json.gz").touch()
+    done = run(["simulate", "overlap", "--out", str(out)])
     kept = f"interrupted; run again to go on, finished blocks are in {out}\n"
     assert (done.exit_code, done.stderr) == (130, kept)
 
