@@ -125,8 +125,8 @@ def simulate(
         home = out.expanduser()
         kept = "nothing was written"
         if home.is_dir():
-            done = any((home / "blocks").glob("*"))
-            what = f"finished blocks are in {out}" if done else "no block was finished yet"
+            some = any((home / "blocks").glob("*"))
+            what = f"finished blocks are in {out}" if some else "no block was finished yet"
             kept = f"run again to go on, {what}"
         say(f"interrupted; {kept}\n", error=True)
         # Not typer.Exit(130): the shell would add that nothing was written.

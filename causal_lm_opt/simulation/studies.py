@@ -305,7 +305,16 @@ def _world(table: Mapping[str, Any], where: str) -> Design:
     name = arguments.pop("world", None)
     if name not in WORLDS:
         raise DataError(f"{where}: world {name!r} is not known; use {', '.join(WORLDS)}")
-    _only(arguments, set(signature(WORLDS[name]).parameters), f"{where}: world {name!r}")
+    takes = signature(WORLDS[name]).parameters
+    _only(arguments, set(takes), f"{where}: world {name!r}")
+    lacking = [k for k, p in takes.items() if p.default is p.empty and k not in arguments]
+    if lacking:
+        known = {k: p.default for k, p in takes.items() if p.default is not p.empty}
+        others = ", ".join(f"{k} = {value!r}" for k, value in known.items())
+        raise DataError(
+            f"{where}: world {name!r} needs {', '.join(lacking)}, as in {lacking[0]} = 1.0"
+            f"{f'; and takes {others}' if others else ''}"
+        )
     try:
         return WORLDS[name](**arguments)
     except (TypeError, ValueError) as error:

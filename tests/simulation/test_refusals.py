@@ -149,6 +149,7 @@ outcome_model = "linear"
         ('"linear"', '"tfidf-ridge"', "'tfidf-ridge' cannot read the numbers of designs.a"),
         ('"gaussian"', '"texts"', "'linear' cannot read the texts of designs.a"),
         ('"gaussian"', '"tokens"\nvocabulary = "ab"', "different words"),
+        ('"gaussian"', '"hidden-confounder"', "needs strength, as in strength = 1.0; and takes"),
     ],
 )
 def test_senseless_files_are_refused_by_name(tmp_path: Path, old: str, new: str, said: str) -> None:
