@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -10,7 +9,9 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
+from causal_lm_opt._run.optimize_files import write_files
 from causal_lm_opt._run.study_folder import check_study_folder, study_run
+from causal_lm_opt._run.study_report import how_sure, study_pages
 from causal_lm_opt._run.terminal import printable
 from causal_lm_opt.simulation._blocks import write_atomically
 from causal_lm_opt.simulation._claim import read_facts
@@ -88,6 +89,8 @@ def simulate(
     with study_run(out, folder):
         result = study.run(folder, jobs=jobs, progress=progress)
         drawn = write_plots(result, folder)
+        pictures = {Path(name).stem: (folder / name).read_text("utf-8") for name in drawn}
+        write_files(folder, study_pages(result, pictures))
     return _text(result, folder, drawn) + _replaced(held or {}, study_facts(study))
 
 
@@ -132,19 +135,11 @@ def _text(result: StudyResult, folder: Path, drawn: list[str]) -> str:
     shown = [c for c in SHOWN if c in result.summary]
     lines = [printable(result.study.about), ""] if result.study.about else []
     lines += [printable(row) for row in _rows(result.summary[shown])]
-    lines += ["", _known(result)]
+    lines += ["", how_sure(result.study.level, int(result.summary["replications"].min()))]
     lines += ["", f"Written to {printable(str(folder))}:"]
     tables = ["replications.csv.gz", "study.json", "summary.csv"]
-    lines.append("  " + "  ".join([*tables, *drawn]))
+    lines.append("  " + "  ".join([*tables, *drawn, "report.md", "report.html"]))
     return "\n".join(lines) + "\n"
-
-
-def _known(result: StudyResult) -> str:
-    """How well so many replications tell a coverage."""
-    level, many = result.study.level, int(result.summary["replications"].min())
-    error = 1.96 * math.sqrt(level * (1 - level) / (many + 4))
-    told = f"{many:,} replications tell a coverage of {level:.0%} to about {100 * error:.1f} points"
-    return f"{told} either way." if error < 0.03 else f"{told} either way: a look, and no proof."
 
 
 def _rows(table: pd.DataFrame) -> list[str]:

@@ -16,7 +16,7 @@ __all__ = ["check_study_folder", "study_run"]
 
 ESTIMATORS = (
     *("blocks", "replications.csv.gz", "study.json", "summary.csv"),
-    *("bias.svg", "coverage.svg"),
+    *("bias.svg", "coverage.svg", "report.html", "report.md"),
 )
 CONFOUNDING = (
     *("blocks", "starts", "results.csv", "summary.csv", "claims.csv", "coverage.csv"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import subprocess
@@ -15,6 +16,7 @@ import pytest
 from causal_lm_opt._run.output import OutputError
 from causal_lm_opt._run.simulate import list_studies, simulate, write_plots
 from causal_lm_opt._run.study_folder import check_study_folder
+from causal_lm_opt._run.study_report import reading
 from causal_lm_opt.simulation import STUDIES, GaussianDesign, SimulatedLog, Study, named_study
 from causal_lm_opt.simulation._facts import other_than, study_facts
 
@@ -173,12 +175,33 @@ def test_plots_are_written_beside_the_table(tmp_path: Path, toml: str) -> None:
     file = tmp_path / "study.toml"
     file.write_text(toml)
     text = simulate(str(file), tmp_path / "out", progress=False)
-    assert text.endswith("summary.csv  bias.svg  coverage.svg\n")
+    assert text.endswith("summary.csv  bias.svg  coverage.svg  report.md  report.html\n")
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert page.count("<svg") == 2
+    told = (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
+    assert "replications tell a coverage of 95% to about" in told
+    assert "| Reading |" in told
     for name in ("bias", "coverage"):
         svg = (tmp_path / "out" / f"{name}.svg").read_text()
         assert svg.startswith("<svg ")
         assert "Rows: 60. Figures: summary.csv." in svg
     simulate(str(file), tmp_path / "out", progress=False)  # a folder with plots is a study's
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ({}, "as stated"),
+        ({"coverage": 0.5}, "covers too little"),
+        ({"coverage": 1.0, "coverage_mc_se": 0.01}, "covers more than stated"),
+        ({"bias": -0.4}, "as stated; biased (2.0 sd)"),
+        ({"coverage": math.nan, "bias": 0.4}, "biased (2.0 sd)"),
+        ({"failures": 3}, "as stated; 3 replications failed"),
+    ],
+)
+def test_a_line_is_read_in_words(row: dict[str, float], said: str) -> None:
+    sound = {"bias": 0.01, "bias_mc_se": 0.02, "sd": 0.2, "coverage": 0.93, "coverage_mc_se": 0.02}
+    assert reading(sound | row, 0.95).startswith(said)
 
 
 def test_a_study_without_intervals_has_no_plot_of_coverage(tmp_path: Path) -> None:

@@ -1,0 +1,130 @@
+"""A simulation study as a page: what was asked, the figures, how to read them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from causal_lm_opt import __version__
+from causal_lm_opt._run.numbers import percent
+from causal_lm_opt._run.optimize_page import (
+    Block,
+    Grid,
+    Picture,
+    Points,
+    Section,
+    html_page,
+    markdown_page,
+)
+from causal_lm_opt.simulation.study import StudyResult
+
+__all__ = ["how_sure", "reading", "study_pages"]
+
+Z = 1.96
+TOLD_BIAS = 3.0  # Monte-Carlo standard errors
+CAPTIONS = {
+    "bias": "Mean estimate less the true value; bars: 95% Monte-Carlo intervals.",
+    "coverage": "Share of intervals that hold the true value; bars: 95% Monte-Carlo intervals.",
+}
+WORDS = (
+    "bias: mean of the estimates less the true value; +- its Monte-Carlo standard error, of which "
+    "there is less the more replications.",
+    "sd: spread of the estimates; se / sd: mean standard error over it, 1 where it is right.",
+    "coverage: share of intervals that hold the true value, which the level promises.",
+    "trustworthy: share of the replications with that verdict.",
+    "as stated: these replications do not contradict that the intervals cover as they say.",
+)
+
+
+def how_sure(level: float, replications: int) -> str:
+    """How well so many replications tell a coverage, in a sentence."""
+    error = Z * math.sqrt(level * (1 - level) / (replications + 4))
+    told = (
+        f"{replications:,} replications tell a coverage of {percent(level)} to about "
+        f"{100 * error:.1f} points"
+    )
+    return f"{told} either way." if error < 0.03 else f"{told} either way: a look, and no proof."
+
+
+def reading(row: Mapping[Any, Any], level: float) -> str:
+    """What a line of the summary says of its estimator.
+
+    >>> row = {"bias": 0.5, "bias_mc_se": 0.01, "sd": 0.2, "coverage": 0.4, "coverage_mc_se": 0.02}
+    >>> reading(row, 0.95)
+    'covers too little; biased (2.5 sd)'
+    """
+    said = []
+    coverage, error = float(row["coverage"]), float(row["coverage_mc_se"])
+    if np.isfinite(coverage) and abs(coverage - level) <= Z * error:
+        said.append("as stated")
+    elif np.isfinite(coverage):
+        said.append("covers too little" if coverage < level else "covers more than stated")
+    bias, spread = float(row["bias"]), float(row["sd"])
+    if spread > 0 and abs(bias) > TOLD_BIAS * float(row["bias_mc_se"]):
+        said.append(f"biased ({abs(bias) / spread:.1f} sd)")
+    if int(row.get("failures", 0) or 0):
+        said.append(f"{int(row['failures']):,} replications failed and are left out")
+    return "; ".join(said)
+
+
+def study_pages(result: StudyResult, pictures: Mapping[str, str]) -> dict[str, str]:
+    """``report.html`` and ``report.md``.
+
+    Parameters
+    ----------
+    result : StudyResult
+    pictures : mapping figure -> SVG
+    """
+    study, table = result.study, result.summary
+    columns = ["Design", "Rows", "Estimator", "Bias", "sd", "se / sd", "Coverage", "Trustworthy",
+               "Reading"]  # fmt: skip
+    lines = [
+        [
+            str(row["design"]), f"{int(row['n']):,}", str(row["estimator"]),
+            f"{_figure(row['bias'])} ± {_figure(row['bias_mc_se'])}", _figure(row["sd"]),
+            _figure(row["se_over_sd"]), _share(row["coverage"]),
+            _share(row.get("share trustworthy", math.nan)), reading(row, study.level),
+        ]
+        for row in table.to_dict("records")
+    ]  # fmt: skip
+    grid = Grid(
+        f"{percent(study.level)} intervals; {how_sure(study.level, _fewest(result))}", columns,
+        lines, ["w", "n", "w", *"nnnnn", ""],
+    )  # fmt: skip
+    shown: list[Block] = [Picture(svg, CAPTIONS[name]) for name, svg in pictures.items()]
+    made = [
+        f"{_fewest(result):,} replications of each design and size, seed {study.seed}.",
+        f"Truth by design: {'; '.join(_truths(result))}.",
+        "All figures: summary.csv; each replication: replications.csv.gz; settings: study.json.",
+    ]
+    sections = [
+        Section("What was found", [grid, *shown]),
+        Section("Words", [Points(WORDS)]),
+        Section("How it was made", [Points(made)]),
+    ]
+    lead = study.about or "How far are estimates from a truth that is known?"
+    footer = f"causal-lm-opt {__version__}"
+    return {
+        "report.html": html_page("Simulation study", lead, sections, footer),
+        "report.md": markdown_page("Simulation study", lead, sections, footer),
+    }
+
+
+def _fewest(result: StudyResult) -> int:
+    return int(result.summary["replications"].min())
+
+
+def _truths(result: StudyResult) -> list[str]:
+    found = result.summary.drop_duplicates("design")
+    return [f"{d} {_figure(t)}" for d, t in zip(found["design"], found["truth"], strict=True)]
+
+
+def _figure(value: Any) -> str:
+    return f"{float(value):.3g}" if np.isfinite(float(value)) else ""
+
+
+def _share(value: Any) -> str:
+    return f"{float(value):.1%}" if np.isfinite(float(value)) else ""
