@@ -93,7 +93,8 @@ def _main_table(part: Part, found: Sequence[tuple[Row, Contrast | None]], level:
     columns = ["Policy", "Value", f"{percent(level)} interval", "Verdict"]
     kinds = ["", "n", "n", "w"]
     if part.contrasts:
-        columns += ["Difference", "Joint band"]
+        several = len({c.policy for c in part.contrasts}) > 1
+        columns += ["Difference", "Joint band" if several else "Its interval"]
         kinds += ["n", "n"]
     truth = any(r.truth is not None for r in rows)
     if truth:
