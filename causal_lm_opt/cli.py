@@ -160,9 +160,10 @@ def evaluate(
     ] = None,
     draws: Annotated[
         str | None,
-        _option("draws", "FILE|N", "Texts of the target policies: columns policy, text (and "
-                "features); optional group, weight, logp_target, logp_sampling, logp_logging. A "
-                "number: draw N texts from each policy that is a model (of each prompt).",
+        _option("draws", "FILE|N", "Texts of the target policies: columns policy (needed where "
+                "there are several), text (and features); optional group, weight, logp_target, "
+                "logp_sampling, logp_logging. A number: draw N texts from each policy "
+                "that is a model (of each prompt).",
                 POLICIES, "none"),
     ] = None,
     target_texts: TargetTexts = None,

@@ -64,6 +64,8 @@ class DrawsFile:
     scored : bool
         Columns of log-probabilities are read. If not, a file may do without the column ``policy``:
         its texts are then of one policy, named after the file.
+    only : str, optional
+        The one policy that was asked for: the file may then do without the column ``policy``.
     """
 
     text: str | None = "text"
@@ -75,6 +77,7 @@ class DrawsFile:
     delimiter: str | None = None
     decimal: str = "."
     scored: bool = True
+    only: str | None = None
 
 
 @dataclass(frozen=True)
@@ -134,7 +137,7 @@ def read_prompted_draws(
     place = Place(str(file), lines or None, decimal=decimal)
     if not count:
         raise DataError(f"{file}: has no data rows")
-    policies = np.full(count, _stem(file), dtype=object)
+    policies = np.full(count, spec.only or _stem(file), dtype=object)
     if "policy" in parts:
         policies = np.array(to_labels(cells[parts["policy"]], place, parts["policy"]), dtype=object)
     found = _converted(cells, parts, place)
@@ -147,7 +150,8 @@ def read_prompted_draws(
 
 def _parts(header: Sequence[str], spec: DrawsFile, file: Path) -> dict[str, str]:
     """Columns by the part they play: those required, and the optional ones that are there."""
-    parts = {"policy": "policy"} if spec.scored or "policy" in header else {}
+    needed = spec.scored and spec.only is None
+    parts = {"policy": "policy"} if needed or "policy" in header else {}
     if spec.text is not None:
         # The log's own name of the column is as good as "text".
         parts["text"] = spec.text if spec.text in header else "text"

@@ -201,6 +201,7 @@ def _draws_of_file(
 ) -> tuple[dict[str, TargetSample], dict[str, NDArray[np.object_]]]:
     """The draws of each policy, and their prompts where these are no clusters."""
     assert request.draws_file is not None
+    names = list(request.policies or ())
     spec = DrawsFile(
         text=request.text if texts else None,
         features=request.features,
@@ -211,6 +212,7 @@ def _draws_of_file(
         exact=request.support,
         delimiter=request.delimiter,
         decimal=request.decimal or ".",
+        only=names[0] if len(names) == 1 else None,
     )
     return read_prompted_draws(request.draws_file, spec)
 

@@ -507,3 +507,18 @@ def test_provenance(files: Files, run: Run) -> None:
     for row in found["parts"][0]["estimates"]:
         assert row["verdict"] in ("trustworthy", "caution", "do not use")
         assert isinstance(row["reasons"], list)
+
+
+def test_draws_of_one_policy_need_not_name_it(files: Files, run: Run) -> None:
+    drawn = pd.read_csv(files.draws)
+    warm = drawn[drawn["policy"] == "warm"]
+    found = []
+    for name, frame in (("named", warm), ("unnamed", warm.drop(columns="policy"))):
+        frame.to_csv(files.draws, index=False)
+        done = run([
+            "evaluate", str(files.log), "--outcome", "y", "--logp-logging", "lp", "--policy",
+            "warm=lp_warm", "--draws", str(files.draws), "--out", str(files.folder / name),
+        ])  # fmt: skip
+        assert done.exit_code == 0, done.output
+        found.append((files.folder / name / "estimates.csv").read_bytes())
+    assert found[0] == found[1]
