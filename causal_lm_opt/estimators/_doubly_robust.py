@@ -264,8 +264,10 @@ def draws_gap(
         there = np.zeros(1)
     elif second.groups is not None:
         there = np.bincount(np.unique(second.groups, return_inverse=True)[1], weights=there)
-    variance = float(here @ here) + float(there @ there)
-    return mean, (plug_in.value - mean) / math.sqrt(variance) if variance > 0 else 0.0, ess
+    variance, gap = float(here @ here) + float(there @ there), plug_in.value - mean
+    rounding = 1e-9 * max(abs(mean), abs(plug_in.value))
+    told = variance > 0 and abs(gap) > rounding
+    return mean, gap / math.sqrt(variance) if told else 0.0, ess
 
 
 def draws_findings_of(

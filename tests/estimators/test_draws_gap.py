@@ -69,3 +69,12 @@ def test_scores_of_the_draws_take_its_place() -> None:
     rng = np.random.default_rng(1)
     assert SAID not in str(fitted(rng, drawn=0.0, scored=True).verdicts[0])
     assert fitted(rng, drawn=0.0, scored=True).verdicts[0].level == "do not use"
+
+
+def test_predictions_that_do_not_vary_leave_no_gap() -> None:
+    x, y = np.linspace(-1, 1, 240), np.full(240, 1 / 3)
+    found = DoublyRobust(LinearRegression()).fit(
+        x[:, None], y, logp_target=density(x, 0.3), logp_logging=density(x, 0.0),
+        X_target=x[:, None] + 0.3,
+    ).result_  # fmt: skip
+    assert SAID not in str(found.verdicts[0])
