@@ -203,10 +203,9 @@ def dr_value(
     # Where predictions repeat the outcomes, the draws' share of the variance means nothing.
     share = not findings
     every = rows is not None and not plug_in.own
-    stated = policies.estimated is None and second.ratio_to_logging(k) is None
-    if every or stated:  # scored draws are tested by their scores
-        predicted = predictions.logged if rows is None else predictions.logged[rows]
-        gap = draws_gap(predicted, ell, s, log, rows, second, plug_in)
+    unscored = policies.estimated is None and second.ratio_to_logging(k) is None
+    if every or unscored:  # others are tested by their scores, or were fitted to
+        gap = draws_gap(predictions.logged, ell, s, log, rows, second, plug_in)
         findings += draws_findings_of(gap, plug_in.value, every=every)
     residual_se = math.sqrt(float(influence_covariance(term.influence, s, codes, log.n_clusters)))
     part = PolicyValue(
@@ -246,9 +245,12 @@ def draws_gap(
 
     Parameters
     ----------
-    predicted, ell, s : arrays, shape (rows,)
-        Predictions, log ratios and frequencies of the logged rows.
+    predicted : array, shape (n,)
+        Predictions of the logged rows.
+    ell, s : arrays, shape (rows,)
+        Log ratios and frequencies of a subgroup's.
     """
+    predicted = predicted if rows is None else predicted[rows]
     weight = relative_weights(ell, normalize=True)
     ess = float(effective_sample_size(weight, s))
     weight = weight * (1.0 if s is None else s)
