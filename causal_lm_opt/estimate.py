@@ -152,7 +152,10 @@ class ValueEstimate:
         return np.maximum(np.diagonal(self.covariance()), 0.0)
 
     def dof(self) -> FloatArray:
-        """Degrees of freedom of each interval (K,): ``G - 1`` for clusters, ``inf`` for rows."""
+        """Degrees of freedom of each interval (K,): ``inf`` for rows.
+
+        For clusters one less than the equal clusters that they are worth (at least 1).
+        """
         if self.dropped_dof is not None:
             return self.dropped_dof
         parts = covariance_parts(self.samples)
@@ -182,7 +185,7 @@ class ValueEstimate:
         ----------
         level : float
         method : {"normal", "multiplier", "bernstein"}
-            ``"normal"``: value +- quantile x se (t with ``G - 1`` degrees of freedom for clusters).
+            ``"normal"``: value +- quantile x se (Student's t for clusters, see :meth:`dof`).
             ``"multiplier"``: studentised multiplier bootstrap of the influence functions (keeps
             their skewness). ``"bernstein"``: finite-sample empirical Bernstein interval; for plain
             Horvitz-Thompson values with ``bounds`` on ``w y`` known beforehand.

@@ -48,8 +48,8 @@ class InfluenceSample:
         Identity of the clusters' label space: samples with the same key share clusters (prompts
         that occur both in the log and among the draws).
     units : array, shape (K,), optional
-        Independent units behind each column where fewer than the sample's carry it (the clusters
-        of a subgroup).
+        Independent units behind each column where fewer than the sample's carry it (a subgroup's):
+        rows, or the equal clusters that its clusters are worth.
     """
 
     key: str
@@ -62,11 +62,14 @@ class InfluenceSample:
     units: FloatArray | None = None
 
     def unit_contributions(self) -> FloatArray:
-        """Contributions summed within independent units, shape (G, K) or (n, K)."""
-        rows = inf.contributions(self.influence, self.sample_weight)
+        """Contributions of the independent units, shape (G, K) or (n, K)."""
         if self.codes is None:
-            return np.asarray(rows)
-        return np.asarray(inf.cluster_sums(rows, self.codes, self.n_clusters))
+            return np.asarray(inf.contributions(self.influence, self.sample_weight))
+        return np.asarray(
+            inf.cluster_contributions(
+                self.influence, self.sample_weight, self.codes, self.n_clusters
+            )
+        )
 
     def with_influence(
         self, influence: FloatArray, units: FloatArray | None = None
@@ -87,20 +90,23 @@ class InfluenceSample:
         return self.with_influence(self.influence @ matrix.T, units)
 
     def unit_counts(self) -> FloatArray:
-        """Independent units behind each column, shape (K,)."""
+        """Independent units behind each column, shape (K,): rows, or what clusters are worth."""
         if self.units is not None:
             return self.units
-        every = float(self.n_clusters)
+        weight = self.sample_weight
         if self.codes is None:
-            weight = self.sample_weight
             every = float(self.influence.shape[0] if weight is None else weight.sum())
+        else:
+            every = inf.effective_count(np.bincount(self.codes, weights=weight).astype(np.float64))
         return np.full(self.influence.shape[1], every)
 
 
 def covariance_parts(samples: Sequence[InfluenceSample]) -> list[tuple[FloatArray, FloatArray]]:
     """Covariance (K, K) and degrees of freedom (K,) of each independent part.
 
-    The factor is ``G / (G - 1)`` with each column's own number of units.
+    The small-sample factor is ``n / (n - 1)`` with each column's own number of rows, or
+    ``G / (G - 1)`` with the number of clusters, whose degrees of freedom are one less than the
+    number of equal clusters that they are worth (at least 1).
 
     Examples
     --------
@@ -123,13 +129,16 @@ def covariance_parts(samples: Sequence[InfluenceSample]) -> list[tuple[FloatArra
             shared.setdefault(sample.cluster_key, []).append(sample)
     for group in shared.values():
         total = sum((s.unit_contributions() for s in group), np.zeros(1))
+        clusters = group[0].n_clusters
         units = np.min([s.unit_counts() for s in group], axis=0)
-        parts.append((_factor(units) * (total.T @ total), units - 1.0))
+        parts.append((
+            clusters / (clusters - 1.0) * (total.T @ total), np.maximum(units - 1.0, 1.0)
+        ))  # fmt: skip
     return parts
 
 
 def _factor(units: FloatArray) -> FloatArray:
-    """Small-sample factor ``G / (G - 1)`` of a covariance, shape (K, K)."""
+    """Small-sample factor ``n / (n - 1)`` of a covariance, shape (K, K)."""
     root = np.sqrt(units / (units - 1.0))
     return np.asarray(root[:, None] * root[None, :])
 

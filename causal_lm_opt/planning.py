@@ -187,7 +187,8 @@ def plan_sample_size(
     r"""Rows and draws for an interval of a wanted half-width.
 
     The smallest n with :math:`t \sqrt{A/n + B/m} \le h`, where ``t`` is the normal quantile, or
-    that of Student's t with clusters minus 1 degrees of freedom.
+    that of Student's t with clusters minus 1 degrees of freedom (for unequal clusters of a pilot:
+    the equal ones that they are worth).
 
     Parameters
     ----------

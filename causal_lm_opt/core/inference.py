@@ -15,11 +15,15 @@ from scipy import optimize, stats
 
 __all__ = [
     "bias_aware_half_width",
+    "cluster_contributions",
+    "cluster_dof",
     "cluster_sums",
     "contributions",
+    "effective_count",
     "empirical_bernstein",
     "influence_covariance",
     "largest_t",
+    "leave_out_factor",
     "max_t_critical_value",
     "multiplier_t",
     "welch_satterthwaite",
@@ -64,6 +68,94 @@ def cluster_sums(rows: Array, codes: Array, n_clusters: int) -> Array:
     return upto - xp.concat([first, upto[:-1, ...]], axis=0)
 
 
+def effective_count(sizes: Array) -> float:
+    r"""Equal units that unequal ones are worth, :math:`(\sum_g n_g)^2 / \sum_g n_g^2`; 0 for none.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> effective_count(np.array([1., 1., 1.])), effective_count(np.array([3., 1.]))
+    (3.0, 1.6)
+    """
+    xp = array_namespace(sizes)
+    square = float(sizes @ sizes)
+    return float(xp.sum(sizes)) ** 2 / square if square > 0 else 0.0
+
+
+def cluster_dof(sizes: Array) -> float:
+    """Degrees of freedom of clusters' standard error: `effective_count` less 1, at least 1.
+
+    References
+    ----------
+    Carter, Schnepel and Steigerwald (2017), the effective number of clusters.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> cluster_dof(np.full(12, 5.)), round(cluster_dof(np.array([50., 10., 10., 10.])), 2)
+    (11.0, 1.29)
+    """
+    return max(effective_count(sizes) - 1.0, 1.0)
+
+
+def leave_out_factor(frequency: Array, codes: Array, n_clusters: int) -> Array:
+    r"""Factor :math:`(1 - 1/G) / (1 - n_g/n)` of :func:`cluster_contributions`, shape (G,).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> leave_out_factor(np.ones(4), np.array([0, 0, 0, 1]), 2).round(3).tolist()
+    [2.0, 0.667]
+    """
+    xp = array_namespace(frequency)
+    share = cluster_sums(frequency, codes, n_clusters) / xp.sum(frequency)
+    # A cluster that is the whole sample has a sum of 0, which stays 0.
+    return (1.0 - 1.0 / n_clusters) / xp.clip(1.0 - share, min=1e-9)
+
+
+def cluster_contributions(
+    influence: Array, sample_weight: Array | None, codes: Array, n_clusters: int
+) -> Array:
+    r"""Contributions of clusters, each over one less its share of the rows.
+
+    .. math:: C_g = \frac{1 - 1/G}{1 - n_g/n}\, \frac{1}{n} \sum_{i \in g} s_i \phi_i,
+              \qquad n_g = \sum_{i \in g} s_i
+
+    A large cluster pulls the value towards itself, so that its own :math:`\phi_i` are too small;
+    what leaving it out does to a mean is its sum over :math:`n - n_g`. Equal clusters: their sums.
+
+    Parameters
+    ----------
+    influence : array, shape (n,) or (n, K)
+    sample_weight : array, shape (n,), optional
+        Frequency weights ``s``.
+    codes : integer array, shape (n,)
+        Cluster of each row, in ``0..n_clusters-1``.
+
+    Returns
+    -------
+    array, shape (G,) or (G, K)
+
+    References
+    ----------
+    Bell and McCaffrey (2002), the jackknife of clusters; MacKinnon, Nielsen and Webb (2023), CV3.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> codes = np.array([0, 0, 0, 1])  # 1/2 over 1 - 3/4, and over 1 - 1/4
+    >>> cluster_contributions(np.ones(4), None, codes, 2).round(3).tolist()
+    [1.5, 0.167]
+    """
+    xp = array_namespace(influence)
+    sums = cluster_sums(contributions(influence, sample_weight), codes, n_clusters)
+    row = influence if influence.ndim == 1 else influence[:, 0]
+    factor = leave_out_factor(
+        xp.ones_like(row) if sample_weight is None else sample_weight, codes, n_clusters
+    )
+    return sums * (factor if influence.ndim == 1 else factor[:, None])
+
+
 def influence_covariance(
     influence: Array,
     sample_weight: Array | None = None,
@@ -73,6 +165,8 @@ def influence_covariance(
     r"""Covariance of the values from their influence functions.
 
     Rows: :math:`\frac{n}{n-1}\sum_i s_i\phi_i\phi_i^\top/n^2` with :math:`n=\sum s_i`. Clusters:
+    :math:`\frac{G}{G-1}\sum_g C_g C_g^\top` of :func:`cluster_contributions`, which for a mean is
+    the jackknife that leaves out one cluster at a time, and for clusters of equal size
     :math:`\frac{G}{G-1}\sum_g \Phi_g\Phi_g^\top/n^2` with :math:`\Phi_g=\sum_{i\in g}s_i\phi_i`.
 
     Parameters
@@ -99,7 +193,7 @@ def influence_covariance(
     """
     xp = array_namespace(influence)
     if codes is not None:
-        left = right = cluster_sums(contributions(influence, sample_weight), codes, n_clusters)
+        left = right = cluster_contributions(influence, sample_weight, codes, n_clusters)
         factor: Array | float = n_clusters / (n_clusters - 1)
     elif sample_weight is None:
         n = influence.shape[0]

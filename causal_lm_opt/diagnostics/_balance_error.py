@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special, stats
 
-from causal_lm_opt.core.inference import cluster_sums, contributions, largest_t
+from causal_lm_opt.core.inference import cluster_contributions, largest_t
 from causal_lm_opt.diagnostics._units import Units
 
 __all__ = [
@@ -77,12 +77,11 @@ def difference_error(
         parts.append(_unit_sums(phi_target, draws))
         covariance = own + theirs
         if shared is not None:
-            rows = [
-                contributions(phi_logged, units.frequency),
-                -contributions(phi_target, draws.frequency),
-            ]
-            count = int(shared.max()) + 1
-            sums = cluster_sums(np.concatenate(rows), shared, count)
+            count, n = int(shared.max()) + 1, phi_logged.shape[0]
+            sums = np.asarray(
+                cluster_contributions(phi_logged, units.frequency, shared[:n], count)
+                - cluster_contributions(phi_target, draws.frequency, shared[n:], count)
+            )
             apart = np.diag(covariance)
             covariance = count / (count - 1) * (sums.T @ sums)
             # what log and draws of a prompt have in common cancels, unseen variance of it too
@@ -142,8 +141,9 @@ def _unseen_variance(
 def _unit_sums(phi: FloatArray, units: Units) -> tuple[FloatArray, FloatArray]:
     """Contributions (G, d) of independent units and how often each occurs (G,)."""
     if units.codes is not None:
-        rows = contributions(phi, units.frequency)
-        return cluster_sums(rows, units.codes, int(units.count)), np.ones(int(units.count))
+        count = int(units.count)
+        sums = cluster_contributions(phi, units.frequency, units.codes, count)
+        return np.asarray(sums), np.ones(count)
     s = np.ones(phi.shape[0]) if units.frequency is None else units.frequency
     return phi / float(s.sum()), s
 

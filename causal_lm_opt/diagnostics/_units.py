@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from causal_lm_opt._validation import check_groups, check_vector
-from causal_lm_opt.core.inference import influence_covariance
+from causal_lm_opt.core.inference import cluster_dof, influence_covariance
 from causal_lm_opt.core.solve import weighted_mean
 from causal_lm_opt.core.weights import relative_weights
 from causal_lm_opt.exceptions import OverlapError
@@ -95,6 +95,16 @@ class Units:
                     f"{codes_name} holds one distinct label; a standard error needs at least two."
                 )
         return cls(kept, frequency, inverse, count)
+
+    @property
+    def dof(self) -> float:
+        """Degrees of freedom of a standard error: ``inf`` for rows, else of Student's t.
+
+        One less than the number of equal clusters that the clusters are worth, at least 1.
+        """
+        if self.codes is None:
+            return math.inf
+        return cluster_dof(np.bincount(self.codes, weights=self.frequency).astype(np.float64))
 
     def mean(self, values: FloatArray) -> FloatArray:
         """Mean over rows of (n_kept,) or (n_kept, k) values."""

@@ -64,7 +64,8 @@ def label_correlation(outcome: Any, labels: Any, *, sample_weight: Any = None) -
     .. math::
         T = \sum_{i \ne j} 1\{l_i = l_j\} e_i e_j, \qquad
         \hat\rho = \frac{T}{N s^2} + \frac{1}{n}, \qquad
-        D = \frac{\frac{G}{G-1} \sum_g (\sum_{i \in g} e_i)^2}{\frac{n}{n-1} \sum_i e_i^2},
+        D = \frac{\frac{G-1}{G} \sum_g \big(\sum_{i \in g} e_i / (n - n_g)\big)^2}
+            {\sum_i e_i^2 / (n (n - 1))},
 
     with N ordered pairs of equal label, G labels and :math:`s^2 = \sum_i e_i^2 / (n-1)`. ``z`` is
     T less its mean over its standard deviation, both exact when outcomes are permuted over rows,

@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["NewWords", "new_words"]
+from causal_lm_opt._validation import check_vector
+
+__all__ = ["LoggedWords", "NewWords", "new_words"]
 
 FloatArray = npt.NDArray[np.float64]
 WORD = re.compile(r"(?u)\b\w+\b")
@@ -60,8 +62,42 @@ class NewWords:
         ))]  # fmt: skip
 
 
+@dataclass(frozen=True, eq=False)
+class LoggedWords:
+    """Words of a log, with which many policies' are compared: `new_words` counts them once.
+
+    Attributes
+    ----------
+    holds : Counter
+        Number of distinct logged texts that hold each word.
+    expected, variance : float
+        Mean over distinct texts of the share of words that no other one holds, and its variance.
+    length : float
+        Mean number of words of a distinct text.
+    """
+
+    holds: Counter[str]
+    expected: float
+    variance: float
+    length: float
+
+    @classmethod
+    def of(cls, texts: Sequence[str]) -> LoggedWords:
+        """Count the words of n texts; equal ones count once."""
+        logged = [_words(text) for text in dict.fromkeys(texts)]
+        holds = Counter(word for words in logged for word in set(words))
+        own = np.array([_share(words, holds, 1) for words in logged])
+        length = float(np.mean([len(words) for words in logged]))
+        return cls(holds, float(own.mean()), float(own.var() / own.size), length)
+
+
 def new_words(
-    texts: Sequence[str], texts_target: Sequence[str], *, codes_target: Any = None
+    texts: Sequence[str] | LoggedWords,
+    texts_target: Sequence[str],
+    *,
+    target_weight: Any = None,
+    codes_target: Any = None,
+    exact: bool = False,
 ) -> NewWords:
     r"""Compare the words a policy's texts do not share with the log with those of a logged text.
 
@@ -74,12 +110,16 @@ def new_words(
 
     Parameters
     ----------
-    texts : sequence of n str
+    texts : sequence of n str, or LoggedWords
         Logged texts; equal ones count once.
     texts_target : sequence of m str
         Of the policy. Those that answer prompts must answer the log's.
+    target_weight : array, shape (m,), optional
+        Frequencies, or probabilities.
     codes_target : array, shape (m,), optional
         Clusters of the policy's texts (prompts).
+    exact : bool
+        The policy's texts are all that it writes: its share has no sampling error.
 
     Raises
     ------
@@ -93,20 +133,27 @@ def new_words(
     >>> found.share, found.words[:2]
     (0.5, ('hoem', 'jion'))
     """
-    if not len(texts) or not len(texts_target):
+    none = not isinstance(texts, LoggedWords) and not len(texts)
+    if none or not len(texts_target):
         raise ValueError("new_words needs logged texts and texts of the policy.")
-    logged = [_words(text) for text in dict.fromkeys(texts)]
-    holds = Counter(word for words in logged for word in set(words))
-    own = np.array([_share(words, holds, 1) for words in logged])
+    logged = texts if isinstance(texts, LoggedWords) else LoggedWords.of(texts)
     drawn = [_words(text) for text in texts_target]
-    new = np.array([_share(words, holds, 0) for words in drawn])
-    off = new - new.mean()
+    weight = np.ones(len(drawn))
+    if target_weight is not None:
+        weight = check_vector(target_weight, "target_weight", len(drawn))
+    weight = weight / weight.sum()
+    new = np.array([_share(words, logged.holds, 0) for words in drawn])
+    share = float(weight @ new)
+    off = weight * (new - share)
     if codes_target is not None:
         off = np.bincount(np.unique(codes_target, return_inverse=True)[1], weights=off)
-    variance = own.var() / own.size + float(off @ off) / new.size**2
-    count = Counter(word for words in drawn for word in set(words) if word not in holds)
-    most = sorted(count, key=lambda word: (-count[word], word))[:3]
-    return NewWords(float(new.mean()), float(own.mean()), float(np.sqrt(variance)), tuple(most))
+    variance = logged.variance + (0.0 if exact else float(off @ off))
+    count: Counter[str] = Counter()
+    for words, mine in zip(drawn, weight, strict=True):
+        for word in set(words).difference(logged.holds):
+            count[word] += mine
+    most = [word for word, mine in sorted(count.items(), key=lambda x: (-x[1], x[0])) if mine > 0]
+    return NewWords(share, logged.expected, float(np.sqrt(variance)), tuple(most[:3]))
 
 
 def _words(text: str) -> list[str]:

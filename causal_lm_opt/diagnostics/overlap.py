@@ -15,7 +15,7 @@ import numpy.typing as npt
 from scipy.optimize import brentq
 from scipy.special import logsumexp
 
-from causal_lm_opt.core.inference import influence_covariance
+from causal_lm_opt.core.inference import effective_count, influence_covariance
 from causal_lm_opt.core.pareto import TIE, pareto_k
 from causal_lm_opt.core.solve import weighted_mean, weighted_moments
 from causal_lm_opt.core.weights import relative_weights
@@ -94,9 +94,7 @@ def effective_clusters(codes: npt.NDArray[np.intp], weight: FloatArray | None = 
     >>> effective_clusters(np.array([0, 1, 2, 3])), effective_clusters(np.array([0, 0, 0, 1]))
     (4.0, 1.6)
     """
-    size = np.bincount(codes, weights=weight).astype(np.float64)
-    square = float(size @ size)
-    return float(size.sum()) ** 2 / square if square > 0 else 0.0
+    return effective_count(np.bincount(codes, weights=weight).astype(np.float64))
 
 
 def unseen_mass(

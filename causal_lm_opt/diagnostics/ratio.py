@@ -266,7 +266,7 @@ def ratio_diagnostics(
     counted = float(clusters if codes is None else np.unique(codes).size)
     variance = float(influence_covariance(weight - mean, s, codes, clusters))
     if codes is not None:  # the code space may hold clusters of the draws alone
-        variance *= (clusters - 1) / clusters * counted / (counted - 1)
+        variance *= clusters / (clusters - 1) * (counted - 1) / counted
     se = math.sqrt(variance)
     ell = np.concatenate([log_ratio, log_ratio_target])
     is_target = np.repeat([0.0, 1.0], [n, m])

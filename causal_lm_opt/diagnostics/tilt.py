@@ -225,7 +225,7 @@ def _at(t: float, logged: _Sample, draws: _Draws | None, level: float) -> dict[s
     value, phi = solve_linear_moment(*moment, units.frequency)
     centre = float(value)
     variances = [float(units.covariance(phi))]
-    dofs = [math.inf if units.codes is None else units.count - 1.0]
+    dofs = [units.dof]
     back = None
     if draws is not None:
         back = _weights(_scaled(draws.ell, t - 1.0), "the target's draws", t)
@@ -235,7 +235,7 @@ def _at(t: float, logged: _Sample, draws: _Draws | None, level: float) -> dict[s
             value = value + plug_in
             if draws.units is not None:
                 variances.append(float(draws.units.covariance(phi_target)))
-                dofs.append(math.inf if draws.units.codes is None else draws.units.count - 1.0)
+                dofs.append(draws.units.dof)
     se = math.sqrt(max(sum(variances), 0.0))
     half = bias_aware_half_width(se, level=level, dof=welch_satterthwaite(variances, dofs))
     figures, trusted = _trust(t, logged, phi, centre, draws, back)

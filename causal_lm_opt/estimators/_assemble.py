@@ -32,6 +32,7 @@ from causal_lm_opt.estimators._subgroups import (
     subgroup_codes,
     subgroup_rows,
     subgroup_units,
+    subgroup_worth,
 )
 from causal_lm_opt.influence import InfluenceSample, covariance_parts
 
@@ -134,10 +135,10 @@ def sample_mean(log: Log, label: Any) -> PolicyValue:
     few += skewness_finding(sum_skewness(phi)) + rare_outcome_finding(log.rarer_outcomes)
     return PolicyValue(
         value=float(value),
-        logged=spread(phi, rows, log.sample_weight, log.y.shape[0]),
+        logged=spread(phi, rows, log.sample_weight, log.y.shape[0], log.codes),
         target=None,
         bias_bound=0.0,
         verdict=verdict(None, findings=few),
         diagnostics={"n": size},
-        units=units,
+        units=subgroup_worth(log, rows),
     )

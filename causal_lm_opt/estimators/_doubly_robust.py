@@ -34,7 +34,7 @@ from causal_lm_opt.estimators._subgroups import (
     spread,
     subgroup_codes,
     subgroup_rows,
-    subgroup_units,
+    subgroup_worth,
 )
 from causal_lm_opt.estimators._target import TargetRows, TargetSample
 from causal_lm_opt.estimators._terms import of_estimand, weighted_term
@@ -184,7 +184,7 @@ def dr_value(
     second = policies.row_sets[index]
     plug_in = plug_in_of(log, second, k, label, table[index], fresh)
     target = None if policies.fixed else plug_in.draws
-    logged = spread(term.influence, rows, log.sample_weight, log.y.shape[0])
+    logged = spread(term.influence, rows, log.sample_weight, log.y.shape[0], log.codes)
     if plug_in.shares is not None and not policies.fixed:
         logged = logged + plug_in.shares
     if predictions.coefficients is not None:
@@ -216,7 +216,7 @@ def dr_value(
         diagnostics={
             "residual": term.value, "residual_se": residual_se, "plug_in": plug_in.value,
         },
-        units=subgroup_units(log, rows),
+        units=subgroup_worth(log, rows),
     )  # fmt: skip
     return judged(
         part, log, policies, k, rows, ell, term, residual, weighting, findings, tell_share=share

@@ -17,7 +17,7 @@ from causal_lm_opt.estimators._policies import Policies
 from causal_lm_opt.estimators._ratio import RatioSamples, distinct_rows
 from causal_lm_opt.estimators._target import TargetRows
 from causal_lm_opt.estimators._trust import ReadableRows
-from causal_lm_opt.estimators._unmet import unmet_of
+from causal_lm_opt.estimators._unmet import beyond_findings, unmet_of
 from causal_lm_opt.estimators._word_counts import WordCounts
 
 __all__ = ["ratio_report"]
@@ -66,7 +66,8 @@ def ratio_report(
             findings = [*test.findings_for(se, form=form), *findings]
             figures |= test.to_dict(name)
     unmet = unmet_of(log, second, k, getattr(ratios.fits[k], "_features", lambda: None)())
-    return [*unmet.findings, *findings], figures | {"unmet_share": unmet.share}
+    findings = [*unmet.findings, *beyond_findings(log, second, k), *findings]
+    return findings, figures | {"unmet_share": unmet.share}
 
 
 def _value_se(log: Log, second: TargetRows, logged: FloatArray, target: FloatArray | None) -> float:

@@ -18,6 +18,7 @@ from scipy import special
 from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge, RidgeCV
 from sklearn.pipeline import Pipeline
 
+from causal_lm_opt.core.inference import leave_out_factor
 from causal_lm_opt.estimators.outcome_models import StatsmodelsGLM, class_values
 
 __all__ = ["LinearOutcome", "coefficient_influence", "linear_outcome", "tractable"]
@@ -203,8 +204,10 @@ def coefficient_influence(
 
     The coefficients move by its weighted mean over the training rows. Leave-one-out scores: row
     i's score is divided by one minus its leverage (HC3); for clusters the scores of cluster g meet
-    the information without g (CR3, the jackknife). With ``noise`` (n,), each outcome about its
-    mean given the text, the texts are held fixed: scores are the noise's, and nothing is left out.
+    the information without g (CR3, the jackknife), less the factor of their share that
+    :func:`~causal_lm_opt.core.cluster_contributions` brings anyway. With ``noise`` (n,), each
+    outcome about its mean given the text, the texts are held fixed: scores are the noise's, and
+    nothing is left out.
     """
     z = model.features(X)
     eta = z @ model.coef
@@ -220,9 +223,10 @@ def coefficient_influence(
         return np.asarray(float(s.sum()) * (((factor * noise)[:, None] * z) @ inverse))
     if codes is not None:
         scores = residual[:, None] * z - share
-        return float(s.sum()) * _leave_cluster_out(
-            information, inverse, z, s * weight, scores, codes, n_clusters
-        )
+        moved = _leave_cluster_out(information, inverse, z, s * weight, scores, codes, n_clusters)
+        labels, inside = np.unique(codes, return_inverse=True)  # of a fold's rows
+        factor = leave_out_factor(s, inside, labels.size)[inside]
+        return np.asarray((float(s.sum()) / factor)[:, None] * moved)
     leverage = _leverage(z, inverse, weight)
     loo = np.where(leverage < 1 - 1e-8, residual / np.maximum(1 - leverage, 1e-8), residual)
     return np.asarray(float(s.sum()) * ((loo[:, None] * z - share) @ inverse))

@@ -30,12 +30,14 @@ from causal_lm_opt._validation import (
     take_rows,
 )
 from causal_lm_opt.core.pareto import TIE
+from causal_lm_opt.diagnostics.new_words import LoggedWords
 from causal_lm_opt.estimators._estimand import (
     check_estimand,
     check_readers,
     reader_noise,
     text_codes,
 )
+from causal_lm_opt.estimators._text_rows import text_columns
 from causal_lm_opt.estimators.outcome_models import numeric_outcome
 
 FloatArray = npt.NDArray[np.float64]
@@ -43,6 +45,7 @@ IntArray = npt.NDArray[np.intp]
 MAX_UNROLLED_ROWS = 1_000_000
 FEW_ROWS = 256  # a glance at them spares most logs a pass over all rows
 MANY_ROWS = 50_000  # equal texts are looked for among so many
+LABEL = 2.0  # words at most, on average
 MANY_READERS = 1.5  # rows a text from which a log without groups is asked about
 
 
@@ -97,6 +100,14 @@ class Log:
     def units(self) -> Log:
         """The log as standard errors see it: where these texts are the estimand, unclustered."""
         return self if self.texts is None else replace(self, codes=None, clusters=None)
+
+    @cached_property
+    def words(self) -> dict[str, LoggedWords]:
+        """Words of the texts, or of each of a frame's columns of texts; labels are no texts."""
+        found = {name: LoggedWords.of(x.tolist()) for name, x in text_columns(self.X).items()}
+        if not is_frame(self.X):
+            return found
+        return {name: one for name, one in found.items() if one.length > LABEL}
 
     @property
     def estimand(self) -> str:

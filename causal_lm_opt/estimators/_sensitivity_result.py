@@ -151,7 +151,7 @@ class SensitivityResult:
     n_bootstrap : int
     breakdowns : tuple of Breakdown
     dof : float
-        ``G - 1`` for G clusters, else ``inf``.
+        One less than the number of equal clusters that the clusters are worth; ``inf`` for rows.
     """
 
     violation: Violation
@@ -238,8 +238,9 @@ class SensitivityResult:
         few = []
         if self.dof + 1 < FEW_CLUSTERS:
             few = [
-                f"The intervals rest on {self.dof + 1:.0f} clusters and are stretched for that by "
-                f"{stretch(self.dof, self.level):.2f}: from fewer than {FEW_CLUSTERS} they are "
+                f"The intervals rest on clusters worth {self.dof + 1:.0f} equal ones and are "
+                f"stretched for that by {stretch(self.dof, self.level):.2f}: from fewer than "
+                f"{FEW_CLUSTERS} they are "
                 "rough all the same."
             ]
         return (WORDS[self.violation], *claims, *few, NOT_COVERED[self.violation])

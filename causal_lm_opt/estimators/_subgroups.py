@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from causal_lm_opt.core.inference import leave_out_factor
+from causal_lm_opt.diagnostics.overlap import effective_clusters
 from causal_lm_opt.estimators._log import Log
 from causal_lm_opt.estimators._policies import Policies
 
@@ -19,6 +22,7 @@ __all__ = [
     "subgroup_codes",
     "subgroup_rows",
     "subgroup_units",
+    "subgroup_worth",
 ]
 
 FloatArray = npt.NDArray[np.float64]
@@ -83,19 +87,50 @@ def subgroup_units(log: Log, rows: IntArray | None) -> float | None:
     return units
 
 
+def subgroup_worth(log: Log, rows: IntArray | None) -> float | None:
+    """Its rows, or the equal clusters that its clusters are worth; ``None`` for everyone."""
+    units = subgroup_units(log, rows)
+    if rows is None or log.codes is None:
+        return units
+    return effective_clusters(
+        log.codes[rows], None if log.sample_weight is None else log.sample_weight[rows]
+    )
+
+
 def subgroup_codes(log: Log, rows: IntArray | None) -> IntArray | None:
     """Cluster codes of a subgroup's rows."""
     return log.codes if log.codes is None or rows is None else log.codes[rows]
 
 
 def spread(
-    influence: FloatArray, rows: IntArray | None, s: FloatArray | None, n: int
+    influence: FloatArray,
+    rows: IntArray | None,
+    s: FloatArray | None,
+    n: int,
+    codes: IntArray | None = None,
 ) -> FloatArray:
-    """A subgroup's influence on all ``n`` rows: zero outside, scaled to the full sample."""
+    """A subgroup's influence on all ``n`` rows: zero outside, scaled to the full sample.
+
+    ``codes``: clusters of all rows. `core.cluster_contributions` divides by one less a cluster's
+    share of all rows; what counts is its share of the subgroup's, which is brought in here.
+    """
     if rows is None:
         return influence
+    if codes is not None:
+        influence = influence * _share_of_subgroup(codes, rows, np.ones(n) if s is None else s)
     total = float(n if s is None else s.sum())
     inside = float(rows.shape[0] if s is None else s[rows].sum())
     out = np.zeros(n)
     out[rows] = influence * (total / inside)
     return out
+
+
+def _share_of_subgroup(codes: IntArray, rows: IntArray, s: FloatArray) -> FloatArray:
+    """What turns a cluster's factor in all rows, and theirs, into those in a subgroup's rows."""
+    count = int(codes.max()) + 1
+    labels, inside = np.unique(codes[rows], return_inverse=True)
+    some = labels.size
+    if some < 2:  # refused elsewhere
+        return np.ones(rows.size)
+    factor = leave_out_factor(s[rows], inside, some) / leave_out_factor(s, codes, count)[labels]
+    return np.asarray(math.sqrt(some / (some - 1) * (count - 1) / count) * factor[inside])

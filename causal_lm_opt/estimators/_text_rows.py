@@ -6,11 +6,13 @@ from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
+from scipy import sparse
 from sklearn.base import BaseEstimator, TransformerMixin
 
 from causal_lm_opt._validation import as_text_rows, is_frame
 
-__all__ = ["TextRows", "TextTransformer", "text_rows"]
+__all__ = ["TextRows", "TextTransformer", "text_columns", "text_rows"]
 
 
 def text_rows(X: Any, column: str = "text") -> npt.NDArray[np.object_]:
@@ -65,6 +67,20 @@ def text_rows(X: Any, column: str = "text") -> npt.NDArray[np.object_]:
             f"{column!r}; got {type(X).__name__}{shape}."
         )
     return texts
+
+
+def text_columns(X: Any) -> dict[str, Any]:
+    """Columns of texts by name: a sequence of texts is one column."""
+    if sparse.issparse(X):
+        return {}
+    if not is_frame(X):
+        return {"text": X} if np.asarray(X).dtype.kind in "OUT" else {}
+    loose = {str(c): np.asarray(X[c]) for c in X.columns}
+    return {
+        name: np.array(["" if pd.isna(v) else str(v) for v in column], dtype=object)
+        for name, column in loose.items()
+        if column.dtype.kind not in "biuf"
+    }
 
 
 class TextTransformer(TransformerMixin, BaseEstimator):

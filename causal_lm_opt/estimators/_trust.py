@@ -26,6 +26,7 @@ from causal_lm_opt.estimators._agreement import common_rows, scored_apart
 from causal_lm_opt.estimators._log import Log
 from causal_lm_opt.estimators._policies import LogRatios, Policies
 from causal_lm_opt.estimators._target import TargetRows
+from causal_lm_opt.estimators._text_rows import text_columns
 
 __all__ = ["LoggedPredictions", "ReadableRows", "trust_details"]
 
@@ -126,8 +127,8 @@ class ReadableRows:
     def words(self) -> Mapping[str, tuple[str, ...]]:
         """Words looked for in each text column."""
         return {
-            name: frequent_words(texts, *(_text_columns(t)[name] for t in self.targets))
-            for name, texts in _text_columns(self.logged).items()
+            name: frequent_words(texts, *(text_columns(t)[name] for t in self.targets))
+            for name, texts in text_columns(self.logged).items()
         }
 
     @cached_property
@@ -170,7 +171,7 @@ class ReadableRows:
             some = numbers[:, self.varying]
             dense = some.toarray() if hasattr(some, "toarray") else some
             parts.append(pd.DataFrame(dense, columns=[names[j] for j in self.varying]))
-        texts = _text_columns(X)
+        texts = text_columns(X)
         for name, values in texts.items():
             table = text_features(values, self.words[name])
             parts.append(table if len(texts) == 1 else table.add_prefix(f"{name}, "))
@@ -178,26 +179,12 @@ class ReadableRows:
 
     def length(self, X: Any) -> FloatArray | None:
         """Words of each row, at least 1; ``None`` without texts."""
-        texts = _text_columns(X)
+        texts = text_columns(X)
         if not texts:
             return None
         one = texts.get("text")
         counts = count_words(one) if one is not None else sum(map(count_words, texts.values()))
         return np.maximum(counts, 1.0)
-
-
-def _text_columns(X: Any) -> dict[str, Any]:
-    """Columns of texts by name: a sequence of texts is one column."""
-    if sparse.issparse(X):
-        return {}
-    if not is_frame(X):
-        return {"text": X} if np.asarray(X).dtype.kind in "OUT" else {}
-    loose = {str(c): np.asarray(X[c]) for c in X.columns}
-    return {
-        name: np.array(["" if pd.isna(v) else str(v) for v in column], dtype=object)
-        for name, column in loose.items()
-        if column.dtype.kind not in "biuf"
-    }
 
 
 def _numbers(X: Any) -> Any:

@@ -6,14 +6,16 @@ from typing import Any
 
 import numpy as np
 
+from causal_lm_opt.diagnostics.new_words import new_words
 from causal_lm_opt.diagnostics.unmet import UnmetPairs, unmet_pairs
 from causal_lm_opt.estimators._log import Log
 from causal_lm_opt.estimators._ratio import distinct_rows, stacked_rows
 from causal_lm_opt.estimators._target import TargetRows
+from causal_lm_opt.estimators._text_rows import text_columns
 from causal_lm_opt.estimators._trust import ReadableRows
 from causal_lm_opt.estimators._word_counts import WordCounts
 
-__all__ = ["unmet_of"]
+__all__ = ["beyond_findings", "unmet_of"]
 
 MOST_WORDS = 200  # the commonest, among which pairs are looked for
 
@@ -60,3 +62,26 @@ def unmet_of(log: Log, second: TargetRows, k: int, own: Any = None) -> UnmetPair
         for here, there, names, absent in tables
     ]  # fmt: skip
     return max(found, key=lambda one: one.share, default=UnmetPairs(0.0, 0.0, ()))
+
+
+def beyond_findings(log: Log, second: TargetRows, k: int) -> list[tuple[int, str]]:
+    """Words of policy ``k``'s texts that no logged text holds, where they call its value in doubt.
+
+    Beside further columns at most a caution: what is estimated may rest on those.
+    """
+    weight, codes = second.frequency, second.shared
+    if second.exact:
+        assert second.probability is not None
+        weight = second.probability[:, second.columns[k]]
+    elif codes is None:
+        codes = second.groups
+    worst = 2 if isinstance(log.X, np.ndarray) else 1
+    drawn = text_columns(second.X)
+    return [
+        (min(severity, worst), why)
+        for name, logged in log.words.items()
+        for severity, why in new_words(
+            logged, drawn[name].tolist(), target_weight=weight, codes_target=codes,
+            exact=second.exact,
+        ).findings
+    ]  # fmt: skip

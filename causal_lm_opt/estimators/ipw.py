@@ -32,7 +32,7 @@ from causal_lm_opt.estimators._subgroups import (
     cells_of,
     in_subgroup,
     spread,
-    subgroup_units,
+    subgroup_worth,
 )
 from causal_lm_opt.estimators._terms import of_estimand, weighted_term
 
@@ -300,7 +300,7 @@ def _ipw_value(
     rows, ell, y, s = in_subgroup(log, policies.log_ratio(k), label)
     term = weighted_term(ell, y, weighting, s, policies.names[k])
     term = of_estimand(log, term, ell, weighting, rows, policies.names[k])
-    logged = spread(term.influence, rows, log.sample_weight, log.y.shape[0])
+    logged = spread(term.influence, rows, log.sample_weight, log.y.shape[0], log.codes)
     centre = term.value if weighting.normalize else 0.0
     target = None
     noise = ratio_noise(policies.estimated, k, ell, y, weighting, centre, log, rows)
@@ -312,6 +312,6 @@ def _ipw_value(
         logged=logged,
         target=target,
         bias_bound=term.bias_bound,
-        units=subgroup_units(log, rows),
+        units=subgroup_worth(log, rows),
     )
     return judged(part, log, policies, k, rows, ell, term, lambda: y, weighting)

@@ -44,7 +44,7 @@ from causal_lm_opt.estimators._subgroups import Cell, cells_of, subgroup_rows
 from causal_lm_opt.estimators._target import TargetRows
 from causal_lm_opt.estimators._terms import weighted_term
 from causal_lm_opt.estimators._trust import LoggedPredictions
-from causal_lm_opt.estimators._unmet import unmet_of
+from causal_lm_opt.estimators._unmet import beyond_findings, unmet_of
 from causal_lm_opt.estimators.outcome_models import (
     check_outcome_model,
     fit_outcome_model,
@@ -350,7 +350,9 @@ class OutcomeRegression(RegressorMixin, BaseValueEstimator):
 def _unmet_findings(log: Log, policies: Policies, k: int) -> list[tuple[int, str]]:
     """What of the policy's rows is extrapolated by adding up."""
     second = policies.rows_of(k)
-    return [] if second is None or second.stand_in else unmet_of(log, second, k).findings
+    if second is None or second.stand_in:
+        return []
+    return [*unmet_of(log, second, k).findings, *beyond_findings(log, second, k)]
 
 
 def never_written(policies: Policies, k: int) -> float:

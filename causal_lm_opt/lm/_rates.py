@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special, stats
 
-from causal_lm_opt.core.inference import cluster_sums, influence_covariance
+from causal_lm_opt.core.inference import cluster_dof, cluster_sums, influence_covariance
 from causal_lm_opt.diagnostics.typicality import binomial_interval
 
 __all__ = ["RateInterval", "rate_interval", "sign_test"]
@@ -49,10 +49,11 @@ def rate_interval(scores: Float, units: Codes | None = None, *, level: float) ->
     Independent scores that are 0 or 1 have Wilson's interval. Otherwise it is Wilson's at the
     effective number :math:`n_e = \hat p(1-\hat p)/\hat V`, with the (cluster-)robust variance
 
-    .. math:: \hat V = \frac{G}{G-1}\sum_g \Big(\sum_{i \in g} \frac{s_i - \hat p}{n}\Big)^2
+    .. math:: \hat V = \frac{G-1}{G}\sum_g \Big(\sum_{i \in g} \frac{s_i - \hat p}{n - n_g}\Big)^2
               + \frac{(1-\hat p)^2 + \hat p^2}{n^2}
 
-    and Student's t quantile with :math:`G - 1` degrees of freedom. Ties make :math:`n_e` larger
+    (the jackknife that leaves out a cluster at a time) and Student's t quantile with one degree of
+    freedom less than the equal clusters that they are worth. Ties make :math:`n_e` larger
     than n, correlated scores smaller. The last term is what one more win and one more loss would
     add, so that no interval has width 0; where clusters do not differ at all it has G for n, and
     where all scores are 0 (or 1) :math:`n_e = G`.
@@ -100,7 +101,8 @@ def rate_interval(scores: Float, units: Codes | None = None, *, level: float) ->
     smooth = ((1 - p) ** 2 + p**2) / (n if robust > 0 else g) ** 2
     effective = spread / (robust + smooth) if spread > 0 else float(g)
     # Wilson's interval depends on z^2/n alone: Student's quantile enters through n.
-    z, t = special.ndtri(0.5 + level / 2), stats.t.ppf(0.5 + level / 2, g - 1)
+    dof = cluster_dof(np.bincount(codes).astype(np.float64)) if codes is not None else g - 1.0
+    z, t = special.ndtri(0.5 + level / 2), stats.t.ppf(0.5 + level / 2, dof)
     used = effective * float(z / t) ** 2
     lower, upper = binomial_interval(p * used, used, level=level, method="wilson")
     method = INDEPENDENT if codes is None else CLUSTERED

@@ -56,13 +56,32 @@ def test_covariance_of_rows_is_the_sample_covariance_of_a_mean() -> None:
 def test_covariance_of_clusters_in_a_loop() -> None:
     total = np.zeros((K, K))
     for g in range(G):
-        inside = np.zeros(K)
+        inside, rows = np.zeros(K), 0.0
         for i in range(N):
             if CODES[i] == g:
                 inside += S[i] * PHI[i]
-        total += np.outer(inside, inside)
-    expected = G / (G - 1) * total / S.sum() ** 2
+                rows += S[i]
+        total += np.outer(inside, inside) / (S.sum() - rows) ** 2
+    expected = (G - 1) / G * total
     np.testing.assert_allclose(influence_covariance(PHI, S, CODES, G), expected, rtol=1e-12)
+
+
+def test_covariance_of_clusters_is_the_jackknife_of_means() -> None:
+    moved = []
+    for g in range(G):
+        rest = g != CODES
+        moved.append(np.average(PHI[rest], axis=0, weights=S[rest]))
+    gap = np.array(moved) - np.average(PHI, axis=0, weights=S)
+    centred = PHI - np.average(PHI, axis=0, weights=S)
+    expected = (G - 1) / G * gap.T @ gap
+    np.testing.assert_allclose(influence_covariance(centred, S, CODES, G), expected, rtol=1e-12)
+
+
+def test_equal_clusters_have_the_sandwich_of_their_sums() -> None:
+    codes = np.arange(N) % 5
+    sums = cluster_sums(PHI, codes, 5) / N
+    expected = 5 / 4 * sums.T @ sums
+    np.testing.assert_allclose(influence_covariance(PHI, None, codes, 5), expected, rtol=1e-12)
 
 
 @pytest.mark.parametrize("clustered", [False, True])

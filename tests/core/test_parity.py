@@ -96,6 +96,10 @@ def test_standard_errors(phi: np.ndarray, s: Any) -> None:
     same(contributions, phi, s)
     same(core.cluster_sums, phi, CODES, G)
     same(core.cluster_sums, phi, CODES, G + 2)  # empty clusters
+    same(core.cluster_contributions, phi, s, CODES, G)
+    same(core.leave_out_factor, S, CODES, G)
+    same(core.effective_count, S)
+    same(core.cluster_dof, S)
     same(core.influence_covariance, phi, s)
     same(core.influence_covariance, phi, s, CODES, G)
 

@@ -325,9 +325,9 @@ def test_clustered_hajek_error_is_the_naive_loop(data: Persuasion) -> None:
     for m in data.messages["message_id"]:
         answers = data.readers.loc[data.readers["message_id"] == m, "outcome"]
         w = p[m] / design[m]
-        total += float((w * (answers - value)).sum()) ** 2
+        total += (float((w * (answers - value)).sum()) / (len(data) - len(answers))) ** 2
     g = len(data.messages)
-    assert est.se_ == pytest.approx(math.sqrt(g / (g - 1) * total) / len(data), rel=1e-10)
+    assert est.se_ == pytest.approx(math.sqrt((g - 1) / g * total), rel=1e-10)
 
 
 def test_message_with_one_reader_takes_the_pooled_variance(tmp_path: Path) -> None:

@@ -169,13 +169,15 @@ def test_temperature_formula_masks_and_frequencies() -> None:
     delta = sum(s[i] * (-logp[i, j] - entropy[i, j]) for i, j in np.argwhere(mask))
     n = sum(s[i] for i, _ in np.argwhere(mask))
     assert found.figures["delta"] == pytest.approx(delta / n)
-    sums = [
-        s[i] * sum(-logp[i, j] - entropy[i, j] - delta / n for j in range(5) if mask[i, j])
+    moved = [  # leaving out a text
+        s[i]
+        * sum(-logp[i, j] - entropy[i, j] - delta / n for j in range(5) if mask[i, j])
+        / (n - s[i] * mask[i].sum())
         for i in range(12)
         if mask[i].any()
     ]
-    groups = len(sums)
-    se = math.sqrt(groups / (groups - 1) * sum(x * x for x in sums)) / n
+    groups = len(moved)
+    se = math.sqrt((groups - 1) / groups * sum(x * x for x in moved))
     assert found.figures["se"] == pytest.approx(se)
     assert found.p_value == pytest.approx(2 * stats.norm.sf(abs(delta / n / se)))
 

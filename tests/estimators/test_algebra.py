@@ -17,6 +17,7 @@ RNG = np.random.default_rng(41)
 X = RNG.normal(size=(N, 2))
 Y = X @ [1.0, -1.0] + RNG.normal(size=N)
 GROUPS = np.r_[np.arange(15), RNG.integers(0, 15, N - 15)]
+REST = N - np.bincount(GROUPS)  # rows outside each cluster
 DRAWS = RNG.normal(0.4, 1.0, size=(M, 2))
 MEANS = np.array([0.0, 0.2, 0.4, -0.5])
 NAMES = ["a", "b", "c", "<script>alert(1)</script>"]
@@ -56,7 +57,7 @@ def test_variance_of_a_difference_is_that_of_the_influence_difference(
     if groups is None:
         variance = (phi**2).sum() / N / (N - 1)
     else:
-        variance = 15 / 14 * (np.bincount(groups, weights=phi) ** 2).sum() / N**2
+        variance = 14 / 15 * ((np.bincount(groups, weights=phi) / REST) ** 2).sum()
     second = diff.influence_target
     if second is not None:
         np.testing.assert_allclose(
@@ -107,8 +108,9 @@ def test_prompts_shared_by_log_and_draws_are_one_sample() -> None:
     frequency = r.samples[1].sample_weight
     assert frequency is not None
     second = np.bincount(prompts, weights=frequency * r.influence_target) / frequency.sum()
-    assert r.se == pytest.approx(np.sqrt(15 / 14 * ((sums + second) ** 2).sum()), rel=1e-10)
-    assert (r.dof() == 14).all()
+    moved = (sums + second) * N / REST  # draws of a prompt weigh as its rows
+    assert r.se == pytest.approx(np.sqrt(14 / 15 * (moved**2).sum()), rel=1e-10)
+    assert r.dof() == pytest.approx([N**2 / (np.bincount(GROUPS) ** 2).sum() - 1])
 
 
 def test_rows_clustered_on_one_side_only_are_clustered() -> None:
@@ -116,7 +118,7 @@ def test_rows_clustered_on_one_side_only_are_clustered() -> None:
     a, b = policies(IPW(), GROUPS)["a"], policies(IPW("ht"))["b"]
     assert (a - b).se == pytest.approx((b - a).se, rel=1e-12)
     phi = a.influence - b.influence
-    clustered = 15 / 14 * (np.bincount(GROUPS, weights=phi) ** 2).sum() / N**2
+    clustered = 14 / 15 * ((np.bincount(GROUPS, weights=phi) / REST) ** 2).sum()
     assert (a - b).se == pytest.approx(np.sqrt(clustered))
     other = policies(IPW(), np.arange(N) // 10)["a"]
     with pytest.raises(ValueError, match="cluster the same rows differently"):

@@ -85,7 +85,7 @@ def test_few_clusters_widen_the_interval_and_are_told(violation: str) -> None:
     more = FAST if violation == "hidden_confounder" else {"n_bootstrap": 40}
     found = sensitivity(est, (1, 1.5), violation=violation, **more)  # type: ignore[arg-type]
     assert found.dof == 11.0
-    assert "12 clusters" in found.summary()
+    assert "clusters worth 12 equal ones" in found.summary()
     plain = IPW().fit(log.X, log.y, **log.log_probs)
     rows = sensitivity(plain, (1,), violation=violation, **more)  # type: ignore[arg-type]
     assert rows.dof == np.inf

@@ -1,7 +1,8 @@
 """Values and standard errors against plain loops written from the formulas (no array code).
 
 Weighted mean: V = sum b / sum a, phi = (b - a V)/mean(a), var = sum phi^2 / (n (n - 1)).
-Clusters: Phi_g = sum of phi in g, var = G/(G - 1) sum Phi_g^2 / n^2.
+Clusters: Phi_g = sum of phi in g, var = (G - 1)/G sum (Phi_g / (n - n_g))^2, the jackknife that
+leaves out a cluster at a time: for n_g = n/G it is G/(G - 1) sum Phi_g^2 / n^2.
 """
 
 from __future__ import annotations
@@ -35,10 +36,12 @@ def row_variance(phi: Floats) -> float:
 
 def cluster_variance(contributions: Sequence[tuple[Hashable, float]]) -> float:
     total: dict[Hashable, float] = defaultdict(float)
+    share: dict[Hashable, float] = defaultdict(float)
     for label, c in contributions:
         total[label] += c
+        share[label] += 1 / len(contributions)
     size = len(total)
-    return size / (size - 1) * sum(c * c for c in total.values())
+    return (size - 1) / size * sum((c / (1 - share[g])) ** 2 for g, c in total.items())
 
 
 def weights(target: Floats, logging: Floats, largest: float = math.inf) -> list[float]:

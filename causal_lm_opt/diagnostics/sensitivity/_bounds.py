@@ -12,7 +12,7 @@ import numpy.typing as npt
 from scipy import stats
 
 from causal_lm_opt._validation import check_groups, check_vector
-from causal_lm_opt.core.inference import cluster_sums
+from causal_lm_opt.core.inference import cluster_dof, cluster_sums
 
 __all__ = [
     "Bounds",
@@ -44,7 +44,7 @@ class Bounds:
     lower_replicates, upper_replicates : arrays, shape (B, L), optional
         The bounds of the resamples.
     dof : float
-        ``G - 1`` for G clusters, else ``inf``.
+        One less than the number of equal clusters that the clusters are worth; ``inf`` for rows.
     """
 
     lambdas: FloatArray
@@ -65,7 +65,8 @@ class Bounds:
         Resamples of G clusters vary too little, by :math:`(G-1)/G` in variance, and their
         quantiles do not know that the spread is estimated. With clusters each end's distance from
         its bound is therefore stretched by :math:`\sqrt{G/(G-1)}\, t_{G-1}/z`, the factors of
-        clustered standard errors: 1.13 for 15 clusters at 95 %, 1.04 for 50.
+        standard errors from G equal clusters (what unequal ones are worth, see
+        :func:`~causal_lm_opt.diagnostics.effective_clusters`): 1.13 for 15 at 95 %, 1.04 for 50.
 
         Raises
         ------
@@ -165,8 +166,10 @@ class Rows:
 
     @property
     def dof(self) -> float:
-        """Clusters minus 1; ``inf`` for independent rows."""
-        return math.inf if self.codes is None else float(self.codes.max())
+        """One less than the equal clusters that clusters are worth; ``inf`` for rows."""
+        if self.codes is None:
+            return math.inf
+        return cluster_dof(np.bincount(self.codes, weights=self.frequency).astype(np.float64))
 
     @classmethod
     def of(cls, n: int, sample_weight: Any, codes: Any, resamples: Any) -> Rows:

@@ -109,7 +109,7 @@ class OmittedVariableBound:
     covariance : float
         Between the value and ``S``.
     dof : float
-        ``G - 1`` for clusters, else ``inf``.
+        One less than the number of equal clusters that the clusters are worth; ``inf`` for rows.
     """
 
     value: float
@@ -262,7 +262,7 @@ def omitted_variable_bound(
         scale=scale, scale_se=scale_se, bias=factor * scale, bias_se=factor * scale_se,
         lower=value - factor * scale, upper=value + factor * scale, lower_se=se(-1.0),
         upper_se=se(1.0), covariance=float(cov[0, 1]),
-        dof=units.count - 1 if units.codes is not None else math.inf,
+        dof=units.dof,
     )  # fmt: skip
 
 
