@@ -35,6 +35,7 @@ from causal_lm_opt._studies import (
     unreached_notes,
 )
 from causal_lm_opt._views import PolicyView, RatioView, policy_views, ratio_views
+from causal_lm_opt.comparison import differences, simultaneous_band
 from causal_lm_opt.estimate import ValueEstimate
 from causal_lm_opt.estimators import IPW, DoublyRobust, OutcomeRegression, TargetSample
 from causal_lm_opt.estimators._progress import track
@@ -150,13 +151,14 @@ def evaluate_part(
     left_out += unreached_notes(study, results)
     reports = {name: x.diagnose() for name, x in results.items() if hasattr(x, "ratio_")}
     rows = _rows(results, study, settings.level)
-    contrasts = _contrasts(results, settings)
+    contrasts, within = _contrasts(results, settings), _subgroup_contrasts(results, settings)
     if study.ratio is not None:
-        rows, contrasts = judged_by_ratios(rows, contrasts, reports, study)
+        rows, contrasts, within = judged_by_ratios(rows, contrasts, within, reports, study)
     return Part(
         key=key, title=title, text=text, unit=study.unit,
         rows=rows,
         contrasts=contrasts,
+        subgroup_contrasts=within,
         left_out=tuple(left_out),
         notes=_notes(results),
         counts=dict(results[list(results)[-1]].result_.counts),
@@ -296,12 +298,14 @@ def _rows_of(
 
 
 def beside_logging(result: ValueEstimate, logging: ValueEstimate) -> ValueEstimate:
-    """Values of K policies and of the logging policy on the same rows, as one estimate of K + 1."""
-    k = len(result.names)
-    names = (*result.names, LOGGING)
-    padded = result.linear(np.vstack([np.eye(k), np.zeros(k)]), names)
-    last = np.zeros((k + 1, 1))
-    last[k, 0] = 1.0
+    """Values of K policies and of the logging policy on the same rows, as one estimate of K + 1.
+
+    Of subgroups, all policies' values are followed by the logging policy's.
+    """
+    k, more = len(result.names), len(logging.names)
+    names = (*result.names, *(logging.names if more > 1 else (LOGGING,)))
+    padded = result.linear(np.vstack([np.eye(k), np.zeros((more, k))]), names)
+    last = np.vstack([np.zeros((k, more)), np.eye(more)])
     return padded + logging.linear(last, names)
 
 
@@ -331,6 +335,38 @@ def _contrasts(results: Mapping[str, Any], settings: Settings) -> tuple[Contrast
     return tuple(sorted(out, key=lambda c: order[c.policy]))
 
 
+def _subgroup_contrasts(results: Mapping[str, Any], settings: Settings) -> tuple[Contrast, ...]:
+    """Differences from the reference within each subgroup, policy by policy."""
+    reference = settings.reference or LOGGING
+    logging = getattr(results[MEAN], "result_by_", None)
+    if logging is None:
+        return ()
+    labels = [name.removeprefix(f"{results[MEAN].result_.names[0]} | ") for name in logging.names]
+    out: list[Contrast] = []
+    for name, fitted in results.items():
+        policies = [*fitted.result_.names, LOGGING]
+        values = getattr(fitted, "result_by_", None)  # none of draws that do not say theirs
+        if name == MEAN or values is None or reference not in policies:
+            continue
+        joint = beside_logging(values, logging)
+        base, size = policies.index(reference), len(labels)
+        cells = [(p, b) for p in range(len(policies)) if p != base for b in range(size)]
+        found = differences(joint, [(p * size + b, base * size + b) for p, b in cells])
+        bands = simultaneous_band(found, level=settings.level, random_state=settings.seed)
+        table = found.to_frame(settings.level).to_dict("records")
+        for (p, b), r, band in zip(cells, table, bands, strict=True):
+            out.append(
+                Contrast(
+                    policy=policies[p], reference=reference, estimator=name,
+                    value=float(r["value"]), se=float(r["se"]), lower=float(r["ci_lower"]),
+                    upper=float(r["ci_upper"]), band_lower=float(band[0]),
+                    band_upper=float(band[1]), verdict=str(r["verdict"]), subgroup=labels[b],
+                )
+            )  # fmt: skip
+    order = {side: i for i, side in enumerate(dict.fromkeys(c.sides for c in out))}
+    return tuple(sorted(out, key=lambda c: order[c.sides]))
+
+
 def _notes(results: Mapping[str, Any]) -> tuple[str, ...]:
     notes = [
         f"{LABELS[name].capitalize()}. {note}"
@@ -338,8 +374,6 @@ def _notes(results: Mapping[str, Any]) -> tuple[str, ...]:
         if name != MEAN
         for note in fitted.result_.notes
     ]
-    if hasattr(results[MEAN], "result_by_"):
-        notes.append("Differences between policies are over all readers, not within subgroups.")
     bootstrapped = [
         LABELS[name]
         for name, fitted in results.items()

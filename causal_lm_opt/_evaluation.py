@@ -158,7 +158,10 @@ class Row:
 
 @dataclass(frozen=True)
 class Contrast:
-    """Difference of two policies' values, with pointwise interval and simultaneous band."""
+    """Difference of two policies' values, with pointwise interval and simultaneous band.
+
+    The band of a subgroup's holds over all policies and subgroups of the estimator.
+    """
 
     policy: str
     reference: str
@@ -170,11 +173,18 @@ class Contrast:
     band_lower: float
     band_upper: float
     verdict: str
+    subgroup: str = ""
 
     @property
     def label(self) -> str:
         """The estimator in words."""
         return LABELS[self.estimator]
+
+    @property
+    def sides(self) -> tuple[str, str]:
+        """Policy and reference, a subgroup's as its values are named."""
+        end = f" | {self.subgroup}" if self.subgroup else ""
+        return self.policy + end, self.reference + end
 
 
 @dataclass(frozen=True, eq=False)
@@ -237,6 +247,8 @@ class Part:
     unit : str
         Name of the outcome.
     rows, contrasts : tuples
+    subgroup_contrasts : tuple of Contrast
+        Differences within subgroups; empty where nobody asked for subgroups.
     left_out : tuple of (estimator key, reason)
     notes : tuple of str
     counts : mapping
@@ -264,6 +276,7 @@ class Part:
     figures: bool = False
     sensitivity: Sensitivity | None = None
     ratios: tuple[RatioView, ...] = ()
+    subgroup_contrasts: tuple[Contrast, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -227,9 +227,10 @@ def unreached_notes(study: Study, results: Mapping[str, Any]) -> list[tuple[str,
 def judged_by_ratios(
     rows: Sequence[Row],
     contrasts: Sequence[Contrast],
+    within: Sequence[Contrast],
     reports: Mapping[str, TrustReport],
     study: Study,
-) -> tuple[tuple[Row, ...], tuple[Contrast, ...]]:
+) -> tuple[tuple[Row, ...], tuple[Contrast, ...], tuple[Contrast, ...]]:
     """Rows and differences with verdicts no better than the estimators' own trust reports.
 
     These know of features to which outcomes respond and which the weights leave unbalanced. All
@@ -238,7 +239,8 @@ def judged_by_ratios(
 
     Parameters
     ----------
-    rows, contrasts : sequences
+    rows, contrasts, within : sequences
+        Values, differences, differences within subgroups.
     reports : mapping estimator key -> TrustReport
         Of the estimators with an estimated ratio.
     study : Study
@@ -258,8 +260,9 @@ def judged_by_ratios(
         judged.append(
             replace(row, verdict=verdict.level, reasons=verdict.reasons, figures=dict(figures))
         )
-    levels = {(r.policy, r.estimator): r.verdict for r in judged if not r.subgroup}
-    return tuple(judged), tuple(_no_better(c, levels) for c in contrasts)
+    levels = {(r.policy, r.estimator): r.verdict for r in judged}
+    over_all, inside = (tuple(_no_better(c, levels) for c in some) for some in (contrasts, within))
+    return tuple(judged), over_all, inside
 
 
 def _beyond(reports: Mapping[str, TrustReport], study: Study) -> dict[str, tuple[Verdict, ...]]:
@@ -288,7 +291,10 @@ def _beyond(reports: Mapping[str, TrustReport], study: Study) -> dict[str, tuple
 
 def _no_better(contrast: Contrast, levels: Mapping[tuple[str, str], str]) -> Contrast:
     """The difference with a verdict no better than its two values'."""
-    sides = [contrast.policy, contrast.reference]
-    own = [levels.get((side, contrast.estimator), LEVELS[0]) for side in sides if side != LOGGING]
+    own = [
+        levels.get((side, contrast.estimator), LEVELS[0])
+        for side, policy in zip(contrast.sides, (contrast.policy, contrast.reference), strict=True)
+        if policy != LOGGING
+    ]
     level = max([contrast.verdict, *own], key=LEVELS.index)
     return replace(contrast, verdict=level)

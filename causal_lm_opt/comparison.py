@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import TYPE_CHECKING, Literal
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Comparison",
+    "differences",
+    "simultaneous_band",
     "compare",
     "grouped_reasons",
     "simultaneous_critical_value",
@@ -219,10 +222,7 @@ def compare(
     else:
         base = estimate.position(reference)
         pairs = [(k, base) for k in range(len(names)) if k != base]
-    matrix = np.zeros((len(pairs), len(names)))
-    for row, (plus, minus) in enumerate(pairs):
-        matrix[row, plus], matrix[row, minus] = 1.0, -1.0
-    contrasts = estimate.linear(matrix, [f"{names[p]} - {names[m]}" for p, m in pairs])
+    contrasts = differences(estimate, pairs)
     critical = simultaneous_critical_value(
         estimate, level=level, n_sim=n_sim, random_state=random_state
     )
@@ -237,6 +237,35 @@ def compare(
         contrast_bands=_band(contrasts, contrast_critical),
         critical_value=critical,
         contrast_critical_value=contrast_critical,
+    )
+
+
+def differences(estimate: ValueEstimate, pairs: Sequence[tuple[int, int]]) -> ValueEstimate:
+    """The values at the first positions less those at the second.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from causal_lm_opt import IPW
+    >>> logs = {"logp_logging": np.zeros(9), "logp_target": np.zeros((9, 2))}
+    >>> both = IPW().fit(np.zeros((9, 1)), np.arange(9.), **logs).result_
+    >>> differences(both, [(1, 0)]).names
+    ('policy 1 - policy 0',)
+    """
+    names = estimate.names
+    matrix = np.zeros((len(pairs), len(names)))
+    for row, (plus, minus) in enumerate(pairs):
+        matrix[row, plus], matrix[row, minus] = 1.0, -1.0
+    return estimate.linear(matrix, [f"{names[p]} - {names[m]}" for p, m in pairs])
+
+
+def simultaneous_band(
+    estimate: ValueEstimate, *, level: float, n_sim: int = 50_000, random_state: int = 0
+) -> FloatArray:
+    """Band (K, 2) that holds all K values at once, by :func:`simultaneous_critical_value`."""
+    return _band(
+        estimate,
+        simultaneous_critical_value(estimate, level=level, n_sim=n_sim, random_state=random_state),
     )
 
 

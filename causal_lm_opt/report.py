@@ -77,14 +77,17 @@ def estimates_csv(evaluation: Evaluation) -> str:
 
 
 def contrasts_csv(evaluation: Evaluation) -> str:
-    """One row per part, policy and estimator: the difference from the reference policy."""
+    """One row per part, policy and estimator: the difference from the reference policy.
+
+    Those within subgroups follow, their policies named as in ``estimates.csv``.
+    """
     rows = [
         [
-            p.key, c.policy, c.reference, c.label, c.value, c.se, c.lower, c.upper, c.band_lower,
+            p.key, *c.sides, c.label, c.value, c.se, c.lower, c.upper, c.band_lower,
             c.band_upper, evaluation.level, c.verdict,
         ]
         for p in evaluation.parts
-        for c in p.contrasts
+        for c in (*p.contrasts, *p.subgroup_contrasts)
     ]  # fmt: skip
     return csv_text(CONTRAST_COLUMNS, rows)
 
@@ -130,11 +133,11 @@ def _part_facts(part: Part) -> dict[str, Any]:
         ],
         "contrasts": [
             {
-                "policy": c.policy, "reference": c.reference, "estimator": c.label,
+                "policy": c.sides[0], "reference": c.sides[1], "estimator": c.label,
                 "difference": c.value, "se": c.se, "ci_lower": c.lower, "ci_upper": c.upper,
                 "band_lower": c.band_lower, "band_upper": c.band_upper, "verdict": c.verdict,
             }
-            for c in part.contrasts
+            for c in (*part.contrasts, *part.subgroup_contrasts)
         ],
         "checks": {v.policy: {"estimator": v.estimator, **v.detail.to_dict()} for v in part.views},
         "left_out": [{"estimator": LABELS[n], "reason": why} for n, why in part.left_out],

@@ -7,7 +7,13 @@ from dataclasses import replace
 from html import escape
 
 from causal_lm_opt._evaluation import LABELS, LOGGING, MEAN, SPEAKERS, Contrast, Part, Row
-from causal_lm_opt._run.glossary import FIGURES, figure_cell, figure_of, which_to_read
+from causal_lm_opt._run.glossary import (
+    BAND_OF_SUBGROUPS,
+    FIGURES,
+    figure_cell,
+    figure_of,
+    which_to_read,
+)
 from causal_lm_opt._run.numbers import (
     MANY,
     answers,
@@ -200,6 +206,12 @@ def _subgroups(part: Part, level: float) -> str:
         caption = f"Subgroups' values with {percent(level)} intervals, as above."
         body += forest_figure(part, level, rows=shown, name="subgroups", caption=caption)
     body += _value_table(rows, f"Values: mean of {part.unit}, by subgroup", level)
+    within = part.subgroup_contrasts
+    if within:
+        body += f"<h4>Differences from {escape(named(within[0].reference))} within subgroups</h4>"
+        body += paragraph(BAND_OF_SUBGROUPS)
+        caption = f"Differences of the mean of {part.unit}, by subgroup"
+        body += _difference_table(within, caption, level)
     return folded("Subgroups", body + bullets(
         [f"{who}: {why}" for why, who in reasons_of(replace(part, rows=rows))]
     ))  # fmt: skip
@@ -224,30 +236,33 @@ def _value_table(rows: Sequence[Row], caption: str, level: float) -> str:
 
 
 def _contrast_table(part: Part, level: float) -> str:
-    decimals = decimals_for(c.se for c in part.contrasts)
     reference = part.contrasts[0].reference
+    text = (
+        f"The joint bands hold for all policies of an estimator together in {percent(level)} of "
+        "samples: read them when choosing among policies."
+    )
+    return (
+        f"<h4>Differences from {escape(named(reference))}</h4>"
+        + paragraph(text)
+        + _difference_table(part.contrasts, f"Differences of the mean of {part.unit}", level)
+    )
+
+
+def _difference_table(contrasts: Sequence[Contrast], caption: str, level: float) -> str:
+    decimals = decimals_for(c.se for c in contrasts)
     rows = [
         [
-            escape(c.policy), escape(c.label), number(c.value, decimals), number(c.se, decimals),
+            escape(c.sides[0]), escape(c.label), number(c.value, decimals), number(c.se, decimals),
             _apart(c.lower, c.upper, decimals), _apart(c.band_lower, c.band_upper, decimals),
             _verdict(c.verdict),
         ]
-        for c in part.contrasts
+        for c in contrasts
     ]  # fmt: skip
     columns = [
         "Policy", "Estimator", "Difference", "Std. error", f"{percent(level)} interval",
         "Joint band", "Verdict",
     ]  # fmt: skip
-    text = (
-        f"The joint bands hold for all policies of an estimator together in {percent(level)} of "
-        "samples: read them when choosing among policies."
-    )
-    kinds = ["", "w", "n", "n", "n", "n", "w"]
-    return (
-        f"<h4>Differences from {escape(named(reference))}</h4>"
-        + paragraph(text)
-        + table(f"Differences of the mean of {part.unit}", columns, rows, kinds)
-    )
+    return table(caption, columns, rows, ["", "w", "n", "n", "n", "n", "w"])
 
 
 def _behind(part: Part) -> str:

@@ -150,5 +150,6 @@ def _cautioned_part(part: Part, reasons: Mapping[str, str], *, ratio: bool) -> P
         return replace(given, verdict=max(given.verdict, LEVELS[1], key=LEVELS.index))
 
     return replace(
-        part, rows=tuple(map(row, part.rows)), contrasts=tuple(map(contrast, part.contrasts))
-    )
+        part, rows=tuple(map(row, part.rows)), contrasts=tuple(map(contrast, part.contrasts)),
+        subgroup_contrasts=tuple(map(contrast, part.subgroup_contrasts)),
+    )  # fmt: skip

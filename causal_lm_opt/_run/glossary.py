@@ -10,6 +10,7 @@ from typing import Any, Literal
 from causal_lm_opt._evaluation import LABELS
 
 __all__ = [
+    "BAND_OF_SUBGROUPS",
     "FIGURES",
     "GLOSSARY",
     "TRAINING",
@@ -263,6 +264,12 @@ READ = {
     "or": "it is right only if its model is, and nothing here can correct it.",
     "ht": "it is right if the logging probabilities are, and often noisier than Hajek.",
 }
+
+
+BAND_OF_SUBGROUPS = (
+    "The joint bands hold for all policies and subgroups of an estimator together: read them when "
+    "looking for a subgroup in which a policy differs."
+)
 
 
 def which_to_read(estimators: Iterable[str], *, estimated: bool = False) -> str:

@@ -6,8 +6,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from causal_lm_opt._evaluation import LABELS, Evaluation, Part
-from causal_lm_opt._run.glossary import which_to_read
+from causal_lm_opt._evaluation import LABELS, Contrast, Evaluation, Part
+from causal_lm_opt._run.glossary import BAND_OF_SUBGROUPS, which_to_read
 from causal_lm_opt._run.numbers import answers, decimals_for, interval, number, percent
 from causal_lm_opt._run.sensitivity import sensitivity_markdown
 from causal_lm_opt._run.terminal import printable
@@ -80,7 +80,12 @@ def _part(part: Part, level: float, *, several: bool) -> list[str]:
         left = [f"{LABELS[name]}: {why}" for name, why in part.left_out]
         out += ["### Estimators left out", _bullets(left)]
     if part.contrasts:
-        out += ["### Differences", _contrasts(part, level)]
+        out += ["### Differences", _contrasts(part.contrasts, level)]
+    if part.subgroup_contrasts:
+        out += [
+            "### Differences within subgroups", BAND_OF_SUBGROUPS,
+            _contrasts(part.subgroup_contrasts, level),
+        ]  # fmt: skip
     if part.notes:
         out += ["### Notes", _bullets(part.notes)]
     counts = ", ".join(f"{name.lower()}: {n:,.0f}" for name, n in part.counts.items())
@@ -103,17 +108,17 @@ def _values(part: Part, level: float) -> str:
     return _table([*head, "truth"] if truth else head, rows, {2, 3, 4, 6} if truth else {2, 3, 4})
 
 
-def _contrasts(part: Part, level: float) -> str:
-    decimals = decimals_for(c.se for c in part.contrasts)
+def _contrasts(contrasts: Sequence[Contrast], level: float) -> str:
+    decimals = decimals_for(c.se for c in contrasts)
     head = ["policy", "minus", "estimator", "difference", f"{percent(level)} interval",
             "joint band", "verdict"]  # fmt: skip
     rows = [
         [
-            escaped(c.policy), escaped(c.reference), c.label, number(c.value, decimals),
+            *map(escaped, c.sides), c.label, number(c.value, decimals),
             interval(c.lower, c.upper, decimals), interval(c.band_lower, c.band_upper, decimals),
             c.verdict,
         ]
-        for c in part.contrasts
+        for c in contrasts
     ]  # fmt: skip
     return _table(head, rows, {3, 4, 5})
 

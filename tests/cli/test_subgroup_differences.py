@@ -1,0 +1,85 @@
+"""Differences within subgroups are those of the subgroup's own log, jointly banded."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from causal_lm_opt.diagnostics.verdict import LEVELS
+
+from .conftest import Files, Run, make_log
+
+WEIGHTED = ["--estimator", "ht", "--estimator", "hajek"]
+
+
+def contrasts(folder: Path) -> pd.DataFrame:
+    return pd.read_csv(folder / "contrasts.csv").set_index(["policy", "estimator"])
+
+
+@pytest.mark.parametrize("reference", [None, "warm"])
+def test_they_are_those_of_the_subgroup_s_own_log(
+    files: Files, run: Run, reference: str | None
+) -> None:
+    options = [*WEIGHTED, *([] if reference is None else ["--reference", reference])]
+    done = run([*files.evaluate, "--by", "town", *options, *files.out()])
+    assert done.exit_code == 0, done.output
+    within, log = contrasts(files.folder / "out"), make_log()
+    for town in ("north", "south"):
+        log[log["town"] == town].to_csv(files.log, index=False)
+        assert run([*files.evaluate, *options, *files.out(town)]).exit_code == 0
+        alone = contrasts(files.folder / town)
+        for (policy, estimator), row in alone.iterrows():
+            found = within.loc[(f"{policy} | {town}", estimator)]
+            assert found["reference"] == f"{reference or 'logging policy'} | {town}"
+            for column in ("difference", "se", "ci_lower", "ci_upper"):
+                assert found[column] == pytest.approx(row[column], rel=1e-9), (policy, column)
+            # more differences share one band
+            assert found["band_upper"] > row["band_upper"]
+            assert found["band_lower"] < row["band_lower"]
+
+
+def test_over_all_readers_nothing_changes(files: Files, run: Run) -> None:
+    assert run([*files.evaluate, *files.out("plain")]).exit_code == 0
+    assert run([*files.evaluate, "--by", "town", *files.out()]).exit_code == 0
+    found = contrasts(files.folder / "out")
+    every = found[[" | " not in policy for policy, _ in found.index]]
+    pd.testing.assert_frame_equal(every, contrasts(files.folder / "plain"))
+    values = pd.read_csv(files.folder / "out/estimates.csv").set_index(["policy", "estimator"])
+    for (policy, estimator), row in found.iterrows():
+        sides = [policy, row["reference"]]
+        own = [values["verdict"].get((side, estimator), LEVELS[0]) for side in sides]
+        assert LEVELS.index(row["verdict"]) >= max(map(LEVELS.index, own))
+
+
+def test_clusters_may_lie_in_several_subgroups(files: Files, run: Run) -> None:
+    """The covariance of two subgroups' values enters no difference within one."""
+    options = [*files.evaluate, "--group", "reader", "--by", "town", *WEIGHTED]
+    assert run([*options, *files.out()]).exit_code == 0
+    within, log = contrasts(files.folder / "out"), make_log()
+    log[log["town"] == "south"].to_csv(files.log, index=False)
+    assert (
+        run([*files.evaluate, "--group", "reader", *WEIGHTED, *files.out("south")]).exit_code == 0
+    )
+    for (policy, estimator), row in contrasts(files.folder / "south").iterrows():
+        found = within.loc[(f"{policy} | south", estimator)]
+        for column in ("difference", "se", "ci_lower", "ci_upper"):
+            assert found[column] == pytest.approx(row[column], rel=1e-9), (policy, column)
+
+
+def test_they_are_told_everywhere(files: Files, run: Run) -> None:
+    assert run([*files.evaluate, "--by", "town", *WEIGHTED, *files.out()]).exit_code == 0
+    out = files.folder / "out"
+    page, told = ((out / name).read_text(encoding="utf-8") for name in ("report.html", "report.md"))
+    assert "Differences from the logging policy within subgroups" in page
+    assert "### Differences within subgroups" in told
+    for text in (page, told):
+        assert "hold for all policies and subgroups of an estimator together" in text
+    facts = json.loads((out / "diagnostics.json").read_text(encoding="utf-8"))["parts"][0]
+    named = {(c["policy"], c["reference"]) for c in facts["contrasts"]}
+    assert ("warm | north", "logging policy | north") in named
+    bands = np.array([[c["band_lower"], c["band_upper"]] for c in facts["contrasts"]])
+    assert np.isfinite(bands).all()
