@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -51,7 +49,6 @@ FEWEST_RESAMPLES = 20
 
 __all__ = [
     "beside_logging",
-    "collected_warnings",
     "evaluate_log",
     "evaluate_part",
     "question",
@@ -385,18 +382,6 @@ def _notes(results: Mapping[str, Any]) -> tuple[str, ...]:
             "two as independent, since bootstrap replicates are not row by row."
         )
     return tuple(notes)
-
-
-@contextmanager
-def collected_warnings() -> Iterator[list[str]]:
-    """Messages of the warnings raised inside, each once, filled in on leaving."""
-    messages: list[str] = []
-    with warnings.catch_warnings(record=True) as seen:
-        warnings.simplefilter("ignore")  # deprecations of libraries; ours are told, just below
-        for category in (UserWarning, RuntimeWarning):
-            warnings.simplefilter("always", category)
-        yield messages
-    messages += dict.fromkeys(" ".join(str(w.message).split()) for w in seen)
 
 
 def with_provenance(

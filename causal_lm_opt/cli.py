@@ -143,7 +143,7 @@ def evaluate(
     weight: Annotated[
         str | None, _column("weight", "Frequency weights: 3 stands for three rows.", "1")
     ] = None,
-    by: Annotated[str | None, _column("by", "Subgroups to value separately as well.")] = None,
+    by: Annotated[str | None, _column("by", "Subgroups to value, and to compare policies in, as well.")] = None,
     logp_logging: Annotated[
         str | None, _column("logp-logging", "Natural log-probability under the logging policy.")
     ] = None,
@@ -484,7 +484,7 @@ def _run(
     inputs: Callable[[], Sequence[tuple[str, str | Path]]],
 ) -> None:
     """Check the folder, evaluate, write everything, then print."""
-    from causal_lm_opt._evaluate import collected_warnings, with_provenance
+    from causal_lm_opt._evaluate import with_provenance
     from causal_lm_opt._run.output import (
         check_output,
         check_unchanged,
@@ -492,6 +492,7 @@ def _run(
         write_folder,
     )
     from causal_lm_opt._run.provenance import command_line, provenance
+    from causal_lm_opt._run.terminal import collected_warnings
     from causal_lm_opt._run.text import summary
     from causal_lm_opt.estimators._progress import progress_shown
     from causal_lm_opt.report import report_files

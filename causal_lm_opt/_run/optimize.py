@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 
-from causal_lm_opt._evaluate import collected_warnings
 from causal_lm_opt._run.log import Request, _check_text, _read
 from causal_lm_opt._run.models import _without_loading_bars, check_folder
 from causal_lm_opt._run.optimize_files import RUN, clear_folder, own_folder, write_files
@@ -26,7 +25,7 @@ from causal_lm_opt._run.optimize_report import (
 from causal_lm_opt._run.optimize_settings import check_installed, settings_of
 from causal_lm_opt._run.output import OutputError, csv_text, guarded, json_text
 from causal_lm_opt._run.provenance import provenance
-from causal_lm_opt._run.terminal import printable
+from causal_lm_opt._run.terminal import collected_warnings, printable
 from causal_lm_opt.exceptions import DataError, OtherRunError
 from causal_lm_opt.logged import LoggedData
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from causal_lm_opt._evaluate import collected_warnings
 from causal_lm_opt._run.glossary import TRAINING
 from causal_lm_opt._run.models import _without_loading_bars
 from causal_lm_opt._run.numbers import band_decimals, decimals_for, interval, number, percent
@@ -48,7 +47,7 @@ from causal_lm_opt._run.optimize_runs import COLUMNS as COLUMNS_TOLD
 from causal_lm_opt._run.optimize_runs import FinishedRun, other_columns, read_run, run_names
 from causal_lm_opt._run.output import OutputError, csv_text, json_text
 from causal_lm_opt._run.provenance import provenance
-from causal_lm_opt._run.terminal import printable
+from causal_lm_opt._run.terminal import collected_warnings, printable
 from causal_lm_opt.diagnostics.verdict import BLIND_SPOTS
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from causal_lm_opt._run.interrupts import interrupts_kept
-from causal_lm_opt._run.terminal import printable
+from causal_lm_opt._run.terminal import of_draws_files, printable
 
 __all__ = [
     "DEMO_EXAMPLE",
@@ -174,7 +174,7 @@ def one_line(text: str) -> str:
 
 
 def _fail(message: str, code: int) -> int:
-    say(f"error: {one_line(message)}\n", error=True)
+    say(f"error: {one_line(of_draws_files(message))}\n", error=True)
     if os.environ.get(TRACEBACK, "") not in ("", "0"):
         import traceback
 

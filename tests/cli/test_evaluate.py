@@ -346,12 +346,14 @@ def test_draws_of_prompts_and_subgroups_that_the_log_lacks_are_told(files: Files
     assert result.exit_code == 0, result.output
     for policy in ("warm", "brief"):
         said = [
-            x for x in result.stderr.splitlines() if x.startswith(f"warning: X_target[{policy!r}]")
+            x
+            for x in result.stderr.splitlines()
+            if x.startswith(f"warning: The draws of {policy!r}")
         ]
-        assert [x.partition(":")[2].split("]")[1].split(",")[0] for x in said] == [
-            ".by: 100 of 300 draws are of subgroups that no logged row has ('east'): no subgroup's "
+        assert [x.partition(f" {policy!r} ")[2].split(",")[0] for x in said] == [
+            "(--by): 100 of 300 draws are of subgroups that no logged row has ('east'): no subgroup's "
             "value uses them; check the labels.",
-            ".groups: 7 of 300 draws are left out",
+            "(--group): 7 of 300 draws are left out",
         ]
 
 
