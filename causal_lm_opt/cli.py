@@ -143,7 +143,9 @@ def evaluate(
     weight: Annotated[
         str | None, _column("weight", "Frequency weights: 3 stands for three rows.", "1")
     ] = None,
-    by: Annotated[str | None, _column("by", "Subgroups to value, and to compare policies in, as well.")] = None,
+    by: Annotated[
+        str | None, _column("by", "Subgroups to value, and to compare policies in, as well.")
+    ] = None,
     logp_logging: Annotated[
         str | None, _column("logp-logging", "Natural log-probability under the logging policy.")
     ] = None,

@@ -351,8 +351,8 @@ def test_draws_of_prompts_and_subgroups_that_the_log_lacks_are_told(files: Files
             if x.startswith(f"warning: The draws of {policy!r}")
         ]
         assert [x.partition(f" {policy!r} ")[2].split(",")[0] for x in said] == [
-            "(--by): 100 of 300 draws are of subgroups that no logged row has ('east'): no subgroup's "
-            "value uses them; check the labels.",
+            "(--by): 100 of 300 draws are of subgroups that no logged row has ('east'): no "
+            "subgroup's value uses them; check the labels.",
             "(--group): 7 of 300 draws are left out",
         ]
 
