@@ -26,7 +26,7 @@ from causal_lm_opt.estimate import ValueEstimate
 from causal_lm_opt.exceptions import DataError, EstimationWarning, OverlapError
 from causal_lm_opt.simulation._blocks import BLOCK, Cell, run_cells, write_atomically
 from causal_lm_opt.simulation._checks import check_count, check_number
-from causal_lm_opt.simulation._claim import claim
+from causal_lm_opt.simulation._claim import claim, refuse_other
 from causal_lm_opt.simulation._facts import study_facts
 from causal_lm_opt.simulation._identity import identity
 from causal_lm_opt.simulation._summary import summarise, with_failures
@@ -287,10 +287,16 @@ class StudyResult:
         return plot_study(self, x=x, y=y, theme=theme, ax=ax)
 
     def write(self, out: str | Path) -> None:
-        """Write ``summary.csv``, ``replications.csv.gz`` and ``study.json``, each atomically."""
-        folder = Path(out)
+        """Write ``summary.csv``, ``replications.csv.gz`` and ``study.json``, each atomically.
+
+        Raises
+        ------
+        ValueError
+            ``out`` holds another study.
+        """
+        folder, facts = Path(out), study_facts(self.study)
+        refuse_other(folder, facts)
         folder.mkdir(parents=True, exist_ok=True)
-        facts = study_facts(self.study)
         write_atomically(folder / "study.json", (json.dumps(facts, indent=1) + "\n").encode())
         write_atomically(folder / "summary.csv", self.summary.to_csv(index=False).encode())
         replications = self.replications.to_csv(index=False).encode()

@@ -198,6 +198,17 @@ def test_the_folder_of_another_study_is_refused(tmp_path: Path) -> None:
     assert run(tmp_path, study=more).summary.equals(run(study=more).summary)
 
 
+def test_a_result_written_by_hand_replaces_no_other_study(tmp_path: Path) -> None:
+    few = {"near": GaussianDesign(shift=0.3)}
+    one, other = (run(study=Study(few, {"H": IPW()}, [50], 4, seed=seed)) for seed in (0, 1))
+    one.write(tmp_path)
+    one.write(tmp_path)  # its own again
+    before = (tmp_path / "summary.csv").read_bytes()
+    with pytest.raises(ValueError, match="holds a finished study of seed 0; give another out"):
+        other.write(tmp_path)
+    assert (tmp_path / "summary.csv").read_bytes() == before
+
+
 def test_blocks_of_another_study_are_not_used(tmp_path: Path) -> None:
     few = {"near": GaussianDesign(shift=0.3)}
     study, other = (Study(few, {"H": IPW()}, [50], 4, seed=seed) for seed in (0, 1))
