@@ -262,7 +262,17 @@ def differences(estimate: ValueEstimate, pairs: Sequence[tuple[int, int]]) -> Va
 def simultaneous_band(
     estimate: ValueEstimate, *, level: float, n_sim: int = 50_000, random_state: int = 0
 ) -> FloatArray:
-    """Band (K, 2) that holds all K values at once, by :func:`simultaneous_critical_value`."""
+    """Band (K, 2) that holds all K values at once, by :func:`simultaneous_critical_value`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from causal_lm_opt import IPW
+    >>> one = IPW().fit(np.zeros((50, 1)), np.arange(50.)).result_
+    >>> band = simultaneous_band(one, level=.95, n_sim=100)  # of one value: its interval
+    >>> bool(np.allclose(band[0], one.confint(), rtol=.2))
+    True
+    """
     return _band(
         estimate,
         simultaneous_critical_value(estimate, level=level, n_sim=n_sim, random_state=random_state),

@@ -74,6 +74,12 @@ class LoggedWords:
         Mean over distinct texts of the share of words that no other one holds, and its variance.
     length : float
         Mean number of words of a distinct text.
+
+    Examples
+    --------
+    >>> logged = LoggedWords.of(["join us today", "join us now"])
+    >>> round(logged.expected, 3), new_words(logged, ["join them now"]).words
+    (0.333, ('them',))
     """
 
     holds: Counter[str]
