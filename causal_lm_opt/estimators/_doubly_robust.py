@@ -219,8 +219,9 @@ def dr_value(
         units=subgroup_worth(log, rows),
     )  # fmt: skip
     return judged(
-        part, log, policies, k, rows, ell, term, residual, weighting, findings, tell_share=share
-    )
+        part, log, policies, k, rows, ell, term, residual, weighting, findings, tell_share=share,
+        tell_words=predictions.crossfit is not None,
+    )  # fmt: skip
 
 
 def own_rows_finding(residual: FloatArray, y: FloatArray) -> list[tuple[int, str]]:

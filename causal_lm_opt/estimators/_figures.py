@@ -274,6 +274,7 @@ def judged(
     findings: Sequence[tuple[int, str]] = (),
     *,
     tell_share: bool = True,
+    tell_words: bool = True,
 ) -> PolicyValue:
     """A value that weights the log, with its figures and verdict.
 
@@ -294,6 +295,8 @@ def judged(
         Those of the estimator's own. What the draws say of themselves is added here.
     tell_share : bool
         Whether to tell which share of the variance is the draws'.
+    tell_words : bool
+        Whether words that no logged text holds call a value by an estimated ratio in doubt.
     """
     assert part.logged is not None
     s, codes = log.sample_weight, subgroup_codes(log, rows)
@@ -304,7 +307,9 @@ def judged(
         log, policies, k, rows, ell, lambda: residual() - centre, part.logged, part.target
     )
     agreement_z, contradictions = agreement(log, policies, k, rows, ell)
-    said, ratio_figures = ratio_report(log, policies, k, rows, residual(), part.logged, part.target)
+    said, ratio_figures = ratio_report(
+        log, policies, k, rows, residual(), part.logged, part.target, tell_words=tell_words
+    )
     found = transform_finding(term, s, codes, log.n_clusters) + contradictions
     found += [*findings]
     found += outcome_findings(log, rows, term.raw_weight, residual()) + said

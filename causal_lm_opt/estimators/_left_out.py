@@ -36,6 +36,8 @@ def ratio_report(
     residual: FloatArray,
     logged: FloatArray,
     target: FloatArray | None,
+    *,
+    tell_words: bool = True,
 ) -> tuple[list[tuple[int, str]], dict[str, Any]]:
     """Findings and figures of ratio ``k``; nothing where log-probs state it.
 
@@ -47,6 +49,9 @@ def ratio_report(
         Outcomes, or the residuals of an outcome model.
     logged, target : arrays, shape (n,), (m,)
         Influence on the value, for its standard error.
+    tell_words : bool
+        Whether words that no logged text holds call the value in doubt: not where predictions were
+        given, by a model that may know them.
     """
     ratios = policies.estimated
     if ratios is None or ratios.replicate:
@@ -66,7 +71,8 @@ def ratio_report(
             findings = [*test.findings_for(se, form=form), *findings]
             figures |= test.to_dict(name)
     unmet = unmet_of(log, second, k, getattr(ratios.fits[k], "_features", lambda: None)())
-    findings = [*unmet.findings, *beyond_findings(log, second, k), *findings]
+    words = beyond_findings(log, second, k) if tell_words else []
+    findings = [*unmet.findings, *words, *findings]
     return findings, figures | {"unmet_share": unmet.share}
 
 
