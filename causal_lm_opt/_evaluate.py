@@ -352,6 +352,8 @@ def _subgroup_contrasts(results: Mapping[str, Any], settings: Settings) -> tuple
         bands = simultaneous_band(found, level=settings.level, random_state=settings.seed)
         table = found.to_frame(settings.level).to_dict("records")
         for (p, b), r, band in zip(cells, table, bands, strict=True):
+            if not float(r["se"]) > 0.0:  # rows that do not differ: no error is known
+                continue
             out.append(
                 Contrast(
                     policy=policies[p], reference=reference, estimator=name,

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from scipy import stats
 
 from causal_lm_opt.core.inference import bias_aware_half_width, max_t_critical_value
+from causal_lm_opt.diagnostics.coverage import sum_skewness
 from causal_lm_opt.diagnostics.trust import FIGURE_HEADERS, figure_cells
-from causal_lm_opt.diagnostics.verdict import BLIND_SPOTS
+from causal_lm_opt.diagnostics.verdict import BLIND_SPOTS, skewness_finding, verdict, worst
 from causal_lm_opt.estimate import ValueEstimate
+from causal_lm_opt.influence import independent_units
 
 if TYPE_CHECKING:
     from statsmodels.iolib.summary import Summary
@@ -241,7 +244,10 @@ def compare(
 
 
 def differences(estimate: ValueEstimate, pairs: Sequence[tuple[int, int]]) -> ValueEstimate:
-    """The values at the first positions less those at the second.
+    """The values at the first positions less those at the second, with verdicts of their own.
+
+    What both values rest on cancels in their difference, and what is left may rest on few rows: a
+    difference whose influence function is skewed is a ``caution``, whatever its values are.
 
     Examples
     --------
@@ -256,13 +262,24 @@ def differences(estimate: ValueEstimate, pairs: Sequence[tuple[int, int]]) -> Va
     matrix = np.zeros((len(pairs), len(names)))
     for row, (plus, minus) in enumerate(pairs):
         matrix[row, plus], matrix[row, minus] = 1.0, -1.0
-    return estimate.linear(matrix, [f"{names[p]} - {names[m]}" for p, m in pairs])
+    found = estimate.linear(matrix, [f"{names[p]} - {names[m]}" for p, m in pairs])
+    if not any(s.role in ("logged", "target") for s in found.samples):
+        return found
+    units = independent_units(found.samples)
+    verdicts = (
+        worst([own, verdict(None, findings=skewness_finding(sum_skewness(units[:, k])))])
+        for k, own in enumerate(found.verdicts)
+    )
+    return replace(found, verdicts=tuple(verdicts))
 
 
 def simultaneous_band(
     estimate: ValueEstimate, *, level: float, n_sim: int = 50_000, random_state: int = 0
 ) -> FloatArray:
-    """Band (K, 2) that holds all K values at once, by :func:`simultaneous_critical_value`.
+    """Band (K, 2) that holds all K values at once.
+
+    Each value has the quantile of its own t distribution at one common level, so that a value that
+    rests on few units widens its own part of the band and not the others'.
 
     Examples
     --------
@@ -273,10 +290,30 @@ def simultaneous_band(
     >>> bool(np.allclose(band[0], one.confint(), rtol=.2))
     True
     """
-    return _band(
-        estimate,
-        simultaneous_critical_value(estimate, level=level, n_sim=n_sim, random_state=random_state),
+    covariance, dof = estimate.covariance(), estimate.dof()
+    se = np.sqrt(np.diagonal(covariance))
+    alive = np.flatnonzero(se > 0)
+    least = np.ones(n_sim)
+    rng = np.random.default_rng(random_state)
+    if alive.size:
+        correlation = covariance[np.ix_(alive, alive)] / np.outer(se[alive], se[alive])
+        values, vectors = np.linalg.eigh(correlation)
+        root = vectors * np.sqrt(np.clip(values, 0.0, None))
+        normals = rng.standard_normal((n_sim, alive.size))
+        spread = rng.random(n_sim)  # of all variances at once, as they rest on the same units
+        for row, d in zip(root, dof[alive], strict=True):
+            t = np.abs(normals @ row)
+            if np.isfinite(d):
+                t /= np.sqrt(stats.chi2.ppf(spread, d) / d)
+            tail = stats.t.sf(t, d) if np.isfinite(d) else stats.norm.sf(t)
+            least = np.minimum(least, 2.0 * tail)
+    share = min(float(np.quantile(least, 1.0 - level)), 1.0 - level)
+    finite = np.isfinite(dof)
+    quantile = np.where(
+        finite, stats.t.isf(share / 2, np.where(finite, dof, 1.0)), stats.norm.isf(share / 2)
     )
+    half = estimate.bias_bound + se * quantile
+    return np.stack([estimate.values - half, estimate.values + half], axis=1)
 
 
 def _band(estimate: ValueEstimate, critical: float) -> FloatArray:
@@ -299,8 +336,8 @@ def grouped_reasons(estimate: ValueEstimate) -> list[str]:
     True
     """
     concerned: dict[str, list[str]] = {}
-    for name, verdict in zip(estimate.names, estimate.verdicts, strict=True):
-        for reason in verdict.reasons:
+    for name, own in zip(estimate.names, estimate.verdicts, strict=True):
+        for reason in own.reasons:
             concerned.setdefault(reason, []).append(name)
     everyone = len(estimate.names)
     return [

@@ -40,6 +40,12 @@ FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.intp]
 
 
+SAME_TEXT_NOTE = (
+    "This is the value of the logging policy itself (the mean outcome of the log): no log-probs or "
+    "draws of another policy were given."
+)
+
+
 @dataclass(frozen=True, eq=False)
 class ValueEstimate:
     r"""Values of one or K policies with everything needed to judge and combine them.
@@ -349,7 +355,11 @@ class ValueEstimate:
             bias_bound=left.bias_bound + right.bias_bound,
             verdicts=tuple(worst(v) for v in zip(left.verdicts, right.verdicts, strict=True)),
             notes=tuple(
-                dict.fromkeys((*self.notes, *other.notes, *_independence_notes(left, right)))
+                note
+                for note in dict.fromkeys(
+                    (*self.notes, *other.notes, *_independence_notes(left, right))
+                )
+                if note != SAME_TEXT_NOTE  # of one side's value, not of the combination's
             ),
             scalar=self.scalar and other.scalar,
             counts=dict(self.counts),

@@ -104,9 +104,9 @@ class InfluenceSample:
 def covariance_parts(samples: Sequence[InfluenceSample]) -> list[tuple[FloatArray, FloatArray]]:
     """Covariance (K, K) and degrees of freedom (K,) of each independent part.
 
-    The small-sample factor is ``n / (n - 1)`` with each column's own number of rows, or
-    ``G / (G - 1)`` with the number of clusters, whose degrees of freedom are one less than the
-    number of equal clusters that they are worth (at least 1).
+    The small-sample factor is ``n / (n - 1)`` with each column's own number of rows (a subgroup's
+    has ``n - 1`` degrees of freedom), or ``G / (G - 1)`` with the number of clusters, whose degrees
+    of freedom are one less than the number of equal clusters that they are worth (at least 1).
 
     Examples
     --------
@@ -121,10 +121,12 @@ def covariance_parts(samples: Sequence[InfluenceSample]) -> list[tuple[FloatArra
     for sample in samples:
         if sample.codes is None:
             cov = np.asarray(inf.influence_covariance(sample.influence, sample.sample_weight))
+            dof = np.full(cov.shape[0], math.inf)
             if sample.units is not None:
                 n = replace(sample, units=None).unit_counts()
                 cov = cov * _factor(sample.units) / _factor(n)
-            parts.append((cov, np.full(cov.shape[0], math.inf)))
+                dof = np.where(sample.units < n, np.maximum(sample.units - 1.0, 1.0), math.inf)
+            parts.append((cov, dof))
         else:
             shared.setdefault(sample.cluster_key, []).append(sample)
     for group in shared.values():

@@ -12,6 +12,7 @@ from causal_lm_opt._run import page
 from causal_lm_opt._run.chapters import CLASSES
 from causal_lm_opt._run.markdown import code, escaped
 from causal_lm_opt._run.page import TURNS
+from causal_lm_opt._run.terminal import printable
 
 __all__ = [
     "Block",
@@ -211,6 +212,8 @@ def _markdown(block: Block) -> str:
         case Terms():
             return "\n".join(f"- {escaped(k)}: {escaped(v)}" for k, v in block.items.items())
         case Command():
+            if "\n" in block.text:
+                return "\n".join(f"    {printable(line)}" for line in block.text.splitlines())
             return code(block.text)
         case Fold():
             inside = "\n\n".join(map(_markdown, block.blocks))

@@ -30,7 +30,8 @@ def check_installed(command: str) -> None:
     if missing:
         raise ValueError(
             f"{command} needs {missing[0]}, which is not installed: pip install "
-            "'causal_lm_opt[lm]' brings what language models need"
+            "'causal_lm_opt[lm]' brings what language models need (in a checkout: pip install -c "
+            "constraints.txt -e '.[lm]')"
         )
 
 

@@ -1,8 +1,9 @@
 """Rows of a log that trained a model, or chose it: no value of that model may come from them.
 
 A run of ``optimize`` keeps a key of each text it was given and the part that row was in. A log is
-taken for that run's if it begins with the same texts in the same order, or if most of the texts
-that it has once are texts that the run had once (some rows of the run's log, in any order).
+taken for that run's if it begins with the same texts in the same order, if most of the texts that
+it has once are texts that the run had once (some rows of the run's log, in any order), or if it has
+most of the texts that the run had once (the run's log among others, or several times).
 """
 
 from __future__ import annotations
@@ -103,9 +104,9 @@ def _matched(keys: Keys, kept: Keys, read: Mask) -> Mask | None:
         seen[:both] = read[:both]
         return seen
     single, theirs = _once(keys), _once(kept)
-    if single.size < FEW or np.isin(single, theirs).mean() <= SAME_TEXTS:
-        return None
-    return np.isin(keys, kept[read])
+    some = single.size >= FEW and np.isin(single, theirs).mean() > SAME_TEXTS
+    among = theirs.size >= FEW and np.isin(theirs, keys).mean() > SAME_TEXTS
+    return np.isin(keys, kept[read]) if some or among else None
 
 
 def _once(keys: Keys) -> Keys:

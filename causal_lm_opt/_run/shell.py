@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -98,11 +99,29 @@ Example:
   causal-lm-opt doctor --json > doctor.json
 
 """
+ONE_COLUMN = ("--group", "--by", "--prompt", "--weight")
 INTERRUPTED = "interrupted; nothing was written"
 
 
 class Command(TyperCommand):
-    """A command whose help lists its options under the titles of their panels."""
+    """A command whose help lists its options under the titles of their panels.
+
+    Of most options given twice the second counts; columns of which there is one are refused, as
+    two would be meant.
+    """
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Refuse a second column where there is one."""
+        if not ctx.resilient_parsing:
+            _, _, order = self.make_parser(ctx).parse_args(args=list(args))
+            for parameter, count in Counter(order).items():
+                name = parameter.opts[0]
+                if count > 1 and name in ONE_COLUMN:
+                    ctx.fail(
+                        f"{name} takes one column and is given {count}: name one, or make one "
+                        "column of them."
+                    )
+        return super().parse_args(ctx, args)
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write the arguments, then each panel's options in the order of the panels."""

@@ -19,6 +19,7 @@ from causal_lm_opt._run.optimize_page import (
     html_page,
     markdown_page,
 )
+from causal_lm_opt.diagnostics.typicality import binomial_interval
 from causal_lm_opt.simulation.study import StudyResult
 
 __all__ = ["how_sure", "reading", "study_pages"]
@@ -52,16 +53,19 @@ def how_sure(level: float, replications: int) -> str:
 def reading(row: Mapping[Any, Any], level: float) -> str:
     """What a line of the summary says of its estimator.
 
-    >>> row = {"bias": 0.5, "bias_mc_se": 0.01, "sd": 0.2, "coverage": 0.4, "coverage_mc_se": 0.02}
+    >>> row = {"bias": 0.5, "bias_mc_se": 0.01, "sd": 0.2, "coverage": 0.4, "replications": 50}
     >>> reading(row, 0.95)
     'covers too little; biased (2.5 sd)'
     """
     said = []
-    coverage, error = float(row["coverage"]), float(row["coverage_mc_se"])
-    if np.isfinite(coverage) and abs(coverage - level) <= Z * error:
-        said.append("as stated")
-    elif np.isfinite(coverage):
-        said.append("covers too little" if coverage < level else "covers more than stated")
+    coverage = float(row["coverage"])
+    if np.isfinite(coverage):
+        runs = int(row["replications"]) - int(row.get("failures", 0) or 0)
+        low, high = binomial_interval(coverage * runs, runs, method="wilson")
+        if low <= level <= high:
+            said.append("as stated")
+        else:
+            said.append("covers too little" if coverage < level else "covers more than stated")
     bias, spread = float(row["bias"]), float(row["sd"])
     if spread > 0 and abs(bias) > TOLD_BIAS * float(row["bias_mc_se"]):
         said.append(f"biased ({abs(bias) / spread:.1f} sd)")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -10,15 +11,18 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy import stats
 
 from causal_lm_opt._validation import check_vector
 
 __all__ = ["LoggedWords", "NewWords", "new_words"]
 
 FloatArray = npt.NDArray[np.float64]
-WORD = re.compile(r"(?u)\b\w+\b")
+#: Scripts without spaces between words are read by characters.
+UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
+WORD = re.compile(rf"[{UNSPACED}]|[^\W{UNSPACED}]+")
 SOME, MANY = 0.02, 0.05  # lower ends of the excess: caution, do not use
-Z = 1.96
+FEWEST = 10  # independent texts of a policy: of fewer nothing is said
 
 
 @dataclass(frozen=True)
@@ -33,7 +37,9 @@ class NewWords:
         Of the words of a logged text, those that no *other* logged text holds; the mean over
         distinct texts. Texts of the logging policy itself would have this share.
     se : float
-        Standard error of ``share - expected``.
+        Standard error of ``share - expected``; infinite for fewer than 10 independent texts.
+    dof : float
+        Degrees of freedom of it.
     words : tuple of str
         The new words that most of the policy's texts hold.
     """
@@ -41,12 +47,13 @@ class NewWords:
     share: float
     expected: float
     se: float
+    dof: float
     words: tuple[str, ...]
 
     @property
     def low(self) -> float:
         """Lower end of the 95 % interval of ``share - expected``."""
-        return self.share - self.expected - Z * self.se
+        return self.share - self.expected - float(stats.t.ppf(0.975, self.dof)) * self.se
 
     @property
     def findings(self) -> list[tuple[int, str]]:
@@ -69,11 +76,12 @@ class LoggedWords:
     Attributes
     ----------
     holds : Counter
-        Number of distinct logged texts that hold each word.
+        Number of logged units that hold each word: clusters, or distinct texts.
     expected, variance : float
-        Mean over distinct texts of the share of words that no other one holds, and its variance.
+        Mean over logged texts of the share of words that no other unit holds, and its variance.
+    units : int
     length : float
-        Mean number of words of a distinct text.
+        Mean number of words of a text.
 
     Examples
     --------
@@ -85,16 +93,41 @@ class LoggedWords:
     holds: Counter[str]
     expected: float
     variance: float
+    units: int
     length: float
 
     @classmethod
-    def of(cls, texts: Sequence[str]) -> LoggedWords:
-        """Count the words of n texts; equal ones count once."""
-        logged = [_words(text) for text in dict.fromkeys(texts)]
-        holds = Counter(word for words in logged for word in set(words))
-        own = np.array([_share(words, holds, 1) for words in logged])
-        length = float(np.mean([len(words) for words in logged]))
-        return cls(holds, float(own.mean()), float(own.var() / own.size), length)
+    def of(cls, texts: Sequence[str], codes: Any = None, sample_weight: Any = None) -> LoggedWords:
+        """Count the words of n texts.
+
+        Parameters
+        ----------
+        texts : sequence of n str
+        codes : integer array, shape (n,), optional
+            Clusters, drawn one by one; without them equal texts are one unit and count once.
+        sample_weight : array, shape (n,), optional
+            Frequencies of the texts, with ``codes``.
+        """
+        if codes is None:
+            texts = list(dict.fromkeys(texts))
+            codes = np.arange(len(texts))
+            sample_weight = None
+        units = np.unique(codes, return_inverse=True)[1]
+        distinct: dict[str, list[str]] = {}
+        held: dict[int, set[str]] = {}
+        for text, unit in zip(texts, units.tolist(), strict=True):
+            if text not in distinct:
+                distinct[text] = _words(text)
+            held.setdefault(unit, set()).update(distinct[text])
+        holds = Counter(word for words in held.values() for word in words)
+        shares = {text: _share(words, holds, 1) for text, words in distinct.items()}
+        own = np.array([shares[text] for text in texts])
+        weight = np.ones(own.size) if sample_weight is None else np.asarray(sample_weight)
+        weight = weight / weight.sum()
+        expected = float(weight @ own)
+        sums = np.bincount(units, weights=weight * (own - expected))
+        length = float(np.mean([len(words) for words in distinct.values()]))
+        return cls(holds, expected, float(sums @ sums), len(held), length)
 
 
 def new_words(
@@ -107,9 +140,10 @@ def new_words(
 ) -> NewWords:
     r"""Compare the words a policy's texts do not share with the log with those of a logged text.
 
-    With :math:`C(w)` the number of distinct logged texts that hold the word w, :math:`d_j` is the
-    share of the words of draw j with :math:`C(w) = 0`, and :math:`h_i` that of distinct logged text
-    i with :math:`C(w) = 1`, which no other one holds. For further texts of the logging policy both
+    With :math:`C(w)` the number of distinct logged texts (or clusters, of
+    :class:`LoggedWords`) that hold the word w, :math:`d_j` is the share of the words of draw j with
+    :math:`C(w) = 0`, and :math:`h_i` that of logged text i with :math:`C(w) = 1`, which no other
+    one holds. For further texts of the logging policy both
     have the same mean (but for one text more or less in the log). Features that are made of the
     log's words are blind to the others, and so are outcome models that read them: a model that
     writes no language at all may look to them as the log does.
@@ -153,13 +187,17 @@ def new_words(
     off = weight * (new - share)
     if codes_target is not None:
         off = np.bincount(np.unique(codes_target, return_inverse=True)[1], weights=off)
-    variance = logged.variance + (0.0 if exact else float(off @ off))
+    variance, units = logged.variance, float(logged.units)
+    if not exact:
+        units = min(units, float(off.size))
+        variance = math.inf if off.size < FEWEST else variance + float(off @ off)
     count: Counter[str] = Counter()
     for words, mine in zip(drawn, weight, strict=True):
         for word in set(words).difference(logged.holds):
             count[word] += mine
     most = [word for word, mine in sorted(count.items(), key=lambda x: (-x[1], x[0])) if mine > 0]
-    return NewWords(share, logged.expected, float(np.sqrt(variance)), tuple(most[:3]))
+    dof = max(units - 1.0, 1.0)
+    return NewWords(share, logged.expected, math.sqrt(variance), dof, tuple(most[:3]))
 
 
 def _words(text: str) -> list[str]:

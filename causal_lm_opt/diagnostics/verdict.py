@@ -100,6 +100,7 @@ UNSUPPORTED = (0.0005, 0.005)
 SKEWNESS_SQUARED = 0.08
 RARE_OUTCOMES = 20
 FEW_CLUSTERS = 30
+SINGLE = 1.5  # equal clusters: one holds four fifths
 SMALL_SHARE = 0.1  # of the rows, as effective sample size
 
 
@@ -185,6 +186,9 @@ def clusters_finding(
     if not clustered:
         return [(1, f"There are {effective:.0f} {what}: intervals from fewer than {FEW_CLUSTERS} "
                     "are rough; more of them would help.")]  # fmt: skip
+    if effective < SINGLE:
+        return [(2, f"All but one cluster carry next to nothing of the {what}: a single one has no "
+                    "standard error. Log more of them, as large.")]  # fmt: skip
     return [
         (1, f"The {what} are worth {effective:.0f} independent units of equal size: intervals from "
             f"fewer than {FEW_CLUSTERS} are rough, and more {what} of the same units do not help.")

@@ -12,17 +12,14 @@ import numpy.typing as npt
 from causal_lm_opt.core.inference import welch_satterthwaite
 from causal_lm_opt.core.scores import ipw_moment
 from causal_lm_opt.core.solve import solve_linear_moment
-from causal_lm_opt.diagnostics.coverage import sum_skewness
 from causal_lm_opt.diagnostics.overlap import effective_clusters
 from causal_lm_opt.diagnostics.verdict import (
     clusters_finding,
-    rare_outcome_finding,
-    skewness_finding,
     verdict,
     worst,
 )
-from causal_lm_opt.estimate import ValueEstimate
-from causal_lm_opt.estimators._figures import weight_findings
+from causal_lm_opt.estimate import SAME_TEXT_NOTE, ValueEstimate
+from causal_lm_opt.estimators._figures import outcome_findings, weight_findings
 from causal_lm_opt.estimators._log import Log
 from causal_lm_opt.estimators._policies import Policies
 from causal_lm_opt.estimators._samples import PolicyValue, policy_samples
@@ -36,16 +33,10 @@ from causal_lm_opt.estimators._subgroups import (
 )
 from causal_lm_opt.influence import InfluenceSample, covariance_parts
 
-__all__ = ["SAME_TEXT_NOTE", "assemble", "sample_mean", "with_findings"]
+__all__ = ["assemble", "sample_mean", "with_findings"]
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.intp]
-
-
-SAME_TEXT_NOTE = (
-    "This is the value of the logging policy itself (the mean outcome of the log): no log-probs or "
-    "draws of another policy were given."
-)
 
 
 def assemble(
@@ -132,7 +123,7 @@ def sample_mean(log: Log, label: Any) -> PolicyValue:
     codes = subgroup_codes(log, rows)
     some = n_units if codes is None else effective_clusters(codes, s)
     few = clusters_finding(some, clustered=codes is not None)
-    few += skewness_finding(sum_skewness(phi)) + rare_outcome_finding(log.rarer_outcomes)
+    few += outcome_findings(log, rows, None, phi)
     return PolicyValue(
         value=float(value),
         logged=spread(phi, rows, log.sample_weight, log.y.shape[0], log.codes),

@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy import special, stats
 
 from causal_lm_opt._validation import check_vector, take_rows
 from causal_lm_opt.core.inference import influence_covariance
 from causal_lm_opt.core.weights import Weighting, relative_weights
-from causal_lm_opt.diagnostics.overlap import effective_sample_size
+from causal_lm_opt.diagnostics.overlap import effective_clusters, effective_sample_size
 from causal_lm_opt.estimate import ValueEstimate
 from causal_lm_opt.estimators._crossfit import CrossFit
 from causal_lm_opt.estimators._estimated import ratio_noise
@@ -203,10 +204,10 @@ def dr_value(
     # Where predictions repeat the outcomes, the draws' share of the variance means nothing.
     share = not findings
     every = rows is not None and not plug_in.own
-    unscored = policies.estimated is None and second.ratio_to_logging(k) is None
-    if every or unscored:  # others are tested by their scores, or were fitted to
+    if every or policies.estimated is None:  # estimated weights were fitted to the draws
+        scored = second.ratio_to_logging(k) is not None
         gap = draws_gap(predictions.logged, ell, s, log, rows, second, plug_in)
-        findings += draws_findings_of(gap, plug_in.value, every=every)
+        findings += draws_findings_of(gap, plug_in.value, every=every, scored=scored)
     residual_se = math.sqrt(float(influence_covariance(term.influence, s, codes, log.n_clusters)))
     part = PolicyValue(
         value=term.value + plug_in.value,
@@ -258,6 +259,7 @@ def draws_gap(
     weight = weight / weight.sum()
     mean = float(weight @ predicted)
     here, codes = weight * (predicted - mean), subgroup_codes(log, rows)
+    clusters = math.inf if codes is None else effective_clusters(codes, weight)
     frequency = second.frequency
     there = frequency * plug_in.draws / frequency.sum()
     if codes is not None:
@@ -269,12 +271,23 @@ def draws_gap(
         there = np.bincount(np.unique(second.groups, return_inverse=True)[1], weights=there)
     variance, gap = float(here @ here) + float(there @ there), plug_in.value - mean
     rounding = 1e-9 * max(abs(mean), abs(plug_in.value))
-    told = variance > 0 and abs(gap) > rounding
-    return mean, gap / math.sqrt(variance) if told else 0.0, ess
+    if not (variance > 0 and abs(gap) > rounding):
+        return mean, 0.0, ess
+    return mean, t_score(gap / math.sqrt(variance), clusters - 1.0), ess
+
+
+def t_score(t: float, dof: float) -> float:
+    """Normal score of Student's t.
+
+    >>> round(t_score(1.96, 1e9), 2), round(t_score(4.0, 3.0), 2)
+    (1.96, 2.2)
+    """
+    tail = stats.t.logsf(abs(t), max(dof, 1.0))
+    return math.copysign(-float(special.ndtri_exp(tail)), t)
 
 
 def draws_findings_of(
-    gap: tuple[float, float, float], plug_in: float, *, every: bool
+    gap: tuple[float, float, float], plug_in: float, *, every: bool, scored: bool = False
 ) -> list[tuple[int, str]]:
     """What a gap between draws and weighted rows says.
 
@@ -282,6 +295,8 @@ def draws_findings_of(
     ----------
     every : bool
         All draws stand for a subgroup's, as they do not say theirs.
+    scored : bool
+        The draws have log-probs: what those tell is told elsewhere.
     """
     mean, z, ess = gap
     both = (
@@ -301,9 +316,10 @@ def draws_findings_of(
         ))]  # fmt: skip
     if not far:
         return []
+    which = "" if scored else " The draws' log-probs under both policies would tell which."
     return [(2 if ess >= ENOUGH else 1, (
-        f"Draws and weights are not of one policy, or it writes what the log lacks: {both} The "
-        "draws' log-probs under both policies would tell which."
+        "Draws and weights are not of one policy (or of another mix of prompts), or it writes what "
+        f"the log lacks, or a log-prob is wrong: {both}{which}"
     ))]  # fmt: skip
 
 

@@ -104,7 +104,11 @@ class Log:
     @cached_property
     def words(self) -> dict[str, LoggedWords]:
         """Words of the texts, or of each of a frame's columns of texts; labels are no texts."""
-        found = {name: LoggedWords.of(x.tolist()) for name, x in text_columns(self.X).items()}
+        units = np.arange(self.y.shape[0]) if self.codes is None else self.codes
+        found = {
+            name: LoggedWords.of(x.tolist(), units, self.sample_weight)
+            for name, x in text_columns(self.X).items()
+        }
         if not is_frame(self.X):
             return found
         return {name: one for name, one in found.items() if one.length > LABEL}

@@ -83,7 +83,11 @@ def subgroup_units(log: Log, rows: IntArray | None) -> float | None:
         return float(rows.size if s is None else s[rows].sum())
     units = float(np.unique(log.codes[rows]).size)
     if units < 2:
-        raise ValueError("by: a subgroup lies in one group of groups=; merge it with another.")
+        label = "" if log.by is None else f" {str(log.by[rows[0]])!r}"
+        raise ValueError(
+            f"by: the subgroup{label} lies in one group of groups= (--group), which has no "
+            "standard error; merge it with another subgroup, or leave its rows out."
+        )
     return units
 
 

@@ -341,10 +341,17 @@ class OutcomeRegression(RegressorMixin, BaseValueEstimator):
                 residual_z=z,
                 findings=second_sample_findings(policies, k, part.logged, part.target)
                 + unsupported_finding(never_written(policies, k))
-                + _unmet_findings(log, policies, k),
+                + _unmet_findings(log, policies, k)
+                + (UNSEEN_SUBGROUP if rows is not None and isinstance(log.X, np.ndarray) else []),
             ),
             diagnostics=({} if figures is None else figures.to_dict()) | extra,
         )
+
+
+UNSEEN_SUBGROUP = [(1, (
+    "The outcome model does not read the subgroup (it is no part of X): values of subgroups differ "
+    "by their draws alone, as if every subgroup responded alike."
+))]  # fmt: skip
 
 
 def _unmet_findings(log: Log, policies: Policies, k: int) -> list[tuple[int, str]]:

@@ -303,7 +303,7 @@ Change = Callable[[pd.DataFrame], pd.DataFrame]
     [
         (lambda f: f, ["--text", "texts"], "no column 'texts'"),
         (lambda f: f, ["--outcome", "Y"], "no column 'Y'"),
-        (lambda f: f, ["--group", "raeder"], "did you mean 'reader'"),
+        (lambda f: f, ["--group", "raeder"], "takes one column and is given 2"),
         (lambda f: f.assign(y=f.y.where(f.index != 3)), [], "row 4"),
         (lambda f: f.assign(y=1.0), [], "outcomes are all 1"),
         (lambda f: f.iloc[:0], [], "no data rows"),

@@ -51,6 +51,16 @@ def test_the_same_rows_are_known_whatever_their_order(run: Path) -> None:
     assert longer.sum() == 70
 
 
+def test_the_run_s_rows_are_known_among_others_and_several_times(run: Path) -> None:
+    more = [f"new {i}" for i in range(3 * N)]
+    for texts in (more + TEXTS, [t for pair in zip(TEXTS, TEXTS, strict=True) for t in pair]):
+        seen = seen_rows(str(run / "trained"), texts)
+        assert seen is not None
+        np.testing.assert_array_equal(seen, np.isin(texts, TEXTS[:70]))
+    some = more + TEXTS[:30]  # few of the run's: another log that repeats some texts
+    assert seen_rows(str(run / "trained"), some) is None
+
+
 def test_few_texts_many_times_are_known_in_their_order_alone(run: Path) -> None:
     few = [f"text {i % 5}" for i in range(N)]
     (run / "rows.keys").write_bytes(content_keys(np.array(few, dtype=object)).tobytes())

@@ -65,9 +65,8 @@ def test_a_shared_prompts_effect_does_not_hide_a_gap() -> None:
     assert np.mean([SAID in str(one) for one in found]) > 0.9
 
 
-def test_scores_of_the_draws_take_its_place() -> None:
+def test_scored_draws_are_asked_too() -> None:
     rng = np.random.default_rng(1)
-    assert SAID not in str(fitted(rng, drawn=0.0, scored=True).verdicts[0])
     assert fitted(rng, drawn=0.0, scored=True).verdicts[0].level == "do not use"
 
 
@@ -78,3 +77,26 @@ def test_predictions_that_do_not_vary_leave_no_gap() -> None:
         X_target=x[:, None] + 0.3,
     ).result_  # fmt: skip
     assert SAID not in str(found.verdicts[0])
+
+
+def test_draws_of_another_mix_of_prompts_are_told() -> None:
+    """Large prompts have good outcomes; draws, scored, are as many of each prompt, unlabelled."""
+    told = []
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        sizes = rng.integers(2, 40, 60)
+        prompt = np.repeat(np.arange(60), sizes)
+        x, level = rng.normal(size=prompt.size), sizes / 20
+        y = level[prompt] + 0.5 * x + rng.normal(size=prompt.size)
+        every = np.repeat(np.arange(60), 10)
+        drawn = rng.normal(0.3, 1.0, every.size)
+        found = DoublyRobust(LinearRegression()).fit(
+            np.column_stack([x, level[prompt]]), y, groups=prompt,
+            logp_target=density(x, 0.3), logp_logging=density(x, 0.0),
+            X_target=TargetSample(
+                np.column_stack([drawn, level[every]]),
+                logp_target=density(drawn, 0.3), logp_logging=density(drawn, 0.0),
+            ),
+        ).result_  # fmt: skip
+        told.append(found.verdicts[0].level)
+    assert np.mean([level == "do not use" for level in told]) > 0.8

@@ -193,14 +193,15 @@ def test_plots_are_written_beside_the_table(tmp_path: Path, toml: str) -> None:
     [
         ({}, "as stated"),
         ({"coverage": 0.5}, "covers too little"),
-        ({"coverage": 1.0, "coverage_mc_se": 0.01}, "covers more than stated"),
+        ({"coverage": 1.0}, "covers more than stated"),
+        ({"coverage": 1.0, "replications": 30}, "as stated"),  # Wilson: .886 to 1
         ({"bias": -0.4}, "as stated; biased (2.0 sd)"),
         ({"coverage": math.nan, "bias": 0.4}, "biased (2.0 sd)"),
         ({"failures": 3}, "as stated; 3 replications failed"),
     ],
 )
 def test_a_line_is_read_in_words(row: dict[str, float], said: str) -> None:
-    sound = {"bias": 0.01, "bias_mc_se": 0.02, "sd": 0.2, "coverage": 0.93, "coverage_mc_se": 0.02}
+    sound = {"bias": 0.01, "bias_mc_se": 0.02, "sd": 0.2, "coverage": 0.93, "replications": 150}
     assert reading(sound | row, 0.95).startswith(said)
 
 
