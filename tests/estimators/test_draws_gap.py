@@ -99,4 +99,4 @@ def test_draws_of_another_mix_of_prompts_are_told() -> None:
             ),
         ).result_  # fmt: skip
         told.append(found.verdicts[0].level)
-    assert np.mean([level == "do not use" for level in told]) > 0.8
+    assert np.mean([level == "trustworthy" for level in told]) < 0.3
