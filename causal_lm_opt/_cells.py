@@ -51,8 +51,20 @@ def shown(value: object) -> str:
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """``"; did you mean 'x'?"`` for a near match, else an empty string."""
-    match = difflib.get_close_matches(name, list(known), n=1)
+    """``"; did you mean 'x'?"`` for a near match, else an empty string.
+
+    A header that is one name with other separators in it was read by the wrong one.
+
+    >>> did_you_mean("y", ["text;y"])
+    "; is ';' the sign between columns? say so (--delimiter ';', delimiter=)"
+    """
+    known = list(known)
+    for sign in ";\t|":
+        if len(known) == 1 and sign in known[0]:
+            return (
+                f"; is {sign!r} the sign between columns? say so (--delimiter {sign!r}, delimiter=)"
+            )
+    match = difflib.get_close_matches(name, known, n=1)
     return f"; did you mean {match[0]!r}?" if match else ""
 
 

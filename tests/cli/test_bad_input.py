@@ -344,3 +344,13 @@ def test_undecodable_arguments_and_ascii_terminals(files: Files) -> None:
     assert done.returncode == 2
     assert done.stderr.isascii()
     assert done.stderr.count("\n") == 1
+
+
+def test_a_file_with_other_separators_is_recognised(files: Files, run: Run) -> None:
+    make_log().to_csv(files.log, index=False, sep=";")
+    for more in ([], ["--text", "texts"]):
+        result = run([*files.evaluate, *more, *files.out()])
+        assert result.exit_code == 2
+        assert "--delimiter" in result.stderr
+        assert "did you mean" not in result.stderr
+    assert run([*files.evaluate, "--delimiter", ";", *files.out()]).exit_code == 0
