@@ -353,4 +353,3 @@ def test_a_file_with_other_separators_is_recognised(files: Files, run: Run) -> N
         assert result.exit_code == 2
         assert "--delimiter" in result.stderr
         assert "did you mean" not in result.stderr
-    assert run([*files.evaluate, "--delimiter", ";", *files.out()]).exit_code == 0
