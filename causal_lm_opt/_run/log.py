@@ -295,6 +295,12 @@ def _clustered_by_prompt(log: LoggedData, request: Request) -> tuple[LoggedData,
     if distinct < 2:
         return log, ("All rows have the same prompt, so that prompts are no clusters.",)
     note = f"The rows of each of the {distinct:,} prompts are one cluster (--group names others)."
+    empty = sum(not str(prompt).strip() for prompt in log.prompt)
+    if empty > 1:
+        note += (
+            f" {empty:,} rows have an empty prompt and are one of these clusters: give each its "
+            "prompt, or leave the rows out, if they only lack it."
+        )
     return replace(log, groups=object_array(labels)), (note,)
 
 

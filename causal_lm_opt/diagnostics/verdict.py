@@ -118,6 +118,12 @@ def _overlap_findings(
     elif d.pareto_k > 0.7:
         tail = f"The weights' tail is heavy (Pareto k {d.pareto_k:.2f} > .7): the standard error "
         found.append((1, tail + "is itself unreliable."))
+    return found + mean_weight_finding(d, plain=plain) + clusters_finding(d.clusters)
+
+
+def mean_weight_finding(d: OverlapDiagnostics, *, plain: bool = False) -> list[tuple[int, str]]:
+    """Weights that do not average 1: more says that log-probs are wrong, less perhaps."""
+    found: list[tuple[int, str]] = []
     if _weights_off(d):
         z = f" (z {d.mean_weight_z:+.1f})" if math.isfinite(d.mean_weight_z) else ""
         off = f"The weights average {d.mean_weight:.3g} where 1 is due{z}: "
@@ -136,7 +142,7 @@ def _overlap_findings(
             )
             why += _scale_words(d.unit_scale)
             found.append((2 if plain or lacking > MISSING_MASS else 1, off + why))
-    return found + clusters_finding(d.clusters)
+    return found
 
 
 def _scale_words(scale: float) -> str:

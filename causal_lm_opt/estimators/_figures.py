@@ -27,6 +27,7 @@ from causal_lm_opt.diagnostics.verdict import (
     UNSUPPORTED,
     clusters_finding,
     fractions_finding,
+    mean_weight_finding,
     rare_outcome_finding,
     sampling_findings,
     skewness_finding,
@@ -311,6 +312,10 @@ def judged(
         log, policies, k, rows, residual(), part.logged, part.target, tell_words=tell_words
     )
     found = transform_finding(term, s, codes, log.n_clusters) + contradictions
+    if rows is not None and policies.estimated is None:  # a part tells less than the whole
+        every = policy_overlap(log, policies, k, None, policies.log_ratio(k))
+        if every.mean_weight_z > 0:  # which no subgroup can bring about
+            found += [(how, f"Over all readers: {why}") for how, why in mean_weight_finding(every)]
     found += [*findings]
     found += outcome_findings(log, rows, term.raw_weight, residual()) + said
     drawn = second_sample_findings(policies, k, part.logged if tell_share else None, part.target)

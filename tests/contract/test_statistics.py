@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from causal_lm_opt import Clip, NotIdentifiedError, TargetSample
+from causal_lm_opt import IPW, Clip, DoublyRobust, NotIdentifiedError, TargetSample
 
 from .conftest import _density
 
@@ -80,8 +80,10 @@ def test_clipped_weights_have_a_bias_bound_that_holds(kind: Any) -> None:
         est = kind(weights=Clip(2.0, normalize=normalize))
         found = est.fit(X, worth, sample_weight=often, **arguments).result_
         off = abs(float(found.values[0]) - float(target @ worth))
-        assert off > 1.0
-        assert off <= float(found.bias_bound[0])
+        bound = float(found.bias_bound[0])
+        assert off <= bound, f"clipped weights are off by {off:.3g}, bias_bound says {bound:.3g}"
+        if kind in (IPW, DoublyRobust):  # the test can tell
+            assert off > 1.0
 
 
 def drawn(size: int) -> Any:

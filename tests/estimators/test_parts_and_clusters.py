@@ -1,4 +1,7 @@
-"""Skewness is that of the independent units: few clusters with large outcomes make one."""
+"""Verdicts of clustered logs rest on clusters, and those of subgroups on the whole log too.
+
+Skewness is that of the independent units: few clusters with large outcomes make one.
+"""
 
 from __future__ import annotations
 
@@ -32,3 +35,21 @@ def test_even_clusters_are() -> None:
     assert (
         IPW().fit(np.zeros((800, 1)), y, groups=prompt).result_.verdicts[0].level == "trustworthy"
     )
+
+
+def test_what_the_whole_log_says_of_its_log_probs_its_parts_say_too() -> None:
+    """Logarithms to base 2: weights of 100 rows may average 1.2 by chance, of 2,000 not."""
+    rng = np.random.default_rng(3)
+    x = rng.normal(size=2000)
+    y, by = x + rng.normal(size=2000), np.arange(2000) % 20
+    target, logging = -((x - 0.7) ** 2) / 2, -(x**2) / 2
+    for base, level in ((2.0, "do not use"), (np.e, "caution")):
+        scale = 1 / np.log(base)
+        found = IPW().fit(
+            x[:, None], y, by=by, logp_target=scale * target, logp_logging=scale * logging
+        )
+        assert found.result_.verdicts[0].level == level
+        if level == "do not use":
+            assert {v.level for v in found.result_by_.verdicts} == {level}
+        told = [r for v in found.result_by_.verdicts for r in v.reasons if "Over all readers" in r]
+        assert len(told) == (20 if level == "do not use" else 0)
