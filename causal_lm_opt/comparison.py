@@ -40,6 +40,9 @@ FloatArray = npt.NDArray[np.float64]
 ESTIMANDS = {"model": "texts the policy would write", "texts": "these texts"}
 
 
+NOT_SHARED = "what the two values do not share"
+
+
 @dataclass(frozen=True, eq=False)
 class Comparison:
     """Policies compared on the same rows.
@@ -266,10 +269,11 @@ def differences(estimate: ValueEstimate, pairs: Sequence[tuple[int, int]]) -> Va
     if not any(s.role in ("logged", "target") for s in found.samples):
         return found
     units = independent_units(found.samples)
-    verdicts = (
-        worst([own, verdict(None, findings=skewness_finding(sum_skewness(units[:, k])))])
-        for k, own in enumerate(found.verdicts)
-    )
+    own = [
+        verdict(None, findings=skewness_finding(sum_skewness(column), NOT_SHARED))
+        for column in units.T
+    ]
+    verdicts = map(worst, zip(found.verdicts, own, strict=True))
     return replace(found, verdicts=tuple(verdicts))
 
 

@@ -225,7 +225,9 @@ def _coverage_findings(c: PredictedCoverage, unseen_mass: float) -> list[tuple[i
     return found
 
 
-def skewness_finding(skewness: float) -> list[tuple[int, str]]:
+def skewness_finding(
+    skewness: float, of: str = "the mean outcome or residual, unweighted"
+) -> list[tuple[int, str]]:
     """Caution where few large outcomes make a plain mean's symmetric interval miss on one side.
 
     For unweighted means, also those of the residuals that a weighted mean averages: a gate on the
@@ -236,8 +238,8 @@ def skewness_finding(skewness: float) -> list[tuple[int, str]]:
     return [
         (
             1,
-            f"Few rows with large contributions dominate (skewness of the estimate "
-            f"{skewness:+.2f}): a symmetric interval misses on one side; more rows are needed.",
+            f"Few rows or clusters dominate (skewness {skewness:+.2f} of {of}): a symmetric "
+            "interval misses on one side; more of them are needed.",
         )
     ]
 
