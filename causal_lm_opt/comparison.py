@@ -15,7 +15,7 @@ from scipy import stats
 from causal_lm_opt.core.inference import bias_aware_half_width, max_t_critical_value
 from causal_lm_opt.diagnostics.coverage import sum_skewness
 from causal_lm_opt.diagnostics.trust import FIGURE_HEADERS, figure_cells
-from causal_lm_opt.diagnostics.verdict import BLIND_SPOTS, skewness_finding, verdict, worst
+from causal_lm_opt.diagnostics.verdict import BLIND_SPOTS, LEVELS, skewness_finding, verdict, worst
 from causal_lm_opt.estimate import ValueEstimate
 from causal_lm_opt.influence import independent_units
 
@@ -283,7 +283,8 @@ def simultaneous_band(
     """Band (K, 2) that holds all K values at once.
 
     Each value has the quantile of its own t distribution at one common level, so that a value that
-    rests on few units widens its own part of the band and not the others'.
+    rests on few units widens its own part of the band and not the others'. Values with the verdict
+    ``do not use`` are not counted: no band holds those.
 
     Examples
     --------
@@ -296,7 +297,8 @@ def simultaneous_band(
     """
     covariance, dof = estimate.covariance(), estimate.dof()
     se = np.sqrt(np.diagonal(covariance))
-    alive = np.flatnonzero(se > 0)
+    usable = np.array([v.level != LEVELS[-1] for v in estimate.verdicts])
+    alive = np.flatnonzero((se > 0) & usable)
     least = np.ones(n_sim)
     rng = np.random.default_rng(random_state)
     if alive.size:

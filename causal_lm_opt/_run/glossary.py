@@ -267,8 +267,8 @@ READ = {
 
 
 BAND_OF_SUBGROUPS = (
-    "The joint bands hold for all policies and subgroups of an estimator together: read them when "
-    "looking for a subgroup in which a policy differs."
+    "The joint bands hold for all policies and subgroups of an estimator together, but for those "
+    "that are not to be used: read them when looking for a subgroup in which a policy differs."
 )
 
 
