@@ -259,12 +259,14 @@ def draws_gap(
     weight = weight / weight.sum()
     mean = float(weight @ predicted)
     here, codes = weight * (predicted - mean), subgroup_codes(log, rows)
+    if log.texts is not None:  # which texts were logged is chance here, whatever the estimand
+        codes = log.texts if rows is None else log.texts[rows]
     clusters = math.inf if codes is None else effective_clusters(codes, weight)
     frequency = second.frequency
     there = frequency * plug_in.draws / frequency.sum()
     if codes is not None:
         here = np.bincount(codes, weights=here, minlength=log.n_clusters)
-    if codes is not None and second.shared is not None:
+    if codes is not None and second.shared is not None and log.texts is None:
         here = here - np.bincount(second.shared, weights=there, minlength=log.n_clusters)
         there = np.zeros(1)
     elif second.groups is not None:

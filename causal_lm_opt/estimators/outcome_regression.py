@@ -342,7 +342,7 @@ class OutcomeRegression(RegressorMixin, BaseValueEstimator):
                 findings=second_sample_findings(policies, k, part.logged, part.target)
                 + unsupported_finding(never_written(policies, k))
                 + _unmet_findings(log, policies, k)
-                + (UNSEEN_SUBGROUP if rows is not None and isinstance(log.X, np.ndarray) else []),
+                + (UNSEEN_SUBGROUP if rows is not None and np.ndim(log.X) == 1 else []),
             ),
             diagnostics=({} if figures is None else figures.to_dict()) | extra,
         )

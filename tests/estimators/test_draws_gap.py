@@ -12,6 +12,7 @@ import numpy as np
 from sklearn.linear_model import LinearRegression
 
 from causal_lm_opt import DoublyRobust, TargetSample
+from causal_lm_opt.simulation import GaussianDesign
 
 SHIFT = 0.7
 SAID = "Draws and weights are not of one policy"
@@ -100,3 +101,16 @@ def test_draws_of_another_mix_of_prompts_are_told() -> None:
         ).result_  # fmt: skip
         told.append(found.verdicts[0].level)
     assert np.mean([level == "trustworthy" for level in told]) < 0.3
+
+
+def test_readers_of_one_text_are_no_further_texts() -> None:
+    """Where these texts are the estimand the gap's error is that of texts, as anywhere else."""
+    design = GaussianDesign("linear", shift=0.5, readers=20)
+    alarms = 0
+    for seed in range(40):
+        log = design.draw(2000, np.random.default_rng([5, seed]))
+        found = DoublyRobust(LinearRegression(), estimand="texts").fit(
+            log.X, log.y, **log.fit_arguments()
+        )
+        alarms += SAID in str(found.result_.verdicts[0])
+    assert alarms <= 1
