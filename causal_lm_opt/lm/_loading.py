@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
@@ -226,8 +226,11 @@ def load_adapter(model: Any, adapter: str | os.PathLike[str], loading: Loading) 
     return import_module("peft").PeftModel.from_pretrained(model, where, **given).eval()
 
 
-def save_folder(model: Any, tokenizer: Any, folder: str | os.PathLike[str]) -> Path:
-    """Write model and tokenizer to a new folder, whole or not at all.
+def save_folder(
+    model: Any, tokenizer: Any, folder: str | os.PathLike[str],
+    also: Callable[[Path], None] | None = None,
+) -> Path:  # fmt: skip
+    """Write model and tokenizer, and what ``also`` puts beside them, to a new folder: all or none.
 
     Raises
     ------
@@ -243,6 +246,8 @@ def save_folder(model: Any, tokenizer: Any, folder: str | os.PathLike[str]) -> P
         with without_bars():
             model.save_pretrained(staged)
         tokenizer.save_pretrained(staged)
+        if also is not None:
+            also(staged)
         os.replace(staged, target)
     finally:
         shutil.rmtree(staged, ignore_errors=True)

@@ -21,7 +21,6 @@ from causal_lm_opt.lm.objectives import Objective
 from causal_lm_opt.lm.policy import LanguageModelPolicy
 
 __all__ = [
-    "KEYS",
     "RECORD",
     "RUN",
     "START",
@@ -42,7 +41,6 @@ __all__ = [
 RECORD, RUN, TRAINED, START, TRAINING = (
     "optimizer.json", "run.json", "trained", "start", "training",
 )  # fmt: skip
-KEYS = "rows.keys"  # of the rows that were given: 8 bytes each, in their order
 HISTORY = ("step", *FIGURES, "chosen_by", *OTHER_FIGURES)
 
 

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from causal_lm_opt._parts import check_same_order
+from causal_lm_opt._training_rows import plain_text
 from causal_lm_opt._validation import (
     as_text_rows,
     check_groups,
@@ -164,12 +165,19 @@ def _check_prompts(prompts: Sequence[Any], n: int) -> None:
 
 
 def _own_clusters(texts: Sequence[str], prompts: Sequence[Any] | None) -> Any:
-    """Equal prompts share a cluster where there are many, else equal rows do."""
+    """Equal prompts share a cluster where there are many, else rows that are equal but for case
+    and blanks, under the first of their spellings.
+    """
     if prompts is not None:
         words = [prompt_words(p) for p in prompts]
         if len(set(words)) >= MANY_PROMPTS:
             return np.array(words, dtype=object)
-    return np.array(joined(texts, prompts), dtype=object)
+    rows = joined(texts, prompts)
+    plain = [plain_text(row) for row in rows]
+    first: dict[str, str] = {}
+    for key, row in zip(plain, rows, strict=True):
+        first[key] = min(row, first.get(key, row))
+    return np.array([first[key] for key in plain], dtype=object)
 
 
 def dealt(rows: Rows, shares: Sequence[float], seed: int) -> IntArray:

@@ -177,7 +177,9 @@ def fine_tune(
     )  # fmt: skip
     quiet(trainer)
     trainer.train()
-    return LanguageModelPolicy(plain_model(trainer), policy.tokenizer, name="start")
+    tuned = LanguageModelPolicy(plain_model(trainer), policy.tokenizer, name="start")
+    tuned.training_rows = policy.training_rows
+    return tuned
 
 
 def plain_model(trainer: CausalPreferenceTrainer) -> Any:

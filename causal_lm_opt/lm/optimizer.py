@@ -18,7 +18,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from causal_lm_opt._validation import content_keys, digest
+from causal_lm_opt._training_rows import TrainingRows
+from causal_lm_opt._validation import digest
 from causal_lm_opt._version import __version__
 from causal_lm_opt.exceptions import DataError, OtherRunError, OverlapError
 from causal_lm_opt.lm._features import TextFeatures
@@ -26,7 +27,6 @@ from causal_lm_opt.lm._heldout import NAMES, HeldOut, draw_for
 from causal_lm_opt.lm._left_out import judged, response_beyond, words_beyond
 from causal_lm_opt.lm._loading import transformers
 from causal_lm_opt.lm._optimizer_files import (
-    KEYS,
     RECORD,
     RUN,
     START,
@@ -56,10 +56,12 @@ from causal_lm_opt.lm._optimizer_steps import (
     LostStop,
     Nuisances,
     Watch,
+    is_tiny,
     make_objective,
     most_tokens,
     nuisances_of,
     on_gpu,
+    opened_policy,
     plain_model,
     quiet,
     start_epochs,
@@ -295,11 +297,6 @@ class CausalLMOptimizer:
         self.sizes_ = {name: len(part) for name, part in parts._asdict().items()}
         self.parts_ = np.array(Parts._fields)[dealt(rows, self.split, self.random_state)]
         self.prompted_ = rows.prompts is not None
-        self._start_epochs = start_epochs(
-            self.model, self.fine_tune_epochs, logged=logp_logging is not None
-        )
-        keys = content_keys(np.array(rows.texts, dtype=object))
-        self._keys = keys.astype("<u8").tobytes()
         train = parts.train
         features = TextFeatures(self.features, train.read, prompted=self.prompted_)
         self.nuisances_ = nuisances_of(
@@ -339,6 +336,8 @@ class CausalLMOptimizer:
         if self.choose == "lower":
             step = self._chosen_step(trainer.state.best_model_checkpoint)
         trained = LanguageModelPolicy(plain_model(trainer), start.tokenizer, name="trained")
+        own = TrainingRows.of(self._texts, self.parts_ != "report")
+        trained.training_rows = (*start.training_rows, own)
         self.result_ = self._report(parts.report, held, trained if step else None, step, limit)
 
     def _chosen_step(self, checkpoint: str | None) -> int:
@@ -363,12 +362,30 @@ class CausalLMOptimizer:
     def _start(self, train: Rows, folder: Path) -> LanguageModelPolicy:
         if (folder / START / "config.json").is_file():
             return LanguageModelPolicy(folder / START, name="start")
+        model = self.model if is_tiny(self.model) else opened_policy(self.model)
+        if isinstance(model, LanguageModelPolicy):
+            self._check_unseen(model)
         policy = start_policy(
-            self.model, train, self.fine_tune_epochs, self.random_state,
+            model, train, self.fine_tune_epochs, self.random_state,
             trainer_settings(self, folder / TRAINING), folder / TRAINING, self.progress,
         )  # fmt: skip
+        logged = train.logp_logging is not None
+        if start_epochs(self.model, self.fine_tune_epochs, logged=logged):
+            policy.training_rows += (TrainingRows.of(self._texts, self.parts_ == "train"),)
         policy.save(folder / START)
         return policy
+
+    def _check_unseen(self, start: LanguageModelPolicy) -> None:
+        """``DataError`` where what training starts from was trained on the report rows."""
+        for training in start.training_rows:
+            used = training.among(self._texts)
+            seen = 0 if used is None else int(np.sum(used & (self.parts_ == "report")))
+            if seen:
+                raise DataError(
+                    f"the model was trained, or chosen, on {seen:,} of the "
+                    f"{self.sizes_['report']:,} rows that its value would be reported from: give "
+                    "other rows, or the random_state, split and groups of the run that trained it."
+                )
 
     def _trainer(
         self, start: LanguageModelPolicy, train: Rows, features: TextFeatures,
@@ -556,11 +573,9 @@ class CausalLMOptimizer:
         record = {
             "version": __version__, "sizes": self.sizes_, "parts": runs_of(self.parts_),
             "max_new_tokens": self.max_new_tokens_, "prompted": self.prompted_,
-            "start_epochs": self._start_epochs,
             "history": json_rows(self.history_), "steps": json_rows(self.steps_),
             "result": self.result_.to_dict(),
         }  # fmt: skip
-        (folder / KEYS).write_bytes(self._keys)
         write_json(folder / RECORD, record)
 
     def _take_up(self, folder: Path) -> CausalLMOptimizer:
@@ -569,7 +584,6 @@ class CausalLMOptimizer:
             self.sizes_ = {str(k): int(v) for k, v in record["sizes"].items()}
             self.max_new_tokens_ = int(record["max_new_tokens"])
             self.prompted_ = bool(record.get("prompted", False))
-            self._start_epochs = int(record.get("start_epochs", 0))
             if "parts" in record:
                 self.parts_ = from_runs(record["parts"])
             self.history_ = pd.DataFrame(record["history"])
@@ -577,8 +591,6 @@ class CausalLMOptimizer:
             self.result_ = OptimizerResult.from_dict(record["result"])
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise DataError(f"{folder / RECORD} is damaged ({error!r}); fit again.") from error
-        kept = folder / KEYS  # not of older runs
-        self._keys = kept.read_bytes() if kept.is_file() else b""
         self.start_ = LanguageModelPolicy(folder / START, name="start")
         self.trained_ = None
         if self.result_.step or (folder / TRAINED).exists():

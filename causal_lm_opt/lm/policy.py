@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from causal_lm_opt._training_rows import TrainingRows, read_training_rows, write_training_rows
 from causal_lm_opt.exceptions import EstimationWarning
 from causal_lm_opt.lm._cache import ScoreCache, fingerprint
 from causal_lm_opt.lm._decoding import Decoding
@@ -164,6 +165,7 @@ class LanguageModelPolicy:
             dtype, device, quantization_config, gguf_file, trust_remote_code, allow_pickle,
             local_files_only,
         )  # fmt: skip
+        weights, given = model, not isinstance(model, str | os.PathLike)
         model, tokenizer = open_model(model, tokenizer, adapter, loading)
         self.model, self.tokenizer, self.name = model, tokenizer, name
         end = end_token(tokenizer, eos_token)
@@ -175,6 +177,11 @@ class LanguageModelPolicy:
         )  # fmt: skip
         self.engine = Engine(model, batch_tokens, batch_size, padding_side, progress, name)
         self.cache = cache
+        #: Rows of the logs that trained the model, which must not value it; kept with it by `save`.
+        self.training_rows: tuple[TrainingRows, ...] = ()
+        for place in (None if given else weights, adapter):
+            if place is not None:
+                self.training_rows += read_training_rows(Path(place).expanduser())
 
     @property
     def device(self) -> torch.device:
@@ -388,11 +395,16 @@ class LanguageModelPolicy:
     def save(self, folder: str | os.PathLike[str]) -> Path:
         """Write model and tokenizer as an ordinary Hugging Face folder (safetensors).
 
-        Temperature and truncation are the policy's and not the model's: they are not written.
+        Temperature and truncation are the policy's and not the model's: they are not written. Keys
+        of the texts that trained it are (``training_rows.json``), so that ``evaluate`` leaves those
+        rows of a log out.
 
         Raises
         ------
         FileExistsError
             If the folder exists and is not empty.
         """
-        return save_folder(self.model, self.tokenizer, folder)
+        return save_folder(
+            self.model, self.tokenizer, folder,
+            lambda staged: write_training_rows(staged, self.training_rows),
+        )  # fmt: skip

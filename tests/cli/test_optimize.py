@@ -223,7 +223,8 @@ def test_ctrl_c_leaves_a_run_that_goes_on_identically(
 
 @pytest.mark.torch
 def test_evaluate_leaves_out_the_rows_that_trained_a_model(shop: Workshop, tmp_path: Path) -> None:
-    start, out = shop.out / "run" / "start", tmp_path / "valued"
+    start, out = tmp_path / "copied", tmp_path / "valued"
+    shutil.copytree(shop.out / "run" / "start", start)
     done = run([
         "evaluate", str(shop.log), "--outcome", "y", "--policy", f"f={start}", "--logging-policy",
         str(shop.model), "--out", str(out), "--no-figures",

@@ -68,6 +68,32 @@ def finished(start: LanguageModelPolicy) -> CausalLMOptimizer:
     return make(start, safe=False).fit(texts, y, groups=np.arange(240))
 
 
+# ------------------------------------------------------------------ rows that trained a policy
+def test_a_policy_knows_the_rows_that_trained_it_wherever_it_is_saved(finished, tmp_path):
+    texts, _ = make_log()
+    finished.policy_.save(tmp_path / "mine")
+    (kept,) = LanguageModelPolicy(tmp_path / "mine").training_rows
+    np.testing.assert_array_equal(kept.among(texts), finished.parts_ != "report")
+    assert finished.start_.training_rows == ()  # it was not fine-tuned
+    tuned = make(finished.start_, fine_tune_epochs=1, steps=1, safe=False)
+    tuned = tuned.fit(*make_log(), groups=np.arange(240))
+    (of_start,) = tuned.start_.training_rows
+    np.testing.assert_array_equal(of_start.among(texts), tuned.parts_ == "train")
+    assert finished.start_.training_rows == ()
+
+
+def test_no_value_of_a_start_comes_from_the_rows_that_trained_it(finished):
+    texts, y = make_log()
+    trained = finished.trained_
+    with pytest.raises(DataError, match=r"on \d+ of the 72 rows that its value would be reported"):
+        make(trained, random_state=1).fit(texts, y, groups=np.arange(240))
+    again = make(trained, steps=2, safe=False).fit(texts, y, groups=np.arange(240))
+    assert len(again.trained_.training_rows) == 2
+    other, z = make_log(seed=5)
+    other = [f"{text} ({i})" for i, text in enumerate(other)]
+    make(trained, steps=1, random_state=1).fit(other, z)
+
+
 # ------------------------------------------------------------------ rows
 def test_no_cluster_in_two_parts_and_shares_as_asked():
     texts, y = make_log(600)
@@ -82,6 +108,8 @@ def test_no_cluster_in_two_parts_and_shares_as_asked():
 def test_equal_texts_or_many_prompts_are_clusters():
     texts = ["a", "b", "a"]
     assert read_rows(texts, [0, 1, 2], None, None, None).groups.tolist() == [0, 1, 0]
+    varied = ["Join us", "stay", "join  US "]
+    assert read_rows(varied, [0, 1, 2], None, None, None).groups.tolist() == [0, 1, 0]
     prompts = [f"p{i % 60}" for i in range(120)]
     rows = read_rows([f"t{i}" for i in range(120)], np.arange(120.0), prompts, None, None)
     assert len(set(rows.groups.tolist())) == 60
