@@ -187,7 +187,7 @@ def _answer(run: TrainingRun) -> list[Block]:
             "log-probabilities, are taken only where their verdict is no worse, they average 1 and "
             "they leave an effective sample size of 30% of the rows."
         ))  # fmt: skip
-    reasons = _reasons(result)
+    reasons = result.reasons()
     if reasons:
         blocks += [Words("Why the verdicts are what they are:"), Points(reasons)]
     kept, refused = models(run)
@@ -218,18 +218,6 @@ def _use(run: TrainingRun, model: str) -> list[Block]:
             "and evaluate --policy f=FOLDER leaves the others out by itself."
         ),
     ]  # fmt: skip
-
-
-def _reasons(result: OptimizerResult) -> list[str]:
-    """Each reason once, after the values that it is of."""
-    names = {"trained": "V(f)", "start": "V(f0)", "difference": "difference"}
-    if result.step == 0:
-        names = {"start": "V(f0)"}
-    whose: dict[str, list[str]] = {}
-    for which, name in names.items():
-        for reason in getattr(result, which).verdicts[0].reasons:
-            whose.setdefault(reason, []).append(name)
-    return [f"{', '.join(who)}: {reason}" for reason, who in whose.items()]
 
 
 # ------------------------------------------------------------------------------ curves

@@ -54,7 +54,7 @@ class Verdict:
     ----------
     level : {"trustworthy", "caution", "do not use"}
     reasons : tuple of str
-        Sentences with the figures that decided, and what to do next.
+        Sentences with the figures that decided, and what to do next; the gravest first.
     """
 
     level: str
@@ -70,7 +70,7 @@ class Verdict:
 
 
 def worst(verdicts: Iterable[Verdict]) -> Verdict:
-    """The most severe verdict, with all reasons (each once).
+    """The most severe verdict, with all reasons (each once), those of the gravest verdict first.
 
     Examples
     --------
@@ -78,8 +78,8 @@ def worst(verdicts: Iterable[Verdict]) -> Verdict:
     >>> both.level, both.reasons
     ('caution', ('few rows',))
     """
-    verdicts = tuple(verdicts)
-    level = max((v.level for v in verdicts), key=LEVELS.index, default=LEVELS[0])
+    verdicts = sorted(verdicts, key=lambda v: -LEVELS.index(v.level))
+    level = verdicts[0].level if verdicts else LEVELS[0]
     reasons = dict.fromkeys(r for v in verdicts for r in v.reasons)
     return Verdict(level, tuple(reasons))
 
@@ -374,6 +374,6 @@ def verdict(
                 f"The model's weighted residuals are {residual_z:+.1f} standard errors from zero: "
             )
             found.append((2, off + "prefer the doubly robust value."))
-    found += list(findings)
-    level = max((severity for severity, _ in found), default=0)
+    found = sorted([*found, *findings], key=lambda one: -one[0])
+    level = found[0][0] if found else 0
     return Verdict(LEVELS[level], tuple(text for _, text in found))

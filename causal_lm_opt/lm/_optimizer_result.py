@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from causal_lm_opt.diagnostics.verdict import BLIND_SPOTS, Verdict
+from causal_lm_opt.diagnostics.verdict import BLIND_SPOTS, Verdict, worst
 from causal_lm_opt.estimate import ValueEstimate
 from causal_lm_opt.exceptions import DataError
 
@@ -59,6 +59,21 @@ class OptimizerResult:
         """Whether to believe the difference."""
         return self.difference.verdicts[0]
 
+    def reasons(self) -> list[str]:
+        """Each reason for the verdicts once, after the values that it is of; the gravest first.
+
+        Of the start alone, where no checkpoint was worth reporting.
+        """
+        names = {"trained": "V(f)", "start": "V(f0)", "difference": "difference"}
+        if self.step == 0:
+            names = {"start": "V(f0)"}
+        verdicts = {name: getattr(self, which).verdicts[0] for which, name in names.items()}
+        whose: dict[str, list[str]] = {}
+        for reason in worst(verdicts.values()).reasons:
+            both = [name for name, v in verdicts.items() if reason in v.reasons]
+            whose[reason] = [name for name in both if name != "difference"] or both
+        return [f"{', '.join(who)}: {reason}" for reason, who in whose.items()]
+
     def to_frame(self) -> pd.DataFrame:
         """One row each for V(f), V(f0) and the difference: estimate, interval, verdict."""
         rows = []
@@ -85,7 +100,7 @@ class OptimizerResult:
                 f"  model-based   {self.model_based:8.3f}  (outcome model's mean over fresh texts; "
                 "no estimate to report)"
             )
-        lines += [f"  - {reason}" for reason in self.verdict.reasons]
+        lines += [f"  - {reason}" for reason in self.reasons()]
         return "\n".join([*lines, self.decision, BLIND_SPOTS])
 
     __repr__ = __str__

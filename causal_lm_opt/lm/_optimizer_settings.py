@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,11 +14,13 @@ import numpy as np
 from causal_lm_opt.lm._heldout import CLOSE, RATIOS
 from causal_lm_opt.lm._loading import check_counts
 from causal_lm_opt.lm._optimizer_files import nearer_checkpoints
-from causal_lm_opt.lm._optimizer_steps import check_monitor, make_objective, on_gpu
+from causal_lm_opt.lm._optimizer_rows import LEAST_CLUSTERS, LEAST_ROWS
+from causal_lm_opt.lm._optimizer_steps import BETWEEN, check_monitor, make_objective, on_gpu
 from causal_lm_opt.lm.objectives import Objective, OnPolicyObjective
 from causal_lm_opt.lm.trainer import CausalPreferenceConfig
 
 if TYPE_CHECKING:
+    from causal_lm_opt.estimate import ValueEstimate
     from causal_lm_opt.lm.optimizer import CausalLMOptimizer
 
 __all__ = ["check_settings", "decide", "on_policy", "trainer_settings"]
@@ -116,27 +120,40 @@ def _last_reason(run: CausalLMOptimizer) -> str:
         return ""
     last = run.history_.iloc[-1]
     early = f" Training stopped at step {int(last['step'])} of {run.steps}."
-    why = str(last.get("why") or "")
-    refused = f" The last was refused: {why}" if why else ""
+    gravest, _, more = str(last.get("why") or "").partition(BETWEEN)
+    others = f" ({more.count(BETWEEN) + 1} more in history_, column why.)" if more else ""
+    refused = f" The last was refused: {gravest}{others}" if gravest else ""
     return (early if last["step"] < run.steps else "") + refused
 
 
-def decide(run: CausalLMOptimizer, difference: Any, found: bool, step: int) -> tuple[bool, str]:
-    """Whether the trained policy is returned, and why."""
-    if not found:
+def decide(
+    run: CausalLMOptimizer, values: Mapping[str, ValueEstimate], step: int
+) -> tuple[bool, str]:
+    """Whether the trained policy is returned, and why.
+
+    Parameters
+    ----------
+    values : mapping
+        "difference" and "start", and "trained" where a checkpoint was eligible.
+    """
+    if "trained" not in values:
         return False, (
             "policy_ is the start: on the select rows no checkpoint had a verdict other than "
             f"'do not use' and an effective sample size of {run.ess_floor:.0%} of the rows."
             f"{_last_reason(run)}"
         )
-    lower, level = float(difference.confint(run.level)[0]), difference.verdicts[0].level
+    difference = values["difference"]
+    lower, verdict = float(difference.confint(run.level)[0]), difference.verdicts[0]
     if not run.safe:
         return True, f"policy_ is the checkpoint of step {step} (safe=False: not tested)."
-    if level == "do not use":
-        nearer = nearer_checkpoints(run.history_, step, CLOSE)
-        return False, (
-            f"policy_ is the start: the report rows cannot value the trained policy.{nearer}"
+    if verdict.level == "do not use":
+        return (
+            False,
+            f"policy_ is the start: the report rows cannot value {_lost(run, values, step)}",
         )
+    few = _too_few(values["trained"])
+    if few:
+        return False, f"policy_ is the start: {few}"
     if not lower > 0:
         return False, (
             "policy_ is the start: on the report rows the lower limit of V(f) - V(f0) is "
@@ -144,5 +161,37 @@ def decide(run: CausalLMOptimizer, difference: Any, found: bool, step: int) -> t
         )
     return True, (
         f"policy_ is the checkpoint of step {step}: on the report rows V(f) - V(f0) is above "
-        f"{lower:.3g} ({run.level:.0%} interval; verdict: {level})."
+        f"{lower:.3g} ({run.level:.0%} interval; verdict: {verdict.level})."
+    )
+
+
+def _lost(run: CausalLMOptimizer, values: Mapping[str, ValueEstimate], step: int) -> str:
+    """Which policy cannot be valued, the gravest reason, and what to do."""
+    trained, start = (values[name].verdicts[0] for name in ("trained", "start"))
+    if trained.level != "do not use" and start.level == "do not use":
+        return (
+            f"the start, so that no gain over it is known: {start.reasons[0]} A start that writes "
+            "as the log does can be valued: fine-tune it on more of the log's texts, or for more "
+            "fine_tune_epochs."
+        )
+    gravest = trained if trained.level == "do not use" else values["difference"].verdicts[0]
+    said = f"the trained policy: {gravest.reasons[0]}"
+    far = not float(values["trained"].diagnostics[0].get("ess_share") or 0.0) >= CLOSE
+    return said + nearer_checkpoints(run.history_, step, CLOSE) * far
+
+
+def _too_few(trained: ValueEstimate) -> str:
+    """Why the report rows are too few to accept anything; empty where they are not.
+
+    A part of the log has at least so many rows and clusters; what its weights leave needs them too.
+    """
+    figures = trained.diagnostics[0]
+    rows, units = (float(figures.get(name) or math.nan) for name in ("ess", "clusters"))
+    if not (rows < LEAST_ROWS or units < LEAST_CLUSTERS):
+        return ""
+    worth = f"{rows:.0f} rows" + (f" in {units:.0f} independent units" * math.isfinite(units))
+    return (
+        f"under its weights the report rows are worth {worth}, and nothing is accepted on fewer "
+        f"than {LEAST_ROWS} rows in {LEAST_CLUSTERS}. Log more texts, or stay nearer to the log "
+        "(a larger ess_floor)."
     )

@@ -40,6 +40,7 @@ from causal_lm_opt.lm.training import from_texts
 TrainerCallback = transformers().TrainerCallback
 
 __all__ = [
+    "BETWEEN",
     "FIGURES",
     "NOT_ELIGIBLE",
     "OBJECTIVES",
@@ -64,6 +65,7 @@ __all__ = [
 Progress = bool | Literal["lines"] | None
 FloatArray = npt.NDArray[np.float64]
 TINY_EPOCHS = 12
+BETWEEN = " | "  # reasons of a verdict in one cell
 #: Name of an objective -> how it is made, what it raises.
 OBJECTIVES: Mapping[str, tuple[Callable[..., Objective], str]] = {
     "targeted": (
@@ -325,7 +327,8 @@ class Watch:
         verdict = difference.verdicts[0]  # as `safe` has it
         eligible = verdict.level != "do not use" and ess >= self.ess_floor
         return dict(zip(FIGURES, numbers, strict=True)) | {
-            "ess": ess, "verdict": verdict.level, "why": " ".join(verdict.reasons), "ratio": kind,
+            "ess": ess, "verdict": verdict.level, "why": BETWEEN.join(verdict.reasons),
+            "ratio": kind,
             "score": numbers[FIGURES.index("difference_lower")] if eligible else NOT_ELIGIBLE,
         }  # fmt: skip
 

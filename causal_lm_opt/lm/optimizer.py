@@ -112,8 +112,8 @@ class CausalLMOptimizer:
         features. "auto": sequences where the diagnostics of the select rows allow it, else the
         features; ``result_.ratio`` says which.
     safe : bool, default True
-        Return f0 unless the report rows' lower limit of V(f) - V(f0) is above 0 and the verdict is
-        not "do not use".
+        Return f0 unless the report rows' lower limit of V(f) - V(f0) is above 0, the verdict is
+        not "do not use", and the weights leave 20 rows (and 10 clusters) of effective sample size.
     split : (train, select, report), default (0.5, 0.2, 0.3)
         Shares of the rows.
     cv : int, default 5
@@ -474,7 +474,8 @@ class CausalLMOptimizer:
         start = values["start"]
         value = start if trained is None else values["trained"]
         difference = value - start
-        accepted, decision = decide(self, difference, trained is not None, step)
+        told = {name: values[name] for name in names} | {"difference": difference}
+        accepted, decision = decide(self, told, step)
         self.trained_ = trained
         self.policy_ = self.start_ if trained is None or not accepted else trained
         based = math.nan

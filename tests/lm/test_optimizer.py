@@ -7,6 +7,7 @@ over many runs by `benchmarks.optimizer`; here are identities and behaviour.
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,7 @@ import pandas as pd
 import pytest
 import torch
 
+from causal_lm_opt.diagnostics.verdict import Verdict, worst
 from causal_lm_opt.estimators import IPW
 from causal_lm_opt.exceptions import DataError, EstimationWarning, OverlapError
 from causal_lm_opt.lm import LanguageModelPolicy, from_texts
@@ -25,6 +27,7 @@ from causal_lm_opt.lm._heldout import Drawn, HeldOut
 from causal_lm_opt.lm._left_out import judged, response_beyond, words_beyond
 from causal_lm_opt.lm._optimizer_files import nearer_checkpoints
 from causal_lm_opt.lm._optimizer_rows import read_rows, split
+from causal_lm_opt.lm._optimizer_settings import decide
 from causal_lm_opt.lm._optimizer_steps import NOT_ELIGIBLE, Watch, make_objective
 from causal_lm_opt.lm._targeted import TargetedReward
 from causal_lm_opt.lm.objectives import OnPolicyObjective
@@ -518,6 +521,60 @@ def test_nothing_eligible_gives_the_start(start):
     assert run.result_.step == 0
     assert run.result_.difference.value == 0
     assert "no checkpoint" in run.result_.decision
+
+
+def told(finished: CausalLMOptimizer, **levels: str) -> dict[str, Any]:
+    """The run's values with other verdicts, as `decide` is given them."""
+    values = {name: getattr(finished.result_, name) for name in ("trained", "start", "difference")}
+    for name, level in levels.items():
+        verdict = Verdict(level, (f"The gravest of {name}.", "Another."))
+        values[name] = replace(values[name], verdicts=(verdict,))
+    return values
+
+
+@pytest.mark.parametrize(("ess", "clusters"), [(13.0, 5.0), (40.0, 9.0), (19.0, math.nan)])
+def test_nothing_is_accepted_on_rows_that_weights_leave_few_of(finished, ess, clusters):
+    run, values = replace(finished, safe=True), told(finished, difference="caution")
+    run.history_ = finished.history_
+    moved = replace(values["difference"], values=values["difference"].values + 10)
+    values["difference"] = moved
+    assert decide(run, values, 6)[0]
+    figures = {**values["trained"].diagnostics[0], "ess": ess, "clusters": clusters}
+    values["trained"] = replace(values["trained"], diagnostics=(figures,))
+    accepted, why = decide(run, values, 6)
+    assert not accepted
+    assert f"the report rows are worth {ess:.0f} rows" in why
+    assert "fewer than 20 rows in 10" in why
+    assert ("independent units" in why) == (clusters == clusters)
+    assert decide(replace(run, safe=False), values, 6)[0]
+
+
+def test_a_refusal_says_which_policy_and_the_gravest_reason_alone(finished):
+    run = replace(finished, safe=True)
+    run.history_ = finished.history_
+    lost = "do not use"
+    _, why = decide(run, told(finished, difference=lost, start=lost, trained="caution"), 6)
+    assert "cannot value the start" in why
+    assert "The gravest of start. A start that writes as the log does" in why
+    _, why = decide(run, told(finished, difference=lost, start=lost, trained=lost), 6)
+    assert "cannot value the trained policy: The gravest of trained." in why
+    assert "Another" not in why
+    _, why = decide(run, told(finished, difference=lost, start="caution", trained="caution"), 6)
+    assert "cannot value the trained policy: The gravest of difference." in why
+
+
+def test_reasons_are_told_once_with_whose_they_are(finished):
+    both = Verdict("do not use", ("Bad.", "Shared."))
+    values = {"trained": Verdict("caution", ("Shared.",)), "start": both}
+    values["difference"] = worst([*values.values(), Verdict("caution", ("Its own.",))])
+    made = {
+        name: replace(getattr(finished.result_, name), verdicts=(verdict,))
+        for name, verdict in values.items()
+    }
+    result = replace(finished.result_, step=6, **made)
+    expected = ["V(f0): Bad.", "V(f), V(f0): Shared.", "difference: Its own."]
+    assert result.reasons() == expected
+    assert replace(result, step=0).reasons() == ["V(f0): Bad.", "V(f0): Shared."]
 
 
 def test_safe_returns_the_start_where_nothing_is_gained(start):
