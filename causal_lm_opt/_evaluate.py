@@ -11,6 +11,7 @@ import numpy as np
 from causal_lm_opt._cells import did_you_mean
 from causal_lm_opt._evaluation import (
     ESTIMATORS,
+    GROUP,
     LABELS,
     LOGGING,
     MEAN,
@@ -260,36 +261,36 @@ def _rows(results: Mapping[str, Any], study: Study, level: float) -> tuple[Row, 
             for name, fitted in results.items()
             if hasattr(fitted, attribute)
             for row in _rows_of(
-                getattr(fitted, attribute),
-                name,
-                study.truth,
-                level,
-                subgroup=attribute == "result_by_",
+                getattr(fitted, attribute), fitted.result_.names, name, study.truth, level
             )
         ]
-        order = {policy: i for i, policy in enumerate(dict.fromkeys(r.policy for r in found))}
-        rows += sorted(found, key=lambda row: order[row.policy])
+        order = {name: i for i, name in enumerate(dict.fromkeys(r.name for r in found))}
+        rows += sorted(found, key=lambda row: order[row.name])
     return tuple(rows)
 
 
 def _rows_of(
-    result: ValueEstimate,
-    name: str,
-    truth: Mapping[str, float],
+    result: ValueEstimate, policies: Sequence[str], estimator: str, truth: Mapping[str, float],
     level: float,
-    *,
-    subgroup: bool,
-) -> list[Row]:
+) -> list[Row]:  # fmt: skip
+    """Values of the policies, of all rows or of each policy's subgroups in turn."""
+    each = len(result.names) // len(policies)
+    whose = [policy for policy in policies for _ in range(each)]
+    groups = [
+        n.removeprefix(p + GROUP) if n != p else ""
+        for n, p in zip(result.names, whose, strict=True)
+    ]
     frame = result.to_frame(level)
     return [
         Row(
-            policy=str(r["policy"]), estimator=name, value=float(r["value"]), se=float(r["se"]),
+            policy=policy, estimator=estimator, value=float(r["value"]), se=float(r["se"]),
             lower=float(r["ci_lower"]), upper=float(r["ci_upper"]), verdict=verdict.level,
-            reasons=verdict.reasons, figures=dict(figures), subgroup=subgroup,
-            truth=None if subgroup else truth.get(str(r["policy"])),
+            reasons=verdict.reasons, figures=dict(figures), subgroup=group,
+            truth=None if group else truth.get(policy),
         )
-        for r, verdict, figures in zip(
-            frame.to_dict("records"), result.verdicts, result.diagnostics, strict=True
+        for policy, group, r, verdict, figures in zip(
+            whose, groups, frame.to_dict("records"), result.verdicts, result.diagnostics,
+            strict=True,
         )
     ]  # fmt: skip
 
@@ -338,7 +339,8 @@ def _subgroup_contrasts(results: Mapping[str, Any], settings: Settings) -> tuple
     logging = getattr(results[MEAN], "result_by_", None)
     if logging is None:
         return ()
-    labels = [name.removeprefix(f"{results[MEAN].result_.names[0]} | ") for name in logging.names]
+    head = results[MEAN].result_.names[0] + GROUP
+    labels = [name.removeprefix(head) for name in logging.names]
     out: list[Contrast] = []
     for name, fitted in results.items():
         policies = [*fitted.result_.names, LOGGING]

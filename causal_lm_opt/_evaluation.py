@@ -129,9 +129,12 @@ class Study:
 
 
 # ------------------------------------------------------------------------------ what comes back
+GROUP = " | "  # stands between a policy and its subgroup
+
+
 @dataclass(frozen=True)
 class Row:
-    """One value with its interval and verdict; a subgroup's ``policy`` carries its label."""
+    """One value with its interval and verdict; ``subgroup`` is "" for that of all rows."""
 
     policy: str
     estimator: str
@@ -143,7 +146,12 @@ class Row:
     reasons: tuple[str, ...]
     figures: Mapping[str, Any]
     truth: float | None = None
-    subgroup: bool = False
+    subgroup: str = ""
+
+    @property
+    def name(self) -> str:
+        """The policy as pages and tables name it, with its subgroup."""
+        return self.policy + (f"{GROUP}{self.subgroup}" if self.subgroup else "")
 
     @property
     def label(self) -> str:
@@ -183,7 +191,7 @@ class Contrast:
     @property
     def sides(self) -> tuple[str, str]:
         """Policy and reference, a subgroup's as its values are named."""
-        end = f" | {self.subgroup}" if self.subgroup else ""
+        end = f"{GROUP}{self.subgroup}" if self.subgroup else ""
         return self.policy + end, self.reference + end
 
 

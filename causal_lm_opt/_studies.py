@@ -255,12 +255,12 @@ def judged_by_ratios(
     beyond = _beyond(reports, study)
     judged = []
     for row in rows:
-        own, figures = found.get((row.estimator, row.policy), (Verdict(LEVELS[0]), row.figures))
+        own, figures = found.get((row.estimator, row.name), (Verdict(LEVELS[0]), row.figures))
         verdict = worst([Verdict(row.verdict, row.reasons), own, *beyond.get(row.policy, ())])
         judged.append(
             replace(row, verdict=verdict.level, reasons=verdict.reasons, figures=dict(figures))
         )
-    levels = {(r.policy, r.estimator): r.verdict for r in judged}
+    levels = {(r.name, r.estimator): r.verdict for r in judged}
     over_all, inside = (tuple(_no_better(c, levels) for c in some) for some in (contrasts, within))
     return tuple(judged), over_all, inside
 

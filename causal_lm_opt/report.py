@@ -1,4 +1,4 @@
-"""The files of a run, from what it found: two CSV tables, strict JSON and one HTML page."""
+"""The files of a run or a study, from what it found: CSV tables, strict JSON, pages."""
 
 from __future__ import annotations
 
@@ -24,10 +24,18 @@ from causal_lm_opt._run.page import (
     table,
 )
 from causal_lm_opt._run.sensitivity import sensitivity_chapters, sensitivity_facts
+from causal_lm_opt._run.study_report import study_files
 from causal_lm_opt._run.without_logp import ratio_chapters, ratio_facts
 from causal_lm_opt.diagnostics.verdict import BLIND_SPOTS
 
-__all__ = ["contrasts_csv", "diagnostics_json", "estimates_csv", "report_files", "report_html"]
+__all__ = [
+    "contrasts_csv",
+    "diagnostics_json",
+    "estimates_csv",
+    "report_files",
+    "report_html",
+    "study_files",
+]
 
 ESTIMATE_COLUMNS = (
     "part", "policy", "estimator", "value", "se", "ci_lower", "ci_upper", "level", "verdict",
@@ -62,34 +70,46 @@ def report_files(evaluation: Evaluation) -> dict[str, str]:
 
 
 def estimates_csv(evaluation: Evaluation) -> str:
-    """One row per part, policy and estimator; with the truth where it is known."""
+    """One row per part, policy and estimator.
+
+    With a column ``subgroup`` (empty: all rows) where values by subgroup were asked for, and with
+    the truth where it is known.
+    """
+    grouped = _grouped(evaluation)
     known = any(r.truth is not None for p in evaluation.parts for r in p.rows)
     rows = [
         [
             p.key, r.policy, r.label, r.value, r.se, r.lower, r.upper, evaluation.level,
-            r.verdict, " ".join(r.reasons),
+            r.verdict, " ".join(r.reasons), *([r.subgroup] if grouped else []),
             *([r.truth, "" if r.covers is None else str(r.covers).lower()] if known else []),
         ]
         for p in evaluation.parts
         for r in p.rows
     ]  # fmt: skip
-    return csv_text((*ESTIMATE_COLUMNS, *(("truth", "covers_truth") if known else ())), rows)
+    more = (*(["subgroup"] if grouped else []), *(("truth", "covers_truth") if known else ()))
+    return csv_text((*ESTIMATE_COLUMNS, *more), rows)
+
+
+def _grouped(evaluation: Evaluation) -> bool:
+    """Whether values by subgroup were asked for."""
+    return any(r.subgroup for p in evaluation.parts for r in p.rows)
 
 
 def contrasts_csv(evaluation: Evaluation) -> str:
     """One row per part, policy and estimator: the difference from the reference policy.
 
-    Those within subgroups follow, their policies named as in ``estimates.csv``.
+    Those within subgroups follow, with a column ``subgroup`` as in ``estimates.csv``.
     """
+    grouped = _grouped(evaluation)
     rows = [
         [
-            p.key, *c.sides, c.label, c.value, c.se, c.lower, c.upper, c.band_lower,
-            c.band_upper, evaluation.level, c.verdict,
+            p.key, c.policy, c.reference, c.label, c.value, c.se, c.lower, c.upper, c.band_lower,
+            c.band_upper, evaluation.level, c.verdict, *([c.subgroup] if grouped else []),
         ]
         for p in evaluation.parts
         for c in (*p.contrasts, *p.subgroup_contrasts)
     ]  # fmt: skip
-    return csv_text(CONTRAST_COLUMNS, rows)
+    return csv_text((*CONTRAST_COLUMNS, *(["subgroup"] if grouped else [])), rows)
 
 
 def diagnostics_json(evaluation: Evaluation) -> str:
@@ -127,15 +147,17 @@ def _part_facts(part: Part) -> dict[str, Any]:
                 "policy": r.policy, "estimator": r.label, "value": r.value, "se": r.se,
                 "ci_lower": r.lower, "ci_upper": r.upper, "verdict": r.verdict,
                 "reasons": r.reasons, "figures": dict(r.figures),
+                **({"subgroup": r.subgroup} if r.subgroup else {}),
                 **({} if r.truth is None else {"truth": r.truth, "covers_truth": r.covers}),
             }
             for r in part.rows
         ],
         "contrasts": [
             {
-                "policy": c.sides[0], "reference": c.sides[1], "estimator": c.label,
+                "policy": c.policy, "reference": c.reference, "estimator": c.label,
                 "difference": c.value, "se": c.se, "ci_lower": c.lower, "ci_upper": c.upper,
                 "band_lower": c.band_lower, "band_upper": c.band_upper, "verdict": c.verdict,
+                **({"subgroup": c.subgroup} if c.subgroup else {}),
             }
             for c in (*part.contrasts, *part.subgroup_contrasts)
         ],

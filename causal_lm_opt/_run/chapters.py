@@ -197,8 +197,8 @@ def _subgroups(part: Part, level: float) -> str:
         return ""
     speaks: dict[str, Row] = {}
     for row in sorted(rows, key=lambda r: (MEAN, *SPEAKERS).index(r.estimator)):
-        speaks.setdefault(row.policy, row)
-    shown = [speaks[policy] for policy in dict.fromkeys(r.policy for r in rows)]
+        speaks.setdefault(row.name, row)
+    shown = [speaks[name] for name in dict.fromkeys(r.name for r in rows)]
     body = ""
     if part.figures:
         from causal_lm_opt._run.figures import forest_figure  # loads matplotlib
@@ -226,7 +226,7 @@ def _value_table(rows: Sequence[Row], caption: str, level: float) -> str:
         columns, kinds = [*columns, "Truth", "Covered"], [*kinds, "n", "w"]
     cells = [
         [
-            escape(r.policy), escape(r.label), number(r.value, decimals), number(r.se, decimals),
+            escape(r.name), escape(r.label), number(r.value, decimals), number(r.se, decimals),
             interval(r.lower, r.upper, decimals),
             *(_truth_cells(r, decimals) if truth else ()), _verdict(r.verdict),
         ]

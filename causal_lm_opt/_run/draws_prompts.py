@@ -135,12 +135,10 @@ def _cautioned_part(part: Part, reasons: Mapping[str, str], *, ratio: bool) -> P
         return policy in reasons and (ratio or estimator in READ_DRAWS)
 
     def row(given: Row) -> Row:
-        # A subgroup's policy carries its label.
-        name = given.policy.rpartition(" | ")[0] if given.subgroup else given.policy
-        if not rests(name, given.estimator):
+        if not rests(given.policy, given.estimator):
             return given
         own = Verdict(given.verdict, given.reasons)
-        both = worst([own, Verdict(LEVELS[1], (reasons[name],))])
+        both = worst([own, Verdict(LEVELS[1], (reasons[given.policy],))])
         return replace(given, verdict=both.level, reasons=both.reasons)
 
     def contrast(given: Contrast) -> Contrast:

@@ -21,7 +21,6 @@ __all__ = ["forest_figure", "policy_details"]
 
 LONGEST_TEXT = 500
 MOST_FEATURES = 14
-GROUP = " | "  # stands between a policy and its subgroup
 BESIDE = 22  # letters of a name that stands beside its row
 #: A path from the logging policy is not drawn where most logged rows leave it at its first step.
 MOST_NEVER_WRITTEN = 0.5
@@ -86,7 +85,7 @@ def forest_figure(
     ]
     if not shown:
         return ""
-    names, labels = _names(part, shown, main=main)
+    names, labels = _names(shown, main=main)
     table = pd.DataFrame(
         {
             "policy": names, "estimator": labels,
@@ -111,18 +110,15 @@ def forest_figure(
     return f"<figure{kind}>{svg}{said}</figure>"
 
 
-def _names(part: Part, rows: Sequence[Row], *, main: bool) -> tuple[list[str], list[str]]:
+def _names(rows: Sequence[Row], *, main: bool) -> tuple[list[str], list[str]]:
     """What rows stand under, and what stands beside each: estimators, or groups of a policy."""
-    names = [r.policy for r in rows]
+    names = [r.name for r in rows]
     if main:
         short = [shown_text(name, BESIDE) for name in names]
         return (short if len(set(short)) == len(set(names)) else names), ["value"] * len(rows)
-    whole = sorted({r.policy for r in part.rows if not r.subgroup}, key=len, reverse=True)
     if not all(r.subgroup for r in rows):
         return names, [r.label for r in rows]
-    heads = [next((w for w in whole if n.startswith(w + GROUP)), "") for n in names]
-    groups = [n.removeprefix(h + GROUP) for n, h in zip(names, heads, strict=True)]
-    return heads, groups
+    return [r.policy for r in rows], [r.subgroup for r in rows]
 
 
 def policy_details(view: PolicyView, unit: str, key: str) -> str:

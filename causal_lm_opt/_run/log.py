@@ -156,9 +156,8 @@ def evaluate_file(request: Request, settings: Settings) -> Evaluation:
 
 
 def _policies_of(found: Evaluation) -> set[str]:
-    """Names of all policies, without their subgroups."""
-    rows = [row for part in found.parts for row in part.rows]
-    return {r.policy.rpartition(" | ")[0] if r.subgroup else r.policy for r in rows}
+    """Names of all policies."""
+    return {row.policy for part in found.parts for row in part.rows}
 
 
 def _evaluated(

@@ -99,7 +99,7 @@ def _values(part: Part, level: float) -> str:
     rows = []
     for r in part.rows:
         cells = [
-            escaped(r.policy), r.label, number(r.value, decimals), number(r.se, decimals),
+            escaped(r.name), r.label, number(r.value, decimals), number(r.se, decimals),
             interval(r.lower, r.upper, decimals), r.verdict,
         ]  # fmt: skip
         if truth:

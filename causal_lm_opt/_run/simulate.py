@@ -4,28 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from causal_lm_opt._run.optimize_files import write_files
 from causal_lm_opt._run.study_folder import check_study_folder, study_run
-from causal_lm_opt._run.study_report import how_sure, study_pages
+from causal_lm_opt._run.study_report import how_sure, study_files
 from causal_lm_opt._run.terminal import printable
-from causal_lm_opt.simulation._blocks import write_atomically
 from causal_lm_opt.simulation._claim import read_facts
 from causal_lm_opt.simulation._facts import study_facts
 from causal_lm_opt.simulation.studies import STUDIES, named_study
 from causal_lm_opt.simulation.study import StudyResult
 
-__all__ = ["check_name", "list_studies", "simulate", "write_plots"]
+__all__ = ["check_name", "list_studies", "simulate"]
 
-#: What a plot shows, for those who cannot see it.
-TITLES: dict[Literal["bias", "coverage"], str] = {
-    "bias": "Bias by estimator",
-    "coverage": "Coverage of the intervals by estimator",
-}
 SHOWN = (
     *("design", "n", "estimator", "bias", "bias_mc_se", "sd", "se_over_sd"),
     *("coverage", "coverage_mc_se", "share trustworthy"),
@@ -88,35 +81,9 @@ def simulate(
     held = read_facts(folder)
     with study_run(out, folder):
         result = study.run(folder, jobs=jobs, progress=progress)
-        drawn = write_plots(result, folder)
-        pictures = {Path(name).stem: (folder / name).read_text("utf-8") for name in drawn}
-        write_files(folder, study_pages(result, pictures))
-    return _text(result, folder, drawn) + _replaced(held or {}, study_facts(study))
-
-
-def write_plots(result: StudyResult, folder: Path) -> list[str]:
-    """Write ``bias.svg`` and, where there are intervals, ``coverage.svg``; return their names.
-
-    A study with more than two settings of both designs and sizes is drawn at its largest size.
-    """
-    from causal_lm_opt import plots  # loads matplotlib
-
-    table = result.summary
-    if table["design"].nunique() > 1 and table["n"].nunique() > 2:
-        table = table[table["n"] == table["n"].max()]
-    at = ", ".join(f"{n:,}" for n in dict.fromkeys(table["n"]))
-    written = []
-    for y, title in TITLES.items():
-        if not np.isfinite(table[y].to_numpy(dtype=np.float64)).any():
-            (folder / f"{y}.svg").unlink(missing_ok=True)
-            continue
-        ax: Any = plots.plot_study(table, y=y, level=result.study.level, ax=plots.new_axes(3.8))
-        svg = plots.to_svg(
-            ax.figure, key=y, title=title, description=f"Rows: {at}. Figures: summary.csv."
-        )
-        write_atomically(folder / f"{y}.svg", (svg + "\n").encode())
-        written.append(f"{y}.svg")
-    return written
+        pages = study_files(result)
+        write_files(folder, pages)
+    return _text(result, folder, list(pages)) + _replaced(held or {}, study_facts(study))
 
 
 def _replaced(held: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
@@ -131,14 +98,14 @@ def _replaced(held: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
     )
 
 
-def _text(result: StudyResult, folder: Path, drawn: list[str]) -> str:
+def _text(result: StudyResult, folder: Path, pages: Sequence[str]) -> str:
     shown = [c for c in SHOWN if c in result.summary]
     lines = [printable(result.study.about), ""] if result.study.about else []
     lines += [printable(row) for row in _rows(result.summary[shown])]
     lines += ["", how_sure(result.study.level, int(result.summary["replications"].min()))]
     lines += ["", f"Written to {printable(str(folder))}:"]
     tables = ["replications.csv.gz", "study.json", "summary.csv"]
-    lines.append("  " + "  ".join([*tables, *drawn, "report.md", "report.html"]))
+    lines.append("  " + "  ".join([*tables, *pages]))
     return "\n".join(lines) + "\n"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -22,13 +22,20 @@ from causal_lm_opt._run.optimize_page import (
 from causal_lm_opt.diagnostics.typicality import binomial_interval
 from causal_lm_opt.simulation.study import StudyResult
 
-__all__ = ["how_sure", "reading", "study_pages"]
+__all__ = ["how_sure", "reading", "study_files"]
 
 Z = 1.96
 TOLD_BIAS = 3.0  # Monte-Carlo standard errors
-CAPTIONS = {
-    "bias": "Mean estimate less the true value; bars: 95% Monte-Carlo intervals.",
-    "coverage": "Share of intervals that hold the true value; bars: 95% Monte-Carlo intervals.",
+#: Name of each figure, its title for those who cannot see it, and what stands under it.
+FIGURES: dict[Literal["bias", "coverage"], tuple[str, str]] = {
+    "bias": (
+        "Bias by estimator",
+        "Mean estimate less the true value; bars: 95% Monte-Carlo intervals.",
+    ),
+    "coverage": (
+        "Coverage of the intervals by estimator",
+        "Share of intervals that hold the true value; bars: 95% Monte-Carlo intervals.",
+    ),
 }
 WORDS = (
     "bias: mean of the estimates less the true value; +- its Monte-Carlo standard error, of which "
@@ -74,14 +81,61 @@ def reading(row: Mapping[Any, Any], level: float) -> str:
     return "; ".join(said)
 
 
-def study_pages(result: StudyResult, pictures: Mapping[str, str]) -> dict[str, str]:
-    """``report.html`` and ``report.md``.
+def study_files(result: StudyResult) -> dict[str, str]:
+    """A study's report: ``report.html``, ``report.md`` and the figures as SVG, by name.
+
+    Beside them :meth:`StudyResult.write <causal_lm_opt.simulation.StudyResult.write>` puts the
+    tables that they name.
 
     Parameters
     ----------
     result : StudyResult
-    pictures : mapping figure -> SVG
+
+    Returns
+    -------
+    dict
+        Name of the file -> its content. ``coverage.svg`` only where there are intervals.
+
+    Examples
+    --------
+    >>> from causal_lm_opt import IPW
+    >>> from causal_lm_opt.report import study_files
+    >>> from causal_lm_opt.simulation import GaussianDesign, run_study
+    >>> near = {"near": GaussianDesign(shift=.3)}
+    >>> done = run_study(near, {"Hajek": IPW()}, sizes=[50], replications=5, progress=False)
+    >>> sorted(study_files(done))
+    ['bias.svg', 'coverage.svg', 'report.html', 'report.md']
     """
+    pictures = _pictures(result)
+    files = {f"{name}.svg": svg for name, svg in pictures.items()}
+    return files | _pages(result, pictures)
+
+
+def _pictures(result: StudyResult) -> dict[Literal["bias", "coverage"], str]:
+    """Bias and, where there are intervals, coverage as SVG.
+
+    A study with more than two settings of both designs and sizes is drawn at its largest size.
+    """
+    from causal_lm_opt import plots  # loads matplotlib
+
+    table = result.summary
+    if table["design"].nunique() > 1 and table["n"].nunique() > 2:
+        table = table[table["n"] == table["n"].max()]
+    at = ", ".join(f"{n:,}" for n in dict.fromkeys(table["n"]))
+    drawn = {}
+    for name, (title, _) in FIGURES.items():
+        if np.isfinite(table[name].to_numpy(dtype=np.float64)).any():
+            axes = plots.new_axes(3.8)
+            ax: Any = plots.plot_study(table, y=name, level=result.study.level, ax=axes)
+            told = f"Rows: {at}. Figures: summary.csv."
+            drawn[name] = plots.to_svg(ax.figure, key=name, title=title, description=told) + "\n"
+    return drawn
+
+
+def _pages(
+    result: StudyResult, pictures: Mapping[Literal["bias", "coverage"], str]
+) -> dict[str, str]:
+    """``report.html`` and ``report.md``."""
     study, table = result.study, result.summary
     columns = ["Design", "Rows", "Estimator", "Bias", "sd", "se / sd", "Coverage", "Trustworthy",
                "Reading"]  # fmt: skip
@@ -98,7 +152,7 @@ def study_pages(result: StudyResult, pictures: Mapping[str, str]) -> dict[str, s
         f"{percent(study.level)} intervals; {how_sure(study.level, _fewest(result))}", columns,
         lines, ["w", "n", "w", *"nnnnn", ""],
     )  # fmt: skip
-    shown: list[Block] = [Picture(svg, CAPTIONS[name]) for name, svg in pictures.items()]
+    shown: list[Block] = [Picture(svg, FIGURES[name][1]) for name, svg in pictures.items()]
     made = [
         f"{_fewest(result):,} replications of each design and size, seed {study.seed}.",
         f"Truth by design: {'; '.join(_truths(result))}.",
@@ -112,8 +166,8 @@ def study_pages(result: StudyResult, pictures: Mapping[str, str]) -> dict[str, s
     lead = study.about or "How far are estimates from a truth that is known?"
     footer = f"causal-lm-opt {__version__}"
     return {
-        "report.html": html_page("Simulation study", lead, sections, footer),
         "report.md": markdown_page("Simulation study", lead, sections, footer),
+        "report.html": html_page("Simulation study", lead, sections, footer),
     }
 
 

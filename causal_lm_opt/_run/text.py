@@ -108,7 +108,7 @@ def _figure_table(part: Part) -> list[str]:
     chosen: dict[str, Mapping[str, Any]] = {}
     for row in sorted(part.rows, key=lambda r: r.estimator == "dr"):
         if row.estimator != "or" and row.figures.get("ess") is not None:
-            chosen[row.policy] = row.figures
+            chosen[row.name] = row.figures
     if not chosen:
         return []
     # Only where some rows are never written, and only where there is a model to be tested.
@@ -116,8 +116,8 @@ def _figure_table(part: Part) -> list[str]:
         name: key for name, key in COLUMNS.items()
         if key not in ("zero_share", "residual") or any(f.get(key) for f in chosen.values())
     }  # fmt: skip
-    order = dict.fromkeys(r.policy for r in part.rows if r.policy in chosen)
-    rows = [[policy, *(_figure(chosen[policy], key) for key in shown.values())] for policy in order]
+    order = dict.fromkeys(r.name for r in part.rows if r.name in chosen)
+    rows = [[name, *(_figure(chosen[name], key) for key in shown.values())] for name in order]
     return [*aligned(["weights of", *shown], rows, right=set(range(1, 1 + len(shown)))), ""]
 
 
@@ -137,7 +137,7 @@ def _figure(figures: Mapping[str, Any], key: str) -> str:
 
 def _cells(row: Row, decimals: int, *, with_truth: bool) -> list[str]:
     cells = [
-        row.policy, row.label, number(row.value, decimals), number(row.se, decimals),
+        row.name, row.label, number(row.value, decimals), number(row.se, decimals),
         interval(row.lower, row.upper, decimals), row.verdict,
     ]  # fmt: skip
     if with_truth:
@@ -183,9 +183,9 @@ def reasons_of(part: Part) -> list[tuple[str, str]]:
             form = _NUMBER.sub(_blank, reason)
             said.setdefault(form, []).append(reason)
             policies = concerned.setdefault(form, {}).setdefault(row.label, [])
-            policies += [] if row.policy in policies else [row.policy]
+            policies += [] if row.name in policies else [row.name]
     everyone = {
-        label: [r.policy for r in part.rows if r.label == label]
+        label: [r.name for r in part.rows if r.label == label]
         for label in {r.label for r in part.rows}
     }
     out = []

@@ -289,6 +289,8 @@ class StudyResult:
     def write(self, out: str | Path) -> None:
         """Write ``summary.csv``, ``replications.csv.gz`` and ``study.json``, each atomically.
 
+        :func:`causal_lm_opt.report.study_files` makes a report of them, as ``simulate`` writes.
+
         Raises
         ------
         ValueError

@@ -22,6 +22,7 @@ PART_OF = {
     "_cells": "logged",
     "_files": "logged",
     "_log_readers": "logged",
+    "_training_rows": "logged",
     "_sensitivity": "_evaluate",
     "_studies": "_evaluate",
     "_views": "_evaluate",

@@ -18,7 +18,9 @@ WEIGHTED = ["--estimator", "ht", "--estimator", "hajek"]
 
 
 def contrasts(folder: Path) -> pd.DataFrame:
-    return pd.read_csv(folder / "contrasts.csv").set_index(["policy", "estimator"])
+    """Differences of all rows by policy and estimator; of subgroups by these and the subgroup."""
+    table = pd.read_csv(folder / "contrasts.csv", keep_default_na=False)
+    return table.set_index(["policy", "estimator", *(["subgroup"] if "subgroup" in table else [])])
 
 
 @pytest.mark.parametrize("reference", [None, "warm"])
@@ -34,8 +36,8 @@ def test_they_are_those_of_the_subgroup_s_own_log(
         assert run([*files.evaluate, *options, *files.out(town)]).exit_code == 0
         alone = contrasts(files.folder / town)
         for (policy, estimator), row in alone.iterrows():
-            found = within.loc[(f"{policy} | {town}", estimator)]
-            assert found["reference"] == f"{reference or 'logging policy'} | {town}"
+            found = within.loc[(policy, estimator, town)]
+            assert found["reference"] == (reference or "logging policy")
             for column in ("difference", "se"):
                 assert found[column] == pytest.approx(row[column], rel=1e-9), (policy, column)
             half = stats.t.ppf(0.975, (log["town"] == town).sum() - 1) * found["se"]
@@ -49,12 +51,13 @@ def test_over_all_readers_nothing_changes(files: Files, run: Run) -> None:
     assert run([*files.evaluate, *files.out("plain")]).exit_code == 0
     assert run([*files.evaluate, "--by", "town", *files.out()]).exit_code == 0
     found = contrasts(files.folder / "out")
-    every = found[[" | " not in policy for policy, _ in found.index]]
+    every = found.xs("", level="subgroup")
     pd.testing.assert_frame_equal(every, contrasts(files.folder / "plain"))
-    values = pd.read_csv(files.folder / "out/estimates.csv").set_index(["policy", "estimator"])
-    for (policy, estimator), row in found.iterrows():
+    values = pd.read_csv(files.folder / "out/estimates.csv", keep_default_na=False)
+    levels = values.set_index(["policy", "estimator", "subgroup"])["verdict"]
+    for (policy, estimator, town), row in found.iterrows():
         sides = [policy, row["reference"]]
-        own = [values["verdict"].get((side, estimator), LEVELS[0]) for side in sides]
+        own = [levels.get((side, estimator, town), LEVELS[0]) for side in sides]
         assert LEVELS.index(row["verdict"]) >= max(map(LEVELS.index, own))
 
 
@@ -68,7 +71,7 @@ def test_clusters_may_lie_in_several_subgroups(files: Files, run: Run) -> None:
         run([*files.evaluate, "--group", "reader", *WEIGHTED, *files.out("south")]).exit_code == 0
     )
     for (policy, estimator), row in contrasts(files.folder / "south").iterrows():
-        found = within.loc[(f"{policy} | south", estimator)]
+        found = within.loc[(policy, estimator, "south")]
         for column in ("difference", "se", "ci_lower", "ci_upper"):
             assert found[column] == pytest.approx(row[column], rel=1e-9), (policy, column)
 
@@ -82,7 +85,9 @@ def test_they_are_told_everywhere(files: Files, run: Run) -> None:
     for text in (page, told):
         assert "hold for all policies and subgroups of an estimator together" in text
     facts = json.loads((out / "diagnostics.json").read_text(encoding="utf-8"))["parts"][0]
-    named = {(c["policy"], c["reference"]) for c in facts["contrasts"]}
-    assert ("warm | north", "logging policy | north") in named
+    named = {(c["policy"], c["reference"], c.get("subgroup")) for c in facts["contrasts"]}
+    assert {("warm", "logging policy", None), ("warm", "logging policy", "north")} <= named
+    for text in (page, told):
+        assert "warm | north" in text.replace("\\|", "|")
     bands = np.array([[c["band_lower"], c["band_upper"]] for c in facts["contrasts"]])
     assert np.isfinite(bands).all()

@@ -134,10 +134,11 @@ def test_groups_cluster_and_subgroups_share_the_ratio(
     assert result.exit_code == 0, result.output
     clustered = table(files.folder)
     assert facts(files.folder)["counts"]["Clusters"] == 200
-    everyone = clustered[~clustered["policy"].str.contains("|", regex=False)]
+    everyone = clustered[clustered["subgroup"].isna()]
     assert everyone["policy"].tolist() == plain["policy"].tolist()
     assert (everyone["se"].to_numpy() != plain["se"].to_numpy()).all()
-    assert clustered["policy"].str.startswith("warm | ").sum() == 2
+    of_warm = clustered[clustered["policy"] == "warm"]["subgroup"]
+    assert sorted(of_warm.dropna()) == ["north", "south"]
 
 
 def test_rows_of_one_text_may_be_clusters(files: Files, evaluate: list[str], run: Run) -> None:

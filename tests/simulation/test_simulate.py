@@ -14,9 +14,9 @@ import pandas as pd
 import pytest
 
 from causal_lm_opt._run.output import OutputError
-from causal_lm_opt._run.simulate import list_studies, simulate, write_plots
+from causal_lm_opt._run.simulate import list_studies, simulate
 from causal_lm_opt._run.study_folder import check_study_folder
-from causal_lm_opt._run.study_report import reading
+from causal_lm_opt._run.study_report import reading, study_files
 from causal_lm_opt.simulation import STUDIES, GaussianDesign, SimulatedLog, Study, named_study
 from causal_lm_opt.simulation._facts import other_than, study_facts
 
@@ -207,9 +207,8 @@ def test_a_line_is_read_in_words(row: dict[str, float], said: str) -> None:
 
 def test_a_study_without_intervals_has_no_plot_of_coverage(tmp_path: Path) -> None:
     study = Study({"d": GaussianDesign()}, {"mean": plain_mean}, [40], 3)
-    (tmp_path / "coverage.svg").write_text("of an earlier run")
-    assert write_plots(study.run(tmp_path, progress=False), tmp_path) == ["bias.svg"]
-    assert not (tmp_path / "coverage.svg").exists()
+    files = study_files(study.run(progress=False))
+    assert set(files) == {"bias.svg", "report.html", "report.md"}
 
 
 def plain_mean(log: SimulatedLog) -> dict[str, float]:
