@@ -7,11 +7,13 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+from scipy import sparse, stats
+from scipy.sparse.csgraph import connected_components
 
 from causal_lm_opt._validation import check_vector
 
@@ -23,6 +25,9 @@ UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf
 WORD = re.compile(rf"[{UNSPACED}]|[^\W{UNSPACED}]+")
 SOME, MANY = 0.02, 0.05  # lower ends of the excess: caution, do not use
 FEWEST = 10  # independent texts of a policy: of fewer nothing is said
+#: Units are versions of one text if they share so many words that at most so many units hold, and
+#: at least half of their words.
+SHARED, RARE, HALF = 2, 4, 0.5
 
 
 @dataclass(frozen=True)
@@ -76,7 +81,8 @@ class LoggedWords:
     Attributes
     ----------
     holds : Counter
-        Number of logged units that hold each word: clusters, or distinct texts.
+        Number of logged units that hold each word: clusters, or distinct texts. Edited versions
+        of a text are one unit: none of them tells how often a further text has new words.
     expected, variance : float
         Mean over logged texts of the share of words that no other unit holds, and its variance.
     units : int
@@ -114,12 +120,15 @@ class LoggedWords:
             sample_weight = None
         units = np.unique(codes, return_inverse=True)[1]
         distinct: dict[str, list[str]] = {}
-        held: dict[int, set[str]] = {}
+        held: list[set[str]] = [set() for _ in range(int(units.max()) + 1)]
         for text, unit in zip(texts, units.tolist(), strict=True):
             if text not in distinct:
                 distinct[text] = _words(text)
-            held.setdefault(unit, set()).update(distinct[text])
-        holds = Counter(word for words in held.values() for word in words)
+            held[unit].update(distinct[text])
+        units = _versions(held)[units]
+        once = {(unit, word) for unit, text in zip(units.tolist(), texts, strict=True)
+                for word in distinct[text]}  # fmt: skip
+        holds = Counter(word for _, word in once)
         shares = {text: _share(words, holds, 1) for text, words in distinct.items()}
         own = np.array([shares[text] for text in texts])
         weight = np.ones(own.size) if sample_weight is None else np.asarray(sample_weight)
@@ -127,7 +136,7 @@ class LoggedWords:
         expected = float(weight @ own)
         sums = np.bincount(units, weights=weight * (own - expected))
         length = float(np.mean([len(words) for words in distinct.values()]))
-        return cls(holds, expected, float(sums @ sums), len(held), length)
+        return cls(holds, expected, float(sums @ sums), np.unique(units).size, length)
 
 
 def new_words(
@@ -198,6 +207,24 @@ def new_words(
     most = [word for word, mine in sorted(count.items(), key=lambda x: (-x[1], x[0])) if mine > 0]
     dof = max(units - 1.0, 1.0)
     return NewWords(share, logged.expected, math.sqrt(variance), dof, tuple(most[:3]))
+
+
+def _versions(held: list[set[str]]) -> npt.NDArray[np.intp]:
+    """Codes (k,) of k units' sets of words, the same for edited versions of one text."""
+    rare: dict[str, list[int]] = {}
+    count = Counter(word for words in held for word in words)
+    for unit, words in enumerate(held):
+        for word in words:
+            if 1 < count[word] <= RARE:
+                rare.setdefault(word, []).append(unit)
+    both = Counter(pair for units in rare.values() for pair in combinations(units, 2))
+    close = [
+        (a, b) for (a, b), shared in both.items()
+        if shared >= SHARED and len(held[a] & held[b]) >= HALF * len(held[a] | held[b])
+    ]  # fmt: skip
+    a, b = np.array(close, dtype=np.intp).reshape(-1, 2).T
+    graph = sparse.coo_array((np.ones(a.size), (a, b)), shape=(len(held), len(held)))
+    return np.asarray(connected_components(graph, directed=False)[1], dtype=np.intp)
 
 
 def _words(text: str) -> list[str]:

@@ -39,10 +39,10 @@ LEVELS = ("trustworthy", "caution", "do not use")
 
 #: What no diagnostic sees; printed under every summary.
 BLIND_SPOTS = (
-    "No diagnostic sees a logging policy that is wrong while its weights still average 1, hidden "
-    "confounding of readers and texts, interference between readers, outcomes that are missing for "
-    "a reason, rows that move together but were not named as clusters, or an outcome so rare that "
-    "none was logged."
+    "No diagnostic sees hidden confounding of readers and texts, interference between readers, "
+    "outcomes that are missing for a reason, rows that move together but were not named as "
+    "clusters, or an outcome so rare that none was logged; nor a logging policy that is wrong "
+    "while its weights still average 1, unless draws of the target policy show it."
 )
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from causal_lm_opt.diagnostics import new_words
+from causal_lm_opt.diagnostics.new_words import LoggedWords
 
 
 def zipf_texts(n: int, rng: np.random.Generator, odd: float = 0.0) -> list[str]:
@@ -56,6 +57,43 @@ def test_coined_words_are_told(odd: float, severity: int) -> None:
         ((level, said),) = found.findings
         assert level == severity
         assert "stand in no logged text" in said
+
+
+def edited(texts: list[str], rng: np.random.Generator) -> list[str]:
+    """Each text with two of its words replaced by common ones."""
+    out = []
+    for text in texts:
+        words = text.split()
+        for at in rng.choice(len(words), 2, replace=False):
+            words[at] = f"w{rng.integers(20)}"
+        out.append(" ".join(words))
+    return out
+
+
+def test_edited_versions_of_a_text_tell_nothing_of_further_texts() -> None:
+    """Each text stands beside an edited one: their rare words would seem to be held twice."""
+    rng = np.random.default_rng(5)
+    off = []
+    for _ in range(100):
+        first = zipf_texts(100, rng)
+        logged = [t for pair in zip(first, edited(first, rng), strict=True) for t in pair]
+        drawn = zipf_texts(100, rng)
+        found = new_words(logged, drawn[:50] + edited(drawn[50:], rng))
+        assert found.findings == []
+        off.append(found.share - found.expected)
+        alone = new_words(first, drawn)
+        assert LoggedWords.of(first).units == 100  # texts of their own are no versions
+        assert alone.expected > found.expected > 0.05
+    assert abs(np.mean(off)) < 0.02  # pairs that share one rare word alone stay two units
+
+
+def test_versions_are_found_across_order_and_in_threes() -> None:
+    texts = ["alpha beta gamma delta", "one two three four", "alpha beta gamma dogs"]
+    texts += ["alpha beta gamma cats", "one two five six seven eight nine"]
+    logged = LoggedWords.of(texts)
+    assert logged.units == 3  # half of all words, not of the shorter text's alone
+    assert logged.holds["alpha"] == 1
+    assert logged.holds["one"] == 2
 
 
 def test_texts_of_a_prompt_stand_together() -> None:
