@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 
 from causal_lm_opt.core import weighted_mean
 from causal_lm_opt.exceptions import DataError, NotIdentifiedError
-from causal_lm_opt.lm._encoding import Encoded, Encoder
+from causal_lm_opt.lm._encoding import Encoded, Encoder, prompt_words
 from causal_lm_opt.lm._objective_base import Objective
 from causal_lm_opt.lm._objective_state import Columns
 from causal_lm_opt.lm.sequence import PaddedBatch, pad_batch
@@ -34,10 +34,11 @@ TARGET = ("prompt", "completion", "prediction", "logp_sampling", "logp_reference
 
 @dataclass(frozen=True)
 class Examples:
-    """Encoded rows of all samples of an objective, and the columns of each."""
+    """Encoded rows of all samples of an objective, the columns of each, and the logged texts."""
 
     rows: list[Encoded]
     columns: list[Columns] = field(default_factory=list)
+    logged: tuple[str, ...] = ()
 
 
 class EncodedRows(Dataset[tuple[int, Encoded]]):
@@ -226,7 +227,8 @@ def read_examples(
                 payoff, numbers(table, by, label), numbers(table, "logp_reference", label)
             )))
         )  # fmt: skip
-    return Examples(rows, columns)
+    texts = () if logged is None else tuple(map(prompt_words, logged.get("completion", ())))
+    return Examples(rows, columns, texts)
 
 
 def _tensor(x: Float | None, n: int) -> Tensor:

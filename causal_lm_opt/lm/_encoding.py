@@ -10,11 +10,18 @@ from typing import Any, Literal, cast
 
 from causal_lm_opt.exceptions import EstimationWarning
 
-__all__ = ["Conversation", "Encoded", "Encoder", "Prompt"]
+__all__ = ["Conversation", "Encoded", "Encoder", "Prompt", "prompt_words"]
 
 #: Messages with ``role`` and ``content``, rendered by the tokenizer's chat template.
 Conversation = Sequence[Mapping[str, Any]]
 Prompt = str | Conversation
+
+
+def prompt_words(prompt: Prompt) -> str:
+    """A prompt or an answer as plain words: a conversation's messages, one a line."""
+    if isinstance(prompt, str):
+        return prompt
+    return "\n".join(str(message["content"]) for message in prompt)
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,10 @@ from causal_lm_opt.diagnostics.sufficiency import TextResponse, text_response
 from causal_lm_opt.diagnostics.verdict import verdict, worst
 from causal_lm_opt.estimate import ValueEstimate
 from causal_lm_opt.estimators._word_counts import WordCounts
+from causal_lm_opt.lm._encoding import prompt_words
 from causal_lm_opt.lm._features import TextFeatures
 from causal_lm_opt.lm._heldout import Drawn
-from causal_lm_opt.lm._optimizer_rows import BREAK, Rows, prompt_words
+from causal_lm_opt.lm._optimizer_rows import BREAK, Rows
 
 __all__ = ["judged", "response_beyond", "words_beyond"]
 

@@ -23,6 +23,7 @@ from causal_lm_opt._validation import (
     mix64,
 )
 from causal_lm_opt.exceptions import DataError
+from causal_lm_opt.lm._encoding import prompt_words
 
 __all__ = [
     "BREAK",
@@ -31,7 +32,6 @@ __all__ = [
     "Parts",
     "Rows",
     "joined",
-    "prompt_words",
     "read_rows",
     "split",
 ]
@@ -105,13 +105,6 @@ def joined(texts: Sequence[str], prompts: Sequence[Any] | None) -> list[str]:
         return list(texts)
     words = [re.sub(r"\n{2,}", "\n", prompt_words(p)).rstrip("\n") for p in prompts]
     return [f"{p}{BREAK}{t}" for p, t in zip(words, texts, strict=True)]
-
-
-def prompt_words(prompt: Any) -> str:
-    """A prompt as plain words: a conversation's messages, one a line."""
-    if isinstance(prompt, str):
-        return prompt
-    return "\n".join(str(message["content"]) for message in prompt)
 
 
 def read_rows(texts: Any, outcomes: Any, prompts: Any, logp_logging: Any, groups: Any) -> Rows:

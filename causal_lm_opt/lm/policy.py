@@ -94,6 +94,12 @@ class LanguageModelPolicy:
     local_files_only : bool, default False
         Never ask the hub; a folder is never asked for there anyway.
 
+    Attributes
+    ----------
+    training_rows : tuple
+        Keys of the logged texts that trained the model, where this package did it, one element for
+        each log; `save` writes them, and by them `evaluate` leaves those rows out.
+
     Raises
     ------
     ImportError
@@ -177,7 +183,6 @@ class LanguageModelPolicy:
         )  # fmt: skip
         self.engine = Engine(model, batch_tokens, batch_size, padding_side, progress, name)
         self.cache = cache
-        #: Rows of the logs that trained the model, which must not value it; kept with it by `save`.
         self.training_rows: tuple[TrainingRows, ...] = ()
         for place in (None if given else weights, adapter):
             if place is not None:

@@ -7,12 +7,15 @@ else (optimisers, schedules, accumulation, DDP, mixed precision, callbacks) is `
 from __future__ import annotations
 
 import copy
+import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from causal_lm_opt._training_rows import TrainingRows, read_training_rows, write_training_rows
 from causal_lm_opt.lm._atomic_trainer import AtomicTrainer
 from causal_lm_opt.lm._collator import Collator, EncodedRows, Examples, as_batch, read_examples
 from causal_lm_opt.lm._encoding import Encoded
@@ -167,10 +170,13 @@ class CausalPreferenceTrainer(AtomicTrainer):
     ) -> None:
         args = CausalPreferenceConfig("causal_preference") if args is None else args
         check_arguments(objective, args, reward)
+        place = Path(model) if isinstance(model, str | os.PathLike) else None
         model, tokenizer = opened(model, processing_class, peft_config, args)
         self.policy = LanguageModelPolicy(
             model, tokenizer, max_length=args.max_length, eos_token=args.eos_token, name="trained"
         )
+        if place is not None:
+            self.policy.training_rows = read_training_rows(place.expanduser())
         self.objective, self.reference_model = objective, reference_model
         self.rounds = None if reward is None else rounds_of(train_dataset, reward, args)
         rows = self._begin_rows(train_dataset, target_dataset, args)
@@ -208,6 +214,8 @@ class CausalPreferenceTrainer(AtomicTrainer):
         objective, model = self.objective, self.policy.model
         if self.rounds is None:
             examples = self._read(data, target, objective, args, "train_dataset")
+            used = np.ones(len(examples.logged), dtype=bool)
+            self.policy.training_rows += (TrainingRows.of(examples.logged, used),) * bool(used.size)
             objective.begin(examples.columns)
             return examples.rows
         objective.begin([empty_columns(args.round_size)])
@@ -398,10 +406,14 @@ class CausalPreferenceTrainer(AtomicTrainer):
         super()._issue_warnings_after_load(load_result._replace(missing_keys=missing))
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """Write model, tokenizer and a model card."""
+        """Write model, tokenizer, a model card, and keys of the logged rows that trained it.
+
+        By ``training_rows.json`` ``evaluate`` knows those rows and leaves them out.
+        """
         with without_bars():
             super().save_model(output_dir, _internal_call)
         if self.args.should_save:
             folder = Path(output_dir or self.args.output_dir)
             text = model_card(self.objective.label, self.objective.sizes, self.state.log_history)
             (folder / "README.md").write_text(text, encoding="utf-8")
+            write_training_rows(folder, self.policy.training_rows)

@@ -17,6 +17,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 pytest.importorskip("accelerate")
 
+from causal_lm_opt._training_rows import read_training_rows  # noqa: E402
 from causal_lm_opt.exceptions import (  # noqa: E402
     DataError,
     EstimationWarning,
@@ -355,6 +356,8 @@ def test_lora_trains_the_adapter_and_refers_to_the_model_without_it(
     assert (tmp_path / "saved" / "adapter_model.safetensors").is_file()
     card = (tmp_path / "saved" / "README.md").read_text(encoding="utf-8")
     assert trainer.objective.label in card
+    (rows,) = read_training_rows(tmp_path / "saved")
+    assert np.asarray(rows.among(texts)).all()
     again = tiny.policy(peft.PeftModel.from_pretrained(small(tiny, "llama"), tmp_path / "saved"))
     np.testing.assert_allclose(again.log_prob(texts), trainer.policy.log_prob(texts), atol=1e-6)
 
