@@ -35,8 +35,10 @@ from causal_lm_opt._studies import (
 )
 from causal_lm_opt._views import PolicyView, RatioView, policy_views, ratio_views
 from causal_lm_opt.comparison import differences, simultaneous_band
+from causal_lm_opt.diagnostics.verdict import LEVELS, Verdict, worst
 from causal_lm_opt.estimate import ValueEstimate
 from causal_lm_opt.estimators import IPW, DoublyRobust, OutcomeRegression, TargetSample
+from causal_lm_opt.estimators._figures import repeats_finding
 from causal_lm_opt.estimators._progress import track
 from causal_lm_opt.exceptions import NotIdentifiedError, OverlapError
 
@@ -148,7 +150,7 @@ def evaluate_part(
         )
     left_out += unreached_notes(study, results)
     reports = {name: x.diagnose() for name, x in results.items() if hasattr(x, "ratio_")}
-    rows = _rows(results, study, settings.level)
+    rows = _repeats_told(_rows(results, study, settings.level), results)
     contrasts, within = _contrasts(results, settings), _subgroup_contrasts(results, settings)
     if study.ratio is not None:
         rows, contrasts, within = judged_by_ratios(rows, contrasts, within, reports, study)
@@ -267,6 +269,23 @@ def _rows(results: Mapping[str, Any], study: Study, level: float) -> tuple[Row, 
         order = {name: i for i, name in enumerate(dict.fromkeys(r.name for r in found))}
         rows += sorted(found, key=lambda row: order[row.name])
     return tuple(rows)
+
+
+def _repeats_told(rows: Sequence[Row], results: Mapping[str, Any]) -> tuple[Row, ...]:
+    """Texts that repeat too often for independent rows, told of the logging policy's mean too.
+
+    Its own estimator is given no log-probs to see it by.
+    """
+    fits = (results[name] for name in SPEAKERS if name in results)
+    why = next((why for fitted in fits for _, why in repeats_finding(fitted.log_)), "")
+    if not any(why in row.reasons for row in rows):
+        return tuple(rows)
+
+    def told(row: Row) -> Row:
+        both = worst([Verdict(row.verdict, row.reasons), Verdict(LEVELS[1], (why,))])
+        return replace(row, verdict=both.level, reasons=both.reasons)
+
+    return tuple(told(row) if row.estimator == MEAN else row for row in rows)
 
 
 def _rows_of(

@@ -108,7 +108,7 @@ def estimand_notes(log: Log, *, enumerated: bool = False) -> list[str]:
         return []
     if log.shown_to_many is None:
         return []
-    rows, distinct = log.shown_to_many
+    rows, distinct, _ = log.shown_to_many
     return [
         f"{rows:,} rows hold {distinct:,} distinct texts (equal X), and rows count as independent: "
         "right where every reader's text was drawn anew, or at random from a fixed list. If texts "

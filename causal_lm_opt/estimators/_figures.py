@@ -49,6 +49,7 @@ __all__ = [
     "policy_coverage",
     "policy_figures",
     "policy_overlap",
+    "repeats_finding",
     "second_is_exact",
     "second_sample_findings",
     "weight_findings",
@@ -206,6 +207,23 @@ def outcome_findings(
     return rare + skewness_finding(sum_skewness(units))
 
 
+def repeats_finding(log: Log, *, exact: bool = False) -> list[tuple[int, str]]:
+    """Caution where texts repeat far more often than independent rows' log-probs allow.
+
+    ``exact``: the policy's exact support is given, so that the texts are a fixed list.
+    """
+    found = log.shown_to_many if log.codes is None and log.texts is None and not exact else None
+    if found is None or not found.times > 1.0:
+        return []
+    return [(1, (
+        f"{found.rows:,} rows hold {found.distinct:,} distinct texts, {found.times:,.3g} times as "
+        "many equal pairs as logp_logging allows rows that were drawn one by one: texts were drawn "
+        "once and shown to many, so that the standard error is too small (or logp_logging is far "
+        "too low). Give the texts' ids as groups (--group); in Python, estimand='texts' values "
+        "these texts alone."
+    ))]  # fmt: skip
+
+
 def second_is_exact(policies: Policies, k: int) -> bool:
     """Whether policy ``k``'s second sample is its exact support, without sampling error."""
     second = policies.rows_of(k)
@@ -312,6 +330,7 @@ def judged(
         log, policies, k, rows, residual(), part.logged, part.target, tell_words=tell_words
     )
     found = transform_finding(term, s, codes, log.n_clusters) + contradictions
+    found += repeats_finding(log, exact=any(r.exact for r in policies.row_sets))
     if rows is not None and policies.estimated is None:  # a part tells less than the whole
         every = policy_overlap(log, policies, k, None, policies.log_ratio(k))
         if every.mean_weight_z > 0:  # which no subgroup can bring about

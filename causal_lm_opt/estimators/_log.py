@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -47,6 +47,18 @@ FEW_ROWS = 256  # a glance at them spares most logs a pass over all rows
 MANY_ROWS = 50_000  # equal texts are looked for among so many
 LABEL = 2.0  # words at most, on average
 MANY_READERS = 1.5  # rows a text from which a log without groups is asked about
+REPEATS_Z = 3.29  # two-sided level .001
+
+
+class Repeats(NamedTuple):
+    """Rows, their distinct texts, and how many times as often as log-probs allow these repeat.
+
+    ``times`` is not a number where the log-probs do not tell, or not clearly.
+    """
+
+    rows: int
+    distinct: int
+    times: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,8 +150,8 @@ class Log:
         return reader_noise(self.y[rows], self.texts[rows], s)
 
     @cached_property
-    def shown_to_many(self) -> tuple[int, int] | None:
-        r"""Rows and distinct contents, where each text seems to have been shown to many readers.
+    def shown_to_many(self) -> Repeats | None:
+        r"""How texts repeat, where each seems to have been shown to many readers.
 
         Texts also repeat where a policy writes them anew: two rows are equal with probability
         :math:`\sum_x P_R(x)^2`, the mean of ``exp(logp_logging)``. So they must repeat twice as
@@ -154,14 +166,19 @@ class Log:
         rows, distinct = float(s.sum()), int(size.shape[0])
         if distinct < 2 or rows < MANY_READERS * distinct:
             return None
-        many = bool(size.min() >= 2)
+        many, times = bool(size.min() >= 2), math.nan
         if self.logp_logging is not None:
             p = np.exp(np.minimum(self.logp_logging[:n], 0.0))
             of_text = np.bincount(texts, weights=s * p) / size
             if float(of_text.sum()) <= 1.0 + 1e-6:
                 alike = float(s @ p) / rows
-                many = float(size @ (size - 1)) > 2.0 * rows * (rows - 1.0) * alike
-        return (int(rows), distinct) if many else None
+                pairs, due = float(size @ (size - 1)) / 2, rows * (rows - 1.0) * alike / 2
+                many = pairs > 2.0 * due
+                # equal pairs less those due: a U-statistic with mean 0 where rows are independent
+                spread = rows**3 * float(s @ (p - alike) ** 2) / rows / 4
+                if many and (pairs - due) ** 2 > REPEATS_Z**2 * (due + spread):
+                    times = pairs / due
+        return Repeats(int(rows), distinct, times) if many else None
 
     @cached_property
     def rarer_outcomes(self) -> float:
