@@ -171,7 +171,10 @@ def to_labels(cells: Iterable[Any], place: Place, column: str) -> list[str]:
     result: list[str] = []
     for index, cell in enumerate(cells):
         if _is_missing(cell) or (isinstance(cell, str) and not cell):
-            raise DataError(f"{place.at(index, column)}: the label is missing (NaN or empty)")
+            raise DataError(
+                f"{place.at(index, column)}: the label is missing (NaN or empty); name such rows "
+                "('unknown', or a label for each where each stands by itself), or drop them"
+            )
         if isinstance(cell, float | np.floating) and float(cell).is_integer():
             cell = int(cell)
         label = str(cell)

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from causal_lm_opt._validation import content_keys
+from causal_lm_opt._validation import content_keys, mix64
 from causal_lm_opt.exceptions import DataError
 
 __all__ = ["FILE", "TrainingRows", "plain_text", "read_training_rows", "write_training_rows"]
@@ -26,7 +26,7 @@ __all__ = ["FILE", "TrainingRows", "plain_text", "read_training_rows", "write_tr
 Mask = NDArray[np.bool_]
 Keys = NDArray[np.uint64]
 FILE = "training_rows.json"
-SAME_ORDER, SAME_TEXTS, FEW = 0.9, 0.5, 20
+RUN, MOST, FEW, COPIES = 12, 0.5, 20, 5
 
 
 def plain_text(text: str) -> str:
@@ -58,24 +58,27 @@ class TrainingRows:
         """Of m texts, in the log's order."""
         return cls(_keys(texts), np.asarray(used, dtype=bool))
 
-    def among(self, texts: Sequence[str]) -> Mask | None:
-        """Which of n texts were used, (n,); None where these are not the rows of that training.
+    def among(self, texts: Sequence[str]) -> Mask:
+        """Which of n texts must not value the model, (n,).
 
-        They are taken for those rows if they begin with the same texts in the same order, if most
-        of the texts that they hold once are texts that training was given once (some of its rows,
-        in any order), or if they hold most of the texts that training was given once (its rows
-        among others, or several times).
+        A row is the training's own where twelve neighbours or more are as they were there, in an
+        order that occurred once. Else it goes by its text: one that training was given once, and
+        used, must not value the model in whatever row it is, as the model may know it by heart. A
+        text that is common (training was given it several times, or it is here more than five
+        times) says so only where most of the log is known to be the training's.
         """
         keys = _keys(texts)
-        both = min(keys.size, self.keys.size)
-        if both and np.mean(keys[:both] == self.keys[:both]) > SAME_ORDER:
-            seen = np.zeros(keys.size, dtype=bool)
-            seen[:both] = self.used[:both]
-            return seen
-        single, theirs = _once(keys), _once(self.keys)
-        some = single.size >= FEW and np.isin(single, theirs).mean() > SAME_TEXTS
-        among = theirs.size >= FEW and np.isin(theirs, keys).mean() > SAME_TEXTS
-        return np.isin(keys, self.keys[self.used]) if some or among else None
+        if not keys.size:
+            return np.zeros(0, dtype=bool)
+        place = _places(keys, self.keys)
+        known, once = place >= 0, _once(self.keys)
+        distinct, which, count = np.unique(keys, return_inverse=True, return_counts=True)
+        single = distinct[count == 1]
+        same = single.size >= FEW and np.isin(single, once).mean() > MOST
+        rare = np.isin(keys, once) & (count[which] <= COPIES)
+        seen = (rare | same | (known.mean() > MOST)) & np.isin(keys, self.keys[self.used])
+        seen[known] = self.used[place[known]]
+        return np.asarray(seen)
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON holds it."""
@@ -130,6 +133,29 @@ def read_training_rows(folder: Path) -> tuple[TrainingRows, ...]:
 
 def _keys(texts: Sequence[str]) -> Keys:
     return content_keys(np.array([plain_text(text) for text in texts], dtype=object))
+
+
+def _places(keys: Keys, kept: Keys) -> NDArray[np.intp]:
+    """Where in ``kept`` each of ``keys`` (n,) stands, -1 where no run of `RUN` rows tells."""
+    place = np.full(keys.size, -1, dtype=np.intp)
+    mine, theirs = _runs(keys), _runs(kept)
+    if not mine.size or not theirs.size:
+        return place
+    distinct, first, count = np.unique(theirs, return_index=True, return_counts=True)
+    at = np.minimum(np.searchsorted(distinct, mine), distinct.size - 1)
+    found = np.flatnonzero((distinct[at] == mine) & (count[at] == 1))
+    for k in range(RUN):
+        place[found + k] = first[at[found]] + k
+    return place
+
+
+def _runs(keys: Keys) -> Keys:
+    """A key of each run of `RUN` neighbours, (n - RUN + 1,)."""
+    out = np.zeros(max(keys.size - RUN + 1, 0), dtype=np.uint64)
+    with np.errstate(over="ignore"):
+        for k in range(RUN if out.size else 0):
+            out = mix64(out + keys[k : k + out.size], k + 1)
+    return out
 
 
 def _once(keys: Keys) -> Keys:

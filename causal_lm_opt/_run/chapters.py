@@ -17,6 +17,7 @@ from causal_lm_opt._run.glossary import (
 from causal_lm_opt._run.numbers import (
     MANY,
     answers,
+    apart,
     decimals_for,
     interval,
     named,
@@ -123,17 +124,8 @@ def _difference_cells(contrast: Contrast | None, decimals: int) -> tuple[str, st
     """Difference and joint band; one that is not to be used is not shown here."""
     if contrast is None or contrast.verdict == LEVELS[-1]:
         return "", ""
-    band = _apart(contrast.band_lower, contrast.band_upper, decimals)
+    band = apart(contrast.band_lower, contrast.band_upper, decimals)
     return number(contrast.value, decimals), band
-
-
-def _apart(low: float, high: float, decimals: int) -> str:
-    """An interval with the decimals that keep an end that is not 0 from being printed as 0."""
-    for more in range(decimals, decimals + 3):
-        ends = [number(low, more), number(high, more)]
-        if all(e.strip("-0.") or v == 0 for e, v in zip(ends, (low, high), strict=True)):
-            return interval(low, high, more)
-    return interval(low, high, decimals)
 
 
 def _verdict(level: str, note: str = "") -> str:
@@ -253,7 +245,7 @@ def _difference_table(contrasts: Sequence[Contrast], caption: str, level: float)
     rows = [
         [
             escape(c.sides[0]), escape(c.label), number(c.value, decimals), number(c.se, decimals),
-            _apart(c.lower, c.upper, decimals), _apart(c.band_lower, c.band_upper, decimals),
+            apart(c.lower, c.upper, decimals), apart(c.band_lower, c.band_upper, decimals),
             _verdict(c.verdict),
         ]
         for c in contrasts

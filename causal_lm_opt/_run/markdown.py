@@ -8,7 +8,15 @@ from typing import Any
 
 from causal_lm_opt._evaluation import LABELS, Contrast, Evaluation, Part
 from causal_lm_opt._run.glossary import BAND_OF_SUBGROUPS, which_to_read
-from causal_lm_opt._run.numbers import answers, decimals_for, interval, number, percent
+from causal_lm_opt._run.numbers import (
+    answers,
+    apart,
+    decimals_for,
+    interval,
+    number,
+    percent,
+    row_decimals,
+)
 from causal_lm_opt._run.sensitivity import sensitivity_markdown
 from causal_lm_opt._run.terminal import printable
 from causal_lm_opt._run.text import reasons_of
@@ -93,11 +101,12 @@ def _part(part: Part, level: float, *, several: bool) -> list[str]:
 
 
 def _values(part: Part, level: float) -> str:
-    decimals = decimals_for(r.se for r in part.rows)
+    every = row_decimals(part.rows)
     truth = any(r.truth is not None for r in part.rows)
     head = ["policy", "estimator", "value", "std err", f"{percent(level)} interval", "verdict"]
     rows = []
     for r in part.rows:
+        decimals = every[bool(r.subgroup)]
         cells = [
             escaped(r.name), r.label, number(r.value, decimals), number(r.se, decimals),
             interval(r.lower, r.upper, decimals), r.verdict,
@@ -115,7 +124,7 @@ def _contrasts(contrasts: Sequence[Contrast], level: float) -> str:
     rows = [
         [
             *map(escaped, c.sides), c.label, number(c.value, decimals),
-            interval(c.lower, c.upper, decimals), interval(c.band_lower, c.band_upper, decimals),
+            apart(c.lower, c.upper, decimals), apart(c.band_lower, c.band_upper, decimals),
             c.verdict,
         ]
         for c in contrasts

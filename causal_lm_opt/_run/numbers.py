@@ -10,6 +10,7 @@ from causal_lm_opt._evaluation import LOGGING, SPEAKERS, Contrast, Part, Row
 __all__ = [
     "MANY",
     "answers",
+    "apart",
     "band_decimals",
     "counted",
     "decimals_for",
@@ -18,6 +19,7 @@ __all__ = [
     "named",
     "number",
     "percent",
+    "row_decimals",
     "speaking",
 ]
 
@@ -56,6 +58,25 @@ def number(value: float | None, decimals: int) -> str:
 def interval(low: float, high: float, decimals: int) -> str:
     """``"1.20 to 3.40"``."""
     return f"{number(low, decimals)} to {number(high, decimals)}"
+
+
+def apart(low: float, high: float, decimals: int) -> str:
+    """An interval with the decimals that keep an end that is not 0 from being printed as 0.
+
+    >>> apart(-0.003, 0.33, 2), apart(0.0, 0.33, 2)
+    ('-0.003 to 0.330', '0.00 to 0.33')
+    """
+    for more in range(decimals, decimals + 3):
+        ends = [number(low, more), number(high, more)]
+        if all(e.strip("-0.") or v == 0 for e, v in zip(ends, (low, high), strict=True)):
+            return interval(low, high, more)
+    return interval(low, high, decimals)
+
+
+def row_decimals(rows: Sequence[Row]) -> dict[bool, int]:
+    """Decimals of values of all rows (False) and of subgroups (True), by their own errors."""
+    return {group: decimals_for(r.se for r in rows if bool(r.subgroup) == group)
+            for group in (False, True)}  # fmt: skip
 
 
 def band_decimals(low: float, high: float, decimals: int) -> int:

@@ -16,7 +16,7 @@ __all__ = ["seen_rows", "without_seen_rows"]
 
 
 def seen_rows(folder: str, texts: Sequence[str]) -> NDArray[np.bool_]:
-    """Which of n texts trained or chose the model in a folder, shape (n,).
+    """Which of n rows trained or chose the model in a folder, or hold such a text, shape (n,).
 
     Raises
     ------
@@ -25,9 +25,7 @@ def seen_rows(folder: str, texts: Sequence[str]) -> NDArray[np.bool_]:
     """
     seen = np.zeros(len(texts), dtype=bool)
     for training in read_training_rows(Path(folder).expanduser()):
-        used = training.among(texts)
-        if used is not None:
-            seen |= used
+        seen |= training.among(texts)
     return seen
 
 
@@ -49,7 +47,9 @@ def without_seen_rows(log: LoggedData, models: Mapping[str, str]) -> tuple[Logge
         seen = seen_rows(folder, log.text)
         if seen.any():
             left_out |= seen
-            told.append(f"{int(seen.sum()):,} of the {n:,} rows trained or chose {name!r}")
+            told.append(
+                f"{int(seen.sum()):,} of the {n:,} rows hold texts that trained or chose {name!r}"
+            )
     if not told:
         return log, []
     rest = int(n - left_out.sum())
@@ -57,7 +57,7 @@ def without_seen_rows(log: LoggedData, models: Mapping[str, str]) -> tuple[Logge
     if rest < FEW:
         raise DataError(
             f"{log.source}: {'; '.join(told)}, so that {rest:,} are left to value it by, where "
-            f"{FEW} are the least: give rows that had no part in training ({where})"
+            f"{FEW} are the least: give rows of texts that had no part in training ({where})"
         )
     said = f"{'; '.join(told)}: they are left out, and every policy is valued on the other {rest:,}"
     return log[~left_out], [f"{said} ({where})."]

@@ -71,13 +71,21 @@ class Scored:
     column: str
     log_prob: Float
     decoding: str
+    trained_on: int = 0
 
     def __str__(self) -> str:
         mean = float(self.log_prob.mean())
-        return (
+        said = (
             f"{len(self.log_prob):,} texts scored under {self.decoding}: mean log-probability "
             f"{mean:.2f}, column {self.column!r} of {self.path}\n"
         )
+        if self.trained_on:
+            said += (
+                f"{self.trained_on:,} of them trained or chose this model: a value of it from "
+                "their rows flatters. evaluate --policy NAME=FOLDER, with the model's folder in "
+                "place of the column, leaves them out.\n"
+            )
+        return said
 
 
 @dataclass(frozen=True)
@@ -123,7 +131,10 @@ def score_file(request: ScoreRequest) -> Scored:
     _write(target, header, cells, request, found)
     if request.cache is None:
         shutil.rmtree(kept, ignore_errors=True)
-    return Scored(target, request.column, found, policy.decoding.describe())
+    used = np.zeros(len(texts), dtype=bool)
+    for training in policy.training_rows:
+        used |= training.among(texts)
+    return Scored(target, request.column, found, policy.decoding.describe(), int(used.sum()))
 
 
 def _policy(request: ScoreRequest, cache: Path) -> LanguageModelPolicy:

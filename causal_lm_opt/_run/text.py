@@ -20,6 +20,7 @@ from causal_lm_opt._run.numbers import (
     named,
     number,
     percent,
+    row_decimals,
     speaking,
 )
 from causal_lm_opt._run.terminal import printable, width
@@ -62,12 +63,12 @@ def summary(evaluation: Evaluation, folder: Path | str) -> str:
 
 
 def _value_table(part: Part, level: float) -> list[str]:
-    decimals = decimals_for(r.se for r in part.rows)
+    decimals = row_decimals(part.rows)
     head = ["policy", "estimator", "value", "std err", f"{percent(level)} interval", "verdict"]
     with_truth = any(r.truth is not None for r in part.rows)
     if with_truth:
         head[5:5] = ["truth", "covered"]
-    rows = [_cells(r, decimals, with_truth=with_truth) for r in part.rows]
+    rows = [_cells(r, decimals[bool(r.subgroup)], with_truth=with_truth) for r in part.rows]
     return aligned(head, rows, right={2, 3, 4, *({5} if with_truth else ())})
 
 

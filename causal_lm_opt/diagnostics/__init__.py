@@ -21,7 +21,7 @@ from causal_lm_opt.diagnostics.drift import (
 from causal_lm_opt.diagnostics.label_correlation import LabelCorrelation, label_correlation
 from causal_lm_opt.diagnostics.latent_positivity import LatentPositivity, latent_positivity
 from causal_lm_opt.diagnostics.latent_probes import latent_probes
-from causal_lm_opt.diagnostics.new_words import NewWords, new_words
+from causal_lm_opt.diagnostics.new_words import LoggedWords, NewWords, new_words
 from causal_lm_opt.diagnostics.overlap import (
     OverlapDiagnostics,
     effective_clusters,
@@ -78,6 +78,7 @@ __all__ = [
     "LabelCorrelation",
     "LatentPositivity",
     "LengthDrift",
+    "LoggedWords",
     "NewWords",
     "OmittedVariableBound",
     "OverlapDiagnostics",

@@ -25,9 +25,10 @@ UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf
 WORD = re.compile(rf"[{UNSPACED}]|[^\W{UNSPACED}]+")
 SOME, MANY = 0.02, 0.05  # lower ends of the excess: caution, do not use
 FEWEST = 10  # independent texts of a policy: of fewer nothing is said
-#: Units are versions of one text if they share so many words that at most so many units hold, and
-#: at least half of their words.
-SHARED, RARE, HALF = 2, 4, 0.5
+#: Units are versions of one text if they share two rare words or more, and more than half of their
+#: rare words. Rare is a word of at most one unit in 20, or 4; of 30 at most, as pairs are many.
+SHARED, HALF = 2, 0.5
+RARE, FEW_UNITS, MOST_UNITS = 1 / 20, 4, 30
 
 
 @dataclass(frozen=True)
@@ -211,16 +212,19 @@ def new_words(
 
 def _versions(held: list[set[str]]) -> npt.NDArray[np.intp]:
     """Codes (k,) of k units' sets of words, the same for edited versions of one text."""
-    rare: dict[str, list[int]] = {}
     count = Counter(word for words in held for word in words)
+    most = min(MOST_UNITS, max(FEW_UNITS, RARE * len(held)))
+    holders: dict[str, list[int]] = {}
+    size = [0] * len(held)  # rare words of each
     for unit, words in enumerate(held):
         for word in words:
-            if 1 < count[word] <= RARE:
-                rare.setdefault(word, []).append(unit)
-    both = Counter(pair for units in rare.values() for pair in combinations(units, 2))
+            if count[word] <= most:
+                holders.setdefault(word, []).append(unit)
+                size[unit] += 1
+    both = Counter(pair for units in holders.values() for pair in combinations(units, 2))
     close = [
         (a, b) for (a, b), shared in both.items()
-        if shared >= SHARED and len(held[a] & held[b]) >= HALF * len(held[a] | held[b])
+        if shared >= SHARED and shared > HALF * (size[a] + size[b] - shared)
     ]  # fmt: skip
     a, b = np.array(close, dtype=np.intp).reshape(-1, 2).T
     graph = sparse.coo_array((np.ones(a.size), (a, b)), shape=(len(held), len(held)))

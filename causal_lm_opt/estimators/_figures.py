@@ -215,9 +215,10 @@ def repeats_finding(log: Log, *, exact: bool = False) -> list[tuple[int, str]]:
     found = log.shown_to_many if log.codes is None and log.texts is None and not exact else None
     if found is None or not found.times > 1.0:
         return []
+    times = f"{found.times:,.3g}" if found.times < 1000 else "over 1,000"
     return [(1, (
-        f"{found.rows:,} rows hold {found.distinct:,} distinct texts, {found.times:,.3g} times as "
-        "many equal pairs as logp_logging allows rows that were drawn one by one: texts were drawn "
+        f"{found.rows:,} rows hold {found.distinct:,} distinct texts, {times} times as many "
+        "equal pairs as logp_logging allows rows that were drawn one by one: texts were drawn "
         "once and shown to many, so that the standard error is too small (or logp_logging is far "
         "too low). Give the texts' ids as groups (--group); in Python, estimand='texts' values "
         "these texts alone."

@@ -177,7 +177,7 @@ class Log:
                 # equal pairs less those due: a U-statistic with mean 0 where rows are independent
                 spread = rows**3 * float(s @ (p - alike) ** 2) / rows / 4
                 if many and (pairs - due) ** 2 > REPEATS_Z**2 * (due + spread):
-                    times = pairs / due
+                    times = pairs / due if due > 0.0 else math.inf
         return Repeats(int(rows), distinct, times) if many else None
 
     @cached_property

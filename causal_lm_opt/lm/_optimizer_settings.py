@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from causal_lm_opt.diagnostics.verdict import CLOSER
 from causal_lm_opt.lm._heldout import CLOSE, RATIOS
 from causal_lm_opt.lm._loading import check_counts
 from causal_lm_opt.lm._optimizer_files import nearer_checkpoints
@@ -176,7 +177,7 @@ def _lost(run: CausalLMOptimizer, values: Mapping[str, ValueEstimate], step: int
         )
     gravest = trained if trained.level == "do not use" else values["difference"].verdicts[0]
     said = f"the trained policy: {gravest.reasons[0]}"
-    far = not float(values["trained"].diagnostics[0].get("ess_share") or 0.0) >= CLOSE
+    far = gravest.reasons[0].endswith(CLOSER)  # else a nearer policy has the same fault
     return said + nearer_checkpoints(run.history_, step, CLOSE) * far
 
 

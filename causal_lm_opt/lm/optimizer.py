@@ -378,8 +378,7 @@ class CausalLMOptimizer:
     def _check_unseen(self, start: LanguageModelPolicy) -> None:
         """``DataError`` where what training starts from was trained on the report rows."""
         for training in start.training_rows:
-            used = training.among(self._texts)
-            seen = 0 if used is None else int(np.sum(used & (self.parts_ == "report")))
+            seen = int(np.sum(training.among(self._texts) & (self.parts_ == "report")))
             if seen:
                 raise DataError(
                     f"the model was trained, or chosen, on {seen:,} of the "

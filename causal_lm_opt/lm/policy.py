@@ -184,8 +184,9 @@ class LanguageModelPolicy:
         self.engine = Engine(model, batch_tokens, batch_size, padding_side, progress, name)
         self.cache = cache
         self.training_rows: tuple[TrainingRows, ...] = ()
-        for place in (None if given else weights, adapter):
-            if place is not None:
+        source = getattr(model, "name_or_path", "") if given else weights
+        for place in (source, adapter):
+            if place:
                 self.training_rows += read_training_rows(Path(place).expanduser())
 
     @property

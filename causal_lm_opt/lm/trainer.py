@@ -7,7 +7,6 @@ else (optimisers, schedules, accumulation, DDP, mixed precision, callbacks) is `
 from __future__ import annotations
 
 import copy
-import os
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from causal_lm_opt._training_rows import TrainingRows, read_training_rows, write_training_rows
+from causal_lm_opt._training_rows import TrainingRows, write_training_rows
 from causal_lm_opt.lm._atomic_trainer import AtomicTrainer
 from causal_lm_opt.lm._collator import Collator, EncodedRows, Examples, as_batch, read_examples
 from causal_lm_opt.lm._encoding import Encoded
@@ -170,13 +169,10 @@ class CausalPreferenceTrainer(AtomicTrainer):
     ) -> None:
         args = CausalPreferenceConfig("causal_preference") if args is None else args
         check_arguments(objective, args, reward)
-        place = Path(model) if isinstance(model, str | os.PathLike) else None
         model, tokenizer = opened(model, processing_class, peft_config, args)
         self.policy = LanguageModelPolicy(
             model, tokenizer, max_length=args.max_length, eos_token=args.eos_token, name="trained"
         )
-        if place is not None:
-            self.policy.training_rows = read_training_rows(place.expanduser())
         self.objective, self.reference_model = objective, reference_model
         self.rounds = None if reward is None else rounds_of(train_dataset, reward, args)
         rows = self._begin_rows(train_dataset, target_dataset, args)

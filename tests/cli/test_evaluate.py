@@ -201,6 +201,29 @@ def test_clicks_of_impressions(files: Files, run: Run) -> None:
 LOGGING_EVEN = np.full(len(TEXTS), 1 / len(TEXTS))
 
 
+def test_texts_that_were_shown_to_many_are_told_and_may_be_the_clusters(
+    files: Files, run: Run
+) -> None:
+    """Log-probs of texts that hardly ever repeat by chance; draws are texts of their own."""
+    log, draws = make_log(), make_draws()
+    for frame in (log, draws):
+        names = [c for c in frame if c == "lp" or c.startswith(("lp_", "logp_"))]
+        frame[names] -= 12.0
+    log.to_csv(files.log, index=False)
+    draws.to_csv(files.draws, index=False)
+    given = [*files.evaluate, "--draws", str(files.draws)]
+    assert run([*given, *files.out()]).exit_code == 0
+    table = estimates(files.folder / "out")
+    for row in (("logging policy", "sample mean"), ("warm", "Hajek"), ("warm", "doubly robust")):
+        assert "equal pairs" in table.loc[row, "reasons"], row
+        assert table.loc[row, "verdict"] in ("caution", "do not use")
+    done = run([*given, "--group", "text", *files.out("named")])
+    assert done.exit_code == 0, done.output
+    table = estimates(files.folder / "named")
+    assert ("warm", "doubly robust") in table.index
+    assert not table["reasons"].fillna("").str.contains("equal pairs").any()
+
+
 def test_groups_weights_and_subgroups(files: Files, run: Run) -> None:
     log = make_log()
     log["copies"] = np.where(np.arange(len(log)) % 3 == 0, 2, 1)
@@ -218,7 +241,7 @@ def test_groups_weights_and_subgroups(files: Files, run: Run) -> None:
     assert "north" in set(table.loc[("warm", "doubly robust")]["subgroup"])
     # Without the subgroup of every draw, a model's values by subgroup would all be the same.
     assert ("warm", "outcome regression") in table.index
-    assert ("warm | north", "outcome regression") not in table.index
+    assert pd.isna(table.loc[("warm", "outcome regression"), "subgroup"])  # of all rows alone
     left_out = facts(files.folder / "out")["parts"][0]["left_out"]
     assert [x["estimator"] for x in left_out] == ["outcome regression"]
     assert "by subgroup" in left_out[0]["reason"]

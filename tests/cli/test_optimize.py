@@ -231,7 +231,7 @@ def test_evaluate_leaves_out_the_rows_that_trained_a_model(shop: Workshop, tmp_p
     ])  # fmt: skip
     assert done.exit_code == 0, done.output
     trained = result_of(shop.out)["sizes"]["train"]
-    said = f"{trained} of the 160 rows trained or chose 'f': they are left out"
+    said = f"{trained} of the 160 rows hold texts that trained or chose 'f': they are left out"
     assert said in (out / "report.md").read_text(encoding="utf-8")
     assert said in done.stdout
 

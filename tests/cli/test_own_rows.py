@@ -67,21 +67,52 @@ def test_the_rows_of_each_log_that_trained_a_model_are_known(model: Path) -> Non
 
 
 def test_the_run_s_rows_are_known_among_others_and_several_times(model: Path) -> None:
-    more = [f"new {i}" for i in range(3 * N)]
-    for texts in (more + TEXTS, [t for pair in zip(TEXTS, TEXTS, strict=True) for t in pair]):
-        seen = seen_rows(str(model), texts)
-        np.testing.assert_array_equal(seen, np.isin(texts, TEXTS[:70]))
-    some = more + TEXTS[:30]  # few of the run's: another log that repeats some texts
-    assert not seen_rows(str(model), some).any()
+    more = [f"new {i}" for i in range(30 * N)]
+    doubled = [t for pair in zip(TEXTS, TEXTS, strict=True) for t in pair]
+    few = np.random.default_rng(2).permutation([*more, *TEXTS[:30]]).tolist()
+    for texts in (more + TEXTS, doubled, TEXTS + TEXTS, few):
+        np.testing.assert_array_equal(seen_rows(str(model), texts), np.isin(texts, TEXTS[:70]))
+
+
+@pytest.mark.parametrize("size", [5, N])
+def test_rows_that_were_dropped_or_put_between_move_no_other(size: int) -> None:
+    """Of few texts, each many times, too: runs of rows say where each stands."""
+    rng = np.random.default_rng(3)
+    texts = [f"text {i}" for i in (rng.integers(0, size, 900) if size < N else np.arange(900))]
+    used = rng.random(900) < 0.7
+    training = TrainingRows.of(texts, used)
+    np.testing.assert_array_equal(training.among(texts), used)
+    kept = np.delete(np.arange(900), [50, 51, 400, 812])
+    np.testing.assert_array_equal(training.among([texts[i] for i in kept]), used[kept])
+    with_new = [*texts[:300], "new", "newer", *texts[300:]]
+    expected = [*used[:300], False, False, *used[300:]]
+    np.testing.assert_array_equal(training.among(with_new), expected)
 
 
 def test_few_texts_many_times_are_known_in_their_order_alone() -> None:
-    few = [f"text {i % 5}" for i in range(N)]
+    rng = np.random.default_rng(4)
+    few = [f"text {i}" for i in rng.integers(0, 5, N)]
     training = TrainingRows.of(few, USED)
-    seen = training.among(few)
-    assert seen is not None
-    assert seen.sum() == 70
-    assert training.among([f"text {i % 3}" for i in range(N)]) is None
+    np.testing.assert_array_equal(training.among(few), USED)
+    assert not training.among([f"text {i}" for i in rng.integers(0, 5, N)]).any()
+
+
+def test_what_everybody_writes_is_no_sign_of_the_same_log() -> None:
+    """Two logs in which nearly all rows hold the same text."""
+    rng = np.random.default_rng(5)
+    first, second = (
+        ["No message." if rng.random() < 0.96 else f"{name} {i}" for i in range(1000)]
+        for name in ("first", "second")
+    )
+    training = TrainingRows.of(first, np.arange(1000) < 700)
+    assert not training.among(second).any()
+    said_once = TrainingRows.of(["Yes.", *TEXTS], np.ones(N + 1, dtype=bool))
+    assert not said_once.among(["Yes.", "No."] * 200).any()
+
+
+def test_no_rows_and_fewer_than_a_run(model: Path) -> None:
+    assert seen_rows(str(model), []).shape == (0,)
+    np.testing.assert_array_equal(seen_rows(str(model), TEXTS[66:73]), USED[66:73])
 
 
 def test_other_logs_and_other_folders_are_left_alone(model: Path, tmp_path: Path) -> None:
@@ -120,8 +151,8 @@ def test_the_rest_is_valued_and_told(model: Path) -> None:
     log, told = without_seen_rows(log_of(TEXTS), {"f": str(model)})
     assert log.text == TEXTS[70:]
     assert told == [
-        "70 of the 100 rows trained or chose 'f': they are left out, and every policy is valued on "
-        "the other 30 (parts.csv of its run says which part a row was in)."
+        "70 of the 100 rows hold texts that trained or chose 'f': they are left out, and every "
+        "policy is valued on the other 30 (parts.csv of its run says which part a row was in)."
     ]
     with pytest.raises(DataError, match="so that 10 are left"):
         without_seen_rows(log_of(TEXTS[:80]), {"f": str(model)})

@@ -76,6 +76,16 @@ def test_clusters_may_lie_in_several_subgroups(files: Files, run: Run) -> None:
             assert found[column] == pytest.approx(row[column], rel=1e-9), (policy, column)
 
 
+def test_labels_that_differ_in_blanks_alone_are_told(files: Files, run: Run) -> None:
+    log = make_log()
+    log.loc[log.index[::3], "town"] += " "
+    log.to_csv(files.log, index=False)
+    done = run([*files.evaluate, "--by", "town", *files.out()])
+    assert done.exit_code == 0, done.output
+    told = (files.folder / "out/report.md").read_text(encoding="utf-8")
+    assert "differ in case or blanks alone" in told
+
+
 def test_they_are_told_everywhere(files: Files, run: Run) -> None:
     assert run([*files.evaluate, "--by", "town", *WEIGHTED, *files.out()]).exit_code == 0
     out = files.folder / "out"

@@ -87,6 +87,29 @@ def test_edited_versions_of_a_text_tell_nothing_of_further_texts() -> None:
     assert abs(np.mean(off)) < 0.02  # pairs that share one rare word alone stay two units
 
 
+@pytest.mark.parametrize("versions", [3, 6, 10])
+def test_many_versions_of_few_texts_are_as_many_texts(versions: int) -> None:
+    rng = np.random.default_rng(versions)
+    for _ in range(10):
+        first = zipf_texts(100, rng)
+        logged = [t for _ in range(versions) for t in edited(first, rng)]
+        found = new_words(logged, edited(zipf_texts(300, rng), rng))
+        assert found.findings == []
+        assert LoggedWords.of(logged).units < 0.5 * len(logged)
+
+
+@pytest.mark.parametrize("options", [5, 20, 60])
+def test_most_texts_of_a_template_stay_texts_of_their_own(options: int) -> None:
+    """Texts of three slots: they share most of their words, and few are versions of each other."""
+    rng = np.random.default_rng(options)
+    slots = rng.integers(0, options, (600, 3))
+    texts = list(dict.fromkeys(f"dear a{a} please b{b} the c{c} today" for a, b, c in slots))
+    assert LoggedWords.of(texts).units > 0.7 * len(texts)
+    coined = [f"dear x{i} please b1 the y{i} today" for i in range(200)]
+    ((level, _),) = new_words(texts, coined).findings
+    assert level == 2
+
+
 def test_versions_are_found_across_order_and_in_threes() -> None:
     texts = ["alpha beta gamma delta", "one two three four", "alpha beta gamma dogs"]
     texts += ["alpha beta gamma cats", "one two five six seven eight nine"]

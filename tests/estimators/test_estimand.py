@@ -442,6 +442,9 @@ def test_texts_that_repeat_more_often_than_log_probs_allow_are_a_reason_for_caut
         told += len(why)
         assert not why or fitted.result_.verdicts[0].level != "trustworthy"
     assert told == (0 if shown == 1 else 50)
+    low = given["logp_logging"] - 900.0  # as of long texts: probabilities of 0 in floating point
+    fitted = IPW().fit(X * 1.0, y, logp_logging=low, logp_target=low)
+    assert ("over 1,000 times" in str(fitted.result_.verdicts[0])) == (shown > 1)
     named = IPW().fit(X * 1.0, y, groups=np.repeat(np.arange(600 // shown), shown), **given)
     assert not any("equal pairs" in r for r in named.result_.verdicts[0].reasons)
 

@@ -17,8 +17,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import transformers
 
-from causal_lm_opt.diagnostics.verdict import Verdict, worst
+from causal_lm_opt.diagnostics.verdict import CLOSER, Verdict, worst
 from causal_lm_opt.estimators import IPW
 from causal_lm_opt.exceptions import DataError, EstimationWarning, OverlapError
 from causal_lm_opt.lm import LanguageModelPolicy, from_texts
@@ -76,6 +77,9 @@ def test_a_policy_knows_the_rows_that_trained_it_wherever_it_is_saved(finished, 
     texts, _ = make_log()
     finished.policy_.save(tmp_path / "mine")
     (kept,) = LanguageModelPolicy(tmp_path / "mine").training_rows
+    loaded = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "mine")
+    (same,) = LanguageModelPolicy(loaded, finished.policy_.tokenizer).training_rows
+    np.testing.assert_array_equal(same.keys, kept.keys)
     np.testing.assert_array_equal(kept.among(texts), finished.parts_ != "report")
     assert finished.start_.training_rows == ()  # it was not fine-tuned
     tuned = make(finished.start_, fine_tune_epochs=1, steps=1, safe=False)
@@ -559,6 +563,14 @@ def test_a_refusal_says_which_policy_and_the_gravest_reason_alone(finished):
     _, why = decide(run, told(finished, difference=lost, start=lost, trained=lost), 6)
     assert "cannot value the trained policy: The gravest of trained." in why
     assert "Another" not in why
+    run.history_ = pd.DataFrame({
+        "step": [2, 6], "ess": [0.9, 0.1], "verdict": "caution", "difference_lower": [0.1, 0.2],
+    })  # fmt: skip
+    values = told(finished, difference=lost, trained=lost)
+    assert "Step 2" not in decide(run, values, 6)[1]  # a nearer policy may have the same fault
+    far = Verdict(lost, (f"The effective sample size is 4 rows. {CLOSER}",))
+    values["trained"] = replace(values["trained"], verdicts=(far,))
+    assert "Step 2 kept an effective sample size of 90%" in decide(run, values, 6)[1]
     _, why = decide(run, told(finished, difference=lost, start="caution", trained="caution"), 6)
     assert "cannot value the trained policy: The gravest of difference." in why
 

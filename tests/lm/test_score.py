@@ -13,6 +13,7 @@ import pytest
 from causal_lm_opt._run.models import Models, is_model_folder, score_log
 from causal_lm_opt._run.output import OutputError
 from causal_lm_opt._run.score import ScoreRequest, score_file
+from causal_lm_opt._training_rows import TrainingRows
 from causal_lm_opt.exceptions import DataError
 from causal_lm_opt.lm import LanguageModelPolicy
 from causal_lm_opt.logged import LoggedData
@@ -48,6 +49,18 @@ def test_the_log_comes_back_with_a_column_more(folder: str, tmp_path: Path, suff
     assert "4 texts scored under the model's own distribution" in str(done)
     read = LoggedData.from_csv(out, text="text", outcome="y", logp_logging="lp", prompt="q")
     assert len(read) == 4
+
+
+def test_rows_that_trained_the_model_are_told(folder: str, tmp_path: Path) -> None:
+    texts = FRAME["text"].tolist()
+    policy = LanguageModelPolicy(folder)
+    policy.training_rows = (TrainingRows.of(texts, np.arange(len(texts)) < 3),)
+    mine, log = policy.save(tmp_path / "trained"), tmp_path / "log.csv"
+    FRAME.to_csv(log, index=False)
+    done = score_file(ScoreRequest(str(log), str(mine), str(tmp_path / "scored.csv")))
+    assert "2 of them trained or chose this model: a value of it from their rows" in str(done)
+    plain = score_file(ScoreRequest(str(log), folder, str(tmp_path / "plain.csv")))
+    assert "trained" not in str(plain).partition("\n")[2]
 
 
 def test_the_marks_of_the_log_are_kept(folder: str, tmp_path: Path) -> None:
