@@ -210,9 +210,12 @@ def outcome_findings(
 def repeats_finding(log: Log, *, exact: bool = False) -> list[tuple[int, str]]:
     """Caution where texts repeat far more often than independent rows' log-probs allow.
 
+    Of rows that are texts: features may be equal where texts differ.
     ``exact``: the policy's exact support is given, so that the texts are a fixed list.
     """
-    found = log.shown_to_many if log.codes is None and log.texts is None and not exact else None
+    texts = isinstance(log.X, np.ndarray) and log.X.ndim == 1
+    asked = texts and log.codes is None and log.texts is None and not exact
+    found = log.shown_to_many if asked else None
     if found is None or not found.times > 1.0:
         return []
     times = f"{found.times:,.3g}" if found.times < 1000 else "over 1,000"

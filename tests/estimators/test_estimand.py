@@ -410,6 +410,10 @@ def test_texts_that_a_policy_writes_again_are_not_asked_about() -> None:
     assert any("distinct" in note for note in fitted.result_.notes)
 
 
+def as_texts(X: np.ndarray) -> np.ndarray:
+    return np.array([" ".join(f"w{word}" for word in row) for row in X], dtype=object)
+
+
 @pytest.mark.parametrize("shown", [1, 3, 6])
 def test_texts_that_repeat_more_often_than_log_probs_allow_are_a_reason_for_caution(
     shown: int,
@@ -435,18 +439,20 @@ def test_texts_that_repeat_more_often_than_log_probs_allow_are_a_reason_for_caut
         X, effect = np.repeat(texts, shown, axis=0), rng.normal(size=texts.shape[0])
         y = 0.7 * np.repeat(effect, shown) + rng.normal(size=600)
         D = draw(q, 400)
-        drawn = TargetSample(D * 1.0, logp_target=logp(q, D), logp_logging=logp(p, D))
+        drawn = TargetSample(as_texts(D), logp_target=logp(q, D), logp_logging=logp(p, D))
         given = {"logp_logging": logp(p, X), "logp_target": logp(q, X), "X_target": drawn}
-        fitted = IPW().fit(X * 1.0, y, **given)
+        fitted = IPW().fit(as_texts(X), y, **given)
         why = [r for r in fitted.result_.verdicts[0].reasons if "equal pairs" in r]
         told += len(why)
         assert not why or fitted.result_.verdicts[0].level != "trustworthy"
     assert told == (0 if shown == 1 else 50)
     low = given["logp_logging"] - 900.0  # as of long texts: probabilities of 0 in floating point
-    fitted = IPW().fit(X * 1.0, y, logp_logging=low, logp_target=low)
+    fitted = IPW().fit(as_texts(X), y, logp_logging=low, logp_target=low)
     assert ("over 1,000 times" in str(fitted.result_.verdicts[0])) == (shown > 1)
-    named = IPW().fit(X * 1.0, y, groups=np.repeat(np.arange(600 // shown), shown), **given)
+    named = IPW().fit(as_texts(X), y, groups=np.repeat(np.arange(600 // shown), shown), **given)
     assert not any("equal pairs" in r for r in named.result_.verdicts[0].reasons)
+    coarse = IPW().fit(X[:, :2] * 1.0, y, logp_logging=low, logp_target=low)  # no texts: features
+    assert not any("equal pairs" in r for r in coarse.result_.verdicts[0].reasons)
 
 
 @pytest.mark.parametrize("texts", [20, 100, 400])
@@ -458,7 +464,8 @@ def test_texts_of_a_small_space_that_repeat_by_chance_are_no_reason(texts: int) 
         p = rng.dirichlet(np.full(texts, 0.3 if k % 2 else 5.0))
         x = rng.choice(texts, 300, p=p)
         lp = np.log(p[x])
-        fitted = IPW().fit(x[:, None] * 1.0, rng.normal(size=300), logp_logging=lp, logp_target=lp)
+        X = as_texts(x[:, None])
+        fitted = IPW().fit(X, rng.normal(size=300), logp_logging=lp, logp_target=lp)
         said += any("equal pairs" in r for r in fitted.result_.verdicts[0].reasons)
     assert said == 0
 
