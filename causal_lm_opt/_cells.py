@@ -144,7 +144,10 @@ def to_strings(cells: Iterable[Any], place: Place, column: str, *, allow_empty: 
                 "texts and prompts must be strings"
             )
         if not cell and not allow_empty:
-            raise DataError(f"{place.at(index, column)}: is an empty string; drop the row")
+            raise DataError(
+                f"{place.at(index, column)}: is an empty string; drop the row, or where the text "
+                "is empty indeed, as a policy may write it, give it a mark such as (empty)"
+            )
         _check_unicode(cell, place, index, column)
         result.append(str(cell))
     return result

@@ -67,18 +67,27 @@ class TrainingRows:
         text that is common (training was given it several times, or it is here more than five
         times) says so only where most of the log is known to be the training's.
         """
+        return self._told(texts)[0]
+
+    def unsure(self, texts: Sequence[str]) -> float:
+        """Share of n rows of common texts that training used, which may be its own rows or not."""
+        return float(self._told(texts)[1].mean()) if len(texts) else 0.0
+
+    def _told(self, texts: Sequence[str]) -> tuple[Mask, Mask]:
+        """Rows that must not value the model, and those of which nothing tells."""
         keys = _keys(texts)
         if not keys.size:
-            return np.zeros(0, dtype=bool)
+            return np.zeros(0, dtype=bool), np.zeros(0, dtype=bool)
         place = _places(keys, self.keys)
         known, once = place >= 0, _once(self.keys)
         distinct, which, count = np.unique(keys, return_inverse=True, return_counts=True)
         single = distinct[count == 1]
         same = single.size >= FEW and np.isin(single, once).mean() > MOST
         rare = np.isin(keys, once) & (count[which] <= COPIES)
-        seen = (rare | same | (known.mean() > MOST)) & np.isin(keys, self.keys[self.used])
+        used = np.isin(keys, self.keys[self.used])
+        seen = (rare | same | (known.mean() > MOST)) & used
         seen[known] = self.used[place[known]]
-        return np.asarray(seen)
+        return seen, used & ~seen & ~known
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON holds it."""

@@ -7,7 +7,7 @@ another one, no verdict on a value that averages over draws is better than cauti
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -43,6 +43,22 @@ OTHER_MIX = (
 )
 ONE_MIX = 0.05  # total variation: draws that would have to answer other prompts
 READ_DRAWS = ("or", "dr")  # what averages over draws; weights estimated from texts, all do
+
+
+UNREAD = (
+    "Neither the weights nor the outcome model read the prompts ({!r}): right only if the policy "
+    "prefers the same texts under every prompt, and outcomes do; log-probabilities do read them."
+)
+
+
+def with_unread(
+    reasons: Mapping[str, str], log: LoggedData, policies: Iterable[str], column: str | None
+) -> dict[str, str]:
+    """The reasons, and that estimated weights do not read prompts, where there are several."""
+    if column is None or log.prompt is None or len(set(log.prompt)) < 2:
+        return dict(reasons)
+    said = UNREAD.format(column)
+    return {p: f"{reasons[p]} {said}" if p in reasons else said for p in policies}
 
 
 def unprompted(

@@ -16,7 +16,7 @@ from causal_lm_opt._files import check_file
 from causal_lm_opt._parts import object_array
 from causal_lm_opt._readers import column_names
 from causal_lm_opt._run.draws import DrawsFile, read_prompted_draws
-from causal_lm_opt._run.draws_prompts import cautioned, unprompted
+from causal_lm_opt._run.draws_prompts import cautioned, unprompted, with_unread
 from causal_lm_opt._run.models import (
     Models,
     Scored,
@@ -25,7 +25,7 @@ from causal_lm_opt._run.models import (
     score_log,
     split_policies,
 )
-from causal_lm_opt._run.own_rows import without_seen_rows
+from causal_lm_opt._run.own_rows import unsure_rows, without_seen_rows
 from causal_lm_opt._run.target_texts import (
     DEFAULT_RATIO,
     check_target_texts,
@@ -139,6 +139,7 @@ def evaluate_file(request: Request, settings: Settings) -> Evaluation:
     )
     stand_in = {} if request.logging_policy is None else {LOGGING: request.logging_policy}
     log, left_out = without_seen_rows(log, folders | stand_in)
+    unsure = {} if left_out else unsure_rows(log, folders)
     notes += tuple(left_out)
     models = Models(
         folders, request.logging_policy, request.draws_count, settings.seed, request.cache,
@@ -148,6 +149,7 @@ def evaluate_file(request: Request, settings: Settings) -> Evaluation:
     found = _evaluated(_in_order(scored.log, request), scored.draws, request, settings)
     crossed = any(one.column == request.prompt for one in alike)
     doubt = CROSSED if crossed else cluster_caution(alike)
+    found = cautioned(found, unsure, ratio=True)
     if doubt:
         found = cautioned(found, dict.fromkeys(_policies_of(found), doubt), ratio=True)
     if not scored.facts:
@@ -206,7 +208,9 @@ def _evaluated(
             log, targets, settings=settings, model=model, read=read, unit=request.unit,
             ratio=ratio, ratio_name=request.ratio or DEFAULT_RATIO,
         )  # fmt: skip
-        return cautioned(found, unprompted(log, targets, request, prompts), ratio=True)
+        reasons = unprompted(log, targets, request, prompts)
+        reasons = with_unread(reasons, log, targets, request.prompt)
+        return cautioned(found, reasons, ratio=True)
     prompts = {}
     if drawn is None:
         drawn, prompts = _draws_of_file(request, texts=texts)

@@ -296,7 +296,12 @@ def _scores(
     try:
         return policy.log_prob(texts, prompts)
     except ValueError as error:
-        raise ValueError(f"{said}: {error}") from error
+        why = str(error).replace(
+            "pass too_long='truncate' to score the beginning of each (the probability that a text "
+            "begins so).",
+            "score their beginnings into a column first: causal-lm-opt score --truncate.",
+        )
+        raise ValueError(f"{said}: {why}") from error
 
 
 def _facts(

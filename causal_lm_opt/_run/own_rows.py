@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from causal_lm_opt._training_rows import FEW, read_training_rows
+from causal_lm_opt._training_rows import FEW, MOST, read_training_rows
 from causal_lm_opt.exceptions import DataError
 from causal_lm_opt.logged import LoggedData
 
-__all__ = ["seen_rows", "without_seen_rows"]
+__all__ = ["seen_rows", "unsure_rows", "without_seen_rows"]
 
 
 def seen_rows(folder: str, texts: Sequence[str]) -> NDArray[np.bool_]:
@@ -27,6 +27,25 @@ def seen_rows(folder: str, texts: Sequence[str]) -> NDArray[np.bool_]:
     for training in read_training_rows(Path(folder).expanduser()):
         seen |= training.among(texts)
     return seen
+
+
+def unsure_rows(log: LoggedData, models: Mapping[str, str]) -> dict[str, str]:
+    """The policies that rows of the log may have trained, with a reason for caution each.
+
+    Where a log has few texts, each many times, only the order of its rows tells whose they are.
+    """
+    found = {}
+    for name, folder in models.items():
+        trainings = read_training_rows(Path(folder).expanduser())
+        share = max((training.unsure(log.text) for training in trainings), default=0.0)
+        if share > MOST:
+            found[name] = (
+                f"{share:.0%} of the rows hold texts that trained this model, each given to it "
+                "many times, and their order does not tell whether they are the rows that trained "
+                "it: if they are, this value flatters. Give the log in the order in which it "
+                "trained the model, or rows that did not."
+            )
+    return found
 
 
 def without_seen_rows(log: LoggedData, models: Mapping[str, str]) -> tuple[LoggedData, list[str]]:

@@ -312,8 +312,9 @@ def judged(
     term : LoggedTerm
         Its weights, with their transform's bias.
     residual : callable
-        Makes what the weights multiply in the value's influence function, shape (rows,): formed
-        only where it is used. With ``weighting.normalize`` a constant in it does not matter.
+        Makes what the weights multiply, shape (rows,), formed only where it is used: outcomes or
+        residuals as they are averaged, so that with ``weighting.normalize`` their weighted mean is
+        ``term.value``. They are centred here.
     findings : sequence of (severity, reason)
         Those of the estimator's own. What the draws say of themselves is added here.
     tell_share : bool

@@ -55,7 +55,9 @@ def subgroup_rows(by: npt.NDArray[Any] | None, label: Any) -> IntArray | None:
     rows = np.flatnonzero(by == label)
     if rows.size == 0:
         raise ValueError(
-            f"X_target.by has no draw of the subgroup {str(label)!r}; give every subgroup draws."
+            f"X_target.by has no draw of the subgroup {str(label)!r}, but of "
+            f"{', '.join(repr(str(b)) for b in np.unique(by)[:5])}; give every subgroup draws, "
+            "labels written as in the log."
         )
     return rows
 

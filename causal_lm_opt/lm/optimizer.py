@@ -383,7 +383,8 @@ class CausalLMOptimizer:
                 raise DataError(
                     f"the model was trained, or chosen, on {seen:,} of the "
                     f"{self.sizes_['report']:,} rows that its value would be reported from: give "
-                    "other rows, or the random_state, split and groups of the run that trained it."
+                    "other rows, or the random_state (--seed), split and groups of the run that "
+                    "trained it."
                 )
 
     def _trainer(

@@ -212,6 +212,10 @@ def study_from_toml(path: str | Path) -> Study:
     """
     try:
         content = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DataError(
+            f"{path}: there is no such file; --list names the shipped studies"
+        ) from None
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise DataError(f"{path}: is not a TOML file: {error}") from error
     known = {"sizes", "replications", "level", "about", "designs", "estimators"}

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from causal_lm_opt._run.own_rows import seen_rows, without_seen_rows
+from causal_lm_opt._run.own_rows import seen_rows, unsure_rows, without_seen_rows
 from causal_lm_opt._training_rows import (
     FILE,
     TrainingRows,
@@ -94,7 +94,22 @@ def test_few_texts_many_times_are_known_in_their_order_alone() -> None:
     few = [f"text {i}" for i in rng.integers(0, 5, N)]
     training = TrainingRows.of(few, USED)
     np.testing.assert_array_equal(training.among(few), USED)
-    assert not training.among([f"text {i}" for i in rng.integers(0, 5, N)]).any()
+    other = [f"text {i}" for i in rng.integers(0, 5, N)]
+    assert not training.among(other).any()
+    assert training.unsure(other) == 1.0  # nothing tells
+    assert training.unsure(few) == 0.0
+
+
+def test_rows_of_which_nothing_tells_are_a_caution(model: Path) -> None:
+    rng = np.random.default_rng(6)
+    few = [f"text {i}" for i in rng.integers(0, 5, N)]
+    write_training_rows(model, [TrainingRows.of(few, USED)])
+    log = log_of([few[i] for i in rng.permutation(N)])
+    assert without_seen_rows(log, {"f": str(model)}) == (log, [])
+    (why,) = unsure_rows(log, {"f": str(model)}).values()
+    assert "100% of the rows hold texts that trained this model" in why
+    assert unsure_rows(log_of(few), {"f": str(model)}) == {}
+    assert unsure_rows(log_of([f"new {i}" for i in range(N)]), {"f": str(model)}) == {}
 
 
 def test_what_everybody_writes_is_no_sign_of_the_same_log() -> None:

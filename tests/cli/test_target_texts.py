@@ -141,6 +141,21 @@ def test_groups_cluster_and_subgroups_share_the_ratio(
     assert sorted(of_warm.dropna()) == ["north", "south"]
 
 
+def test_prompts_that_estimated_weights_do_not_read_are_told(
+    files: Files, evaluate: list[str], run: Run
+) -> None:
+    log = pd.read_csv(files.log)
+    log["question"] = np.resize([f"Why {k}?" for k in range(40)], len(log))
+    log.to_csv(files.log, index=False)
+    done = run([*evaluate, *FAST, "--prompt", "question"])
+    assert done.exit_code == 0, done.output
+    told = table(files.folder)
+    read = "Neither the weights nor the outcome model read the prompts ('question')"
+    of_policies = told[told["policy"] != "logging policy"]
+    assert of_policies["reasons"].str.contains(read, regex=False).all()
+    assert (of_policies["verdict"] != "trustworthy").all()
+
+
 def test_rows_of_one_text_may_be_clusters(files: Files, evaluate: list[str], run: Run) -> None:
     result = run([*evaluate, *FAST, "--group", "text"])
     assert result.exit_code == 0, result.output
