@@ -152,7 +152,10 @@ def _places(keys: Keys, kept: Keys) -> NDArray[np.intp]:
         return place
     distinct, first, count = np.unique(theirs, return_index=True, return_counts=True)
     at = np.minimum(np.searchsorted(distinct, mine), distinct.size - 1)
-    found = np.flatnonzero((distinct[at] == mine) & (count[at] == 1))
+    varied = np.zeros(mine.size, dtype=bool)  # a run of one text alone tells nothing
+    for k in range(1, RUN):
+        varied |= keys[k : k + mine.size] != keys[: mine.size]
+    found = np.flatnonzero((distinct[at] == mine) & (count[at] == 1) & varied)
     for k in range(RUN):
         place[found + k] = first[at[found]] + k
     return place

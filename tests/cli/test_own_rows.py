@@ -121,6 +121,9 @@ def test_what_everybody_writes_is_no_sign_of_the_same_log() -> None:
     )
     training = TrainingRows.of(first, np.arange(1000) < 700)
     assert not training.among(second).any()
+    pause = ["No message."] * 12  # a run of its own in either log
+    apart = TrainingRows.of([*TEXTS, *pause, *TEXTS[::-1]], np.ones(2 * N + 12, dtype=bool))
+    assert not apart.among([f"new {i}" for i in range(N)] + pause).any()
     said_once = TrainingRows.of(["Yes.", *TEXTS], np.ones(N + 1, dtype=bool))
     assert not said_once.among(["Yes.", "No."] * 200).any()
 
