@@ -7,7 +7,6 @@ Their values there are estimated anew, together, so that the rows' noise they sh
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -45,7 +44,7 @@ def paired_values(
     from causal_lm_opt._validation import digest
     from causal_lm_opt.lm._features import TextFeatures
     from causal_lm_opt.lm._heldout import HeldOut, draw_for
-    from causal_lm_opt.lm._left_out import judged, response_beyond, words_beyond
+    from causal_lm_opt.lm._left_out import judged, response_beyond, texts_beyond
     from causal_lm_opt.lm._optimizer_rows import split
     from causal_lm_opt.lm._optimizer_steps import nuisances_of
 
@@ -92,10 +91,9 @@ def paired_values(
         values = held.value(drawn, logp, kind)
     except OverlapError as error:
         return f"Differences between the runs cannot be told: {error}"
-    beyond = partial(words_beyond, rows.texts, prompted=rows.prompts is not None)
-    words = {name: beyond(one) for name, one in drawn.items()}
     by_features = kind in ("latent", "balance")
-    values = judged(values, response_beyond(rows, features) if by_features else None, words)
+    reasons = texts_beyond(rows, drawn, estimated=kind != "sequence")
+    values = judged(values, response_beyond(rows, features) if by_features else None, reasons)
     return values.compare(level=level)
 
 

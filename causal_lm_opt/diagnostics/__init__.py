@@ -64,6 +64,7 @@ from causal_lm_opt.diagnostics.typicality import (
     typicality_coverage,
     unseen_mass_interval,
 )
+from causal_lm_opt.diagnostics.unlogged import UnloggedTexts, unlogged_texts
 from causal_lm_opt.diagnostics.unmet import UnmetPairs, unmet_pairs
 from causal_lm_opt.diagnostics.verdict import BLIND_SPOTS, LEVELS, Verdict, verdict, worst
 
@@ -92,6 +93,7 @@ __all__ = [
     "TrustDetail",
     "TrustReport",
     "TypicalityCoverage",
+    "UnloggedTexts",
     "UnmetPairs",
     "UnseenMass",
     "Verdict",
@@ -133,6 +135,7 @@ __all__ = [
     "top_k_check",
     "top_p_check",
     "typicality_coverage",
+    "unlogged_texts",
     "unmet_pairs",
     "unseen_mass",
     "unseen_mass_interval",

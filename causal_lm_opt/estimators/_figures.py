@@ -41,6 +41,7 @@ from causal_lm_opt.estimators._samples import PolicyValue, logged_sample, target
 from causal_lm_opt.estimators._subgroups import subgroup_codes, subgroup_units
 from causal_lm_opt.estimators._target import TargetRows
 from causal_lm_opt.estimators._terms import LoggedTerm, transform_finding
+from causal_lm_opt.estimators._unlogged import unlogged_findings
 
 __all__ = [
     "judged",
@@ -336,6 +337,7 @@ def judged(
     )
     found = transform_finding(term, s, codes, log.n_clusters) + contradictions
     found += repeats_finding(log, exact=any(r.exact for r in policies.row_sets))
+    found += unlogged_findings(log, policies, k)
     if rows is not None and policies.estimated is None:  # a part tells less than the whole
         every = policy_overlap(log, policies, k, None, policies.log_ratio(k))
         if every.mean_weight_z > 0:  # which no subgroup can bring about

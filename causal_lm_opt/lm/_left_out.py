@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from causal_lm_opt.diagnostics.new_words import NewWords, new_words
+from causal_lm_opt.diagnostics.new_words import LoggedWords, new_words
 from causal_lm_opt.diagnostics.sufficiency import TextResponse, text_response
+from causal_lm_opt.diagnostics.unlogged import MANY, UnloggedTexts, unlogged_texts
 from causal_lm_opt.diagnostics.verdict import verdict, worst
 from causal_lm_opt.estimate import ValueEstimate
 from causal_lm_opt.estimators._word_counts import WordCounts
@@ -18,7 +19,7 @@ from causal_lm_opt.lm._features import TextFeatures
 from causal_lm_opt.lm._heldout import Drawn
 from causal_lm_opt.lm._optimizer_rows import BREAK, Rows
 
-__all__ = ["judged", "response_beyond", "words_beyond"]
+__all__ = ["judged", "led_away", "response_beyond", "texts_beyond"]
 
 FloatArray = npt.NDArray[np.float64]
 MOST_WORDS, MOST_PROMPT_WORDS = 500, 50
@@ -62,27 +63,76 @@ def _counts(texts: list[str], most: int) -> tuple[FloatArray, list[str]]:
     return np.log1p(np.asarray(counts, dtype=np.float64)), list(words.get_feature_names_out())
 
 
-def words_beyond(texts: Sequence[str], drawn: Drawn, *, prompted: bool) -> NewWords:
-    """Words of a policy's draws that no logged text holds.
+def _parted(read: Sequence[str], *, prompted: bool) -> tuple[list[str], list[str] | None]:
+    """Texts, and their prompts where there are any."""
+    if not prompted:
+        return list(read), None
+    parts = [row.partition(BREAK) for row in read]
+    return [text for _, _, text in parts], [prompt for prompt, _, _ in parts]
+
+
+def texts_beyond(
+    rows: Rows, drawn: Mapping[str, Drawn], *, estimated: bool
+) -> dict[str, list[tuple[int, str]]]:
+    """Reasons, by policy, from draws that hold what no logged text does.
+
+    Words of no logged text; and texts that no row holds, where log-probs say that the logging
+    policy writes hardly any such.
 
     Parameters
     ----------
-    texts : sequence of str
-        All of the log's, without their prompts.
-    drawn : Drawn
-    prompted : bool
-        Whether the draws stand after prompts.
+    rows : Rows
+        All of the log.
+    drawn : mapping policy -> Drawn
+        The policy "start", if it is there, tells what the model wrote before training.
+    estimated : bool
+        Weights are odds of features, which may carry over to texts that were not logged.
     """
-    own = [row.partition(BREAK)[2] for row in drawn.read] if prompted else drawn.read
-    return new_words(texts, own, codes_target=drawn.groups)
+    prompted = rows.prompts is not None
+    texts, prompts = _parted(rows.read, prompted=prompted)
+    logged = LoggedWords.of(texts)
+    found: dict[str, list[tuple[int, str]]] = {}
+    unlogged: dict[str, UnloggedTexts] = {}
+    for name, draws in drawn.items():
+        own, asked = _parted(draws.read, prompted=prompted)
+        found[name] = new_words(logged, own, codes_target=draws.groups).findings
+        if rows.logp_logging is None:
+            continue
+        one = unlogged_texts(texts, rows.logp_logging, own, prompts=prompts,
+                             prompts_target=asked, codes_target=draws.groups)  # fmt: skip
+        if one is not None:
+            unlogged[name] = one
+    start = unlogged.get("start") if estimated else None
+    for name, one in unlogged.items():
+        away = led_away(one, start) if name == "trained" and start is not None else []
+        found[name] += away or one.findings(estimated=estimated)
+    return found
+
+
+def led_away(trained: UnloggedTexts, start: UnloggedTexts) -> list[tuple[int, str]]:
+    """Do not use a policy that training led away from what was logged.
+
+    Features may carry over to texts that were not logged, and a start may be meant to write such.
+    What training adds to them it chose for the predictions that features make there.
+    """
+    if not (trained.beyond > MANY and trained.low - start.share > MANY):
+        return []
+    return [(2, (
+        f"Training led to texts that no row holds: {trained.share:.1%} of the trained policy's, "
+        f"{start.share:.1%} of the start's, though the logging policy writes such in "
+        f"{max(trained.room, 0.0):.2%} only. Nothing tells what they are worth: read some, and "
+        "stay nearer to the log (fewer steps, a larger ess_floor, kl)."
+    ))]  # fmt: skip
 
 
 def judged(
-    values: ValueEstimate, response: TextResponse | None, words: Mapping[str, NewWords]
+    values: ValueEstimate,
+    response: TextResponse | None,
+    found: Mapping[str, Sequence[tuple[int, str]]],
 ) -> ValueEstimate:
-    """The values with verdicts that know of the response, and of each policy's new words."""
+    """The values with verdicts that know of the response, and of each policy's own reasons."""
     both = []
     for name, one in zip(values.names, values.verdicts, strict=True):
-        found = [*words[name].findings, *(response.findings if response is not None else [])]
-        both.append(worst([verdict(None, findings=found), one]))
+        said = [*found[name], *(response.findings if response is not None else [])]
+        both.append(worst([verdict(None, findings=said), one]))
     return dataclasses.replace(values, verdicts=tuple(both))

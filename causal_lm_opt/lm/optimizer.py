@@ -10,7 +10,6 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,7 +23,7 @@ from causal_lm_opt._version import __version__
 from causal_lm_opt.exceptions import DataError, OtherRunError, OverlapError
 from causal_lm_opt.lm._features import TextFeatures
 from causal_lm_opt.lm._heldout import NAMES, HeldOut, draw_for
-from causal_lm_opt.lm._left_out import judged, response_beyond, words_beyond
+from causal_lm_opt.lm._left_out import judged, response_beyond, texts_beyond
 from causal_lm_opt.lm._loading import transformers
 from causal_lm_opt.lm._optimizer_files import (
     RECORD,
@@ -305,7 +304,7 @@ class CausalLMOptimizer:
         with self._folder(rows, features, parts) as folder:
             if (folder / RECORD).is_file():
                 return self._take_up(folder)
-            self.response_, self._texts = response_beyond(rows, features), rows.texts
+            self.response_, self._rows = response_beyond(rows, features), rows
             self._fit(parts, features, folder)
             if self.out is not None:
                 self._keep(folder)
@@ -336,7 +335,7 @@ class CausalLMOptimizer:
         if self.choose == "lower":
             step = self._chosen_step(trainer.state.best_model_checkpoint)
         trained = LanguageModelPolicy(plain_model(trainer), start.tokenizer, name="trained")
-        own = TrainingRows.of(self._texts, self.parts_ != "report")
+        own = TrainingRows.of(self._rows.texts, self.parts_ != "report")
         trained.training_rows = (*start.training_rows, own)
         self.result_ = self._report(parts.report, held, trained if step else None, step, limit)
 
@@ -371,14 +370,14 @@ class CausalLMOptimizer:
         )  # fmt: skip
         logged = train.logp_logging is not None
         if start_epochs(self.model, self.fine_tune_epochs, logged=logged):
-            policy.training_rows += (TrainingRows.of(self._texts, self.parts_ == "train"),)
+            policy.training_rows += (TrainingRows.of(self._rows.texts, self.parts_ == "train"),)
         policy.save(folder / START)
         return policy
 
     def _check_unseen(self, start: LanguageModelPolicy) -> None:
         """``DataError`` where what training starts from was trained on the report rows."""
         for training in start.training_rows:
-            seen = int(np.sum(training.among(self._texts) & (self.parts_ == "report")))
+            seen = int(np.sum(training.among(self._rows.texts) & (self.parts_ == "report")))
             if seen:
                 raise DataError(
                     f"the model was trained, or chosen, on {seen:,} of the "
@@ -467,10 +466,9 @@ class CausalLMOptimizer:
             self.trained_: LanguageModelPolicy | None = trained
             why = f"policy_ is the start: the report rows cannot value the trained policy ({error})"
             return dataclasses.replace(known, decision=why)
-        beyond = partial(words_beyond, self._texts, prompted=self.prompted_)
-        words = {name: beyond(drawn) for name, drawn in draws.items()}
         by_features = kind in ("latent", "balance")
-        values = judged(values, self.response_ if by_features else None, words)
+        found = texts_beyond(self._rows, draws, estimated=kind != "sequence")
+        values = judged(values, self.response_ if by_features else None, found)
         start = values["start"]
         value = start if trained is None else values["trained"]
         difference = value - start

@@ -25,7 +25,7 @@ from causal_lm_opt.exceptions import DataError, EstimationWarning, OverlapError
 from causal_lm_opt.lm import LanguageModelPolicy, from_texts
 from causal_lm_opt.lm._features import TextFeatures
 from causal_lm_opt.lm._heldout import Drawn, HeldOut
-from causal_lm_opt.lm._left_out import judged, response_beyond, words_beyond
+from causal_lm_opt.lm._left_out import judged, response_beyond, texts_beyond
 from causal_lm_opt.lm._optimizer_files import nearer_checkpoints
 from causal_lm_opt.lm._optimizer_rows import read_rows, split
 from causal_lm_opt.lm._optimizer_settings import decide
@@ -809,9 +809,10 @@ def test_a_text_has_the_same_topics_after_every_prompt():
 
 def test_a_policy_of_coined_words_is_no_good_whatever_its_features_say():
     texts = [f"{a} {b}" for a in BEGINNINGS for b in REASONS] * 10
+    rows = read_rows(texts, np.arange(160.0), None, None, None)
     spoken = Drawn(texts[:50], None, np.zeros(50), None)
     coined = Drawn([f"{t} blarg {i}" for i, t in enumerate(texts[:50])], None, np.zeros(50), None)
-    words = {n: words_beyond(texts, d, prompted=False) for n, d in (("f", spoken), ("g", coined))}
+    words = texts_beyond(rows, {"f": spoken, "g": coined}, estimated=True)
     value = IPW().fit(texts, np.arange(160.0)).result_
     sound = judged(replace(value, names=("f",)), None, words)
     broken = judged(replace(value, names=("g",)), None, words)
@@ -819,4 +820,28 @@ def test_a_policy_of_coined_words_is_no_good_whatever_its_features_say():
     assert broken.verdicts[0].level == "do not use"
     assert "'blarg'" in str(broken.verdicts[0])
     after = Drawn([f"Why blarg?\n\n{t}" for t in texts[:50]], np.arange(50), np.zeros(50), None)
-    assert words_beyond(texts, after, prompted=True).share == 0.0
+    asked = read_rows(texts, np.arange(160.0), ["Why?"] * 160, None, None)
+    assert texts_beyond(asked, {"f": after}, estimated=True) == {"f": []}
+
+
+def test_texts_that_no_row_holds_are_told_and_training_that_led_there_is_refused() -> None:
+    texts = [f"{a} {b}" for a in BEGINNINGS for b in REASONS] * 10
+    logp = np.full(160, -np.log(16.0))
+    rows = read_rows(texts, np.arange(160.0), None, logp, None)
+
+    def drawn(share: float) -> Drawn:
+        """Draws of which a share are logged texts without their last word: no new word."""
+        read = [t if i >= 50 * share else t.rpartition(" ")[0] for i, t in enumerate(texts[:50])]
+        return Drawn(read, None, np.zeros(50), None)
+
+    def levels(trained: float, start: float, *, estimated: bool) -> list[int]:
+        found = texts_beyond(
+            rows, {"trained": drawn(trained), "start": drawn(start)}, estimated=estimated
+        )
+        return sorted(how for how, _ in found["trained"])
+
+    assert levels(0.0, 0.0, estimated=True) == []
+    assert levels(0.3, 0.1, estimated=True) == [1]
+    assert levels(0.5, 0.1, estimated=True) == [2]  # training led there
+    assert levels(0.9, 0.9, estimated=True) == [1]  # the start was meant to
+    assert levels(0.5, 0.5, estimated=False) == [2]

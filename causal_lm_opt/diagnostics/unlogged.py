@@ -1,0 +1,173 @@
+"""Texts that a policy writes and nobody logged, where those logged are nearly all there are."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import stats
+
+from causal_lm_opt._validation import check_log_probs
+
+__all__ = ["UnloggedTexts", "distinct_mass", "unlogged_texts"]
+
+FloatArray = npt.NDArray[np.float64]
+SAME = 0.05  # nats: log-probs of one text differ by less in half precision
+WEIGHT = 3.0  # times as often as the logging policy: what sound weights of unlogged texts may be
+SOME, MANY = 0.05, 0.2  # of a policy's texts beyond that: caution, do not use
+FEWEST = 10  # independent texts of a policy
+
+
+@dataclass(frozen=True)
+class UnloggedTexts:
+    """What a policy, and the logging policy, write of texts that no row holds.
+
+    Attributes
+    ----------
+    share : float
+        Of the policy's texts, those that no row holds.
+    low : float
+        Lower end of the 95 % interval of ``share``; itself where it is known.
+    room : float
+        The logging policy's probability of such texts: 1 less that of the distinct logged ones.
+    """
+
+    share: float
+    low: float
+    room: float
+
+    @property
+    def beyond(self) -> float:
+        """Share of texts, at least, beyond three times what the logging policy writes of them."""
+        return self.low - WEIGHT * self.room
+
+    def findings(self, *, estimated: bool = False) -> list[tuple[int, str]]:
+        """Reasons for a verdict: severity (1 caution, 2 do not use) and words.
+
+        Parameters
+        ----------
+        estimated : bool
+            The weights are odds of features, which may carry over to texts that were not logged:
+            no more than a caution.
+        """
+        if not self.beyond > SOME:
+            return []
+        rests = "the features alone" if estimated else "the outcome model alone, if there is one"
+        return [(2 if self.beyond > MANY and not estimated else 1, (
+            f"{self.share:.1%} of what the policy writes are texts that no row holds, though the "
+            f"logging policy writes those in {max(self.room, 0.0):.2%} only: for them the value "
+            f"rests on {rests}. Read some; value a policy that writes as the log does, or log such "
+            "texts."
+        ))]  # fmt: skip
+
+
+def distinct_mass(
+    codes: npt.NDArray[Any], logp: FloatArray, strata: npt.NDArray[np.intp] | None = None
+) -> FloatArray | None:
+    r"""Probability :math:`\sum_x \exp \log P(x)` of the distinct contents x, per stratum.
+
+    Parameters
+    ----------
+    codes : array, shape (n,)
+        The content of each row.
+    logp : array, shape (n,)
+        Its natural log-probability, given the stratum.
+    strata : integer array, shape (n,), optional
+        0 to S - 1, as of prompts; one without it.
+
+    Returns
+    -------
+    array, shape (S,); ``None`` where one content of a stratum has several log-probs, which then
+    depend on something that is not told.
+
+    Examples
+    --------
+    >>> distinct_mass(np.array([3, 3, 7]), np.log([.5, .5, .2])).tolist()
+    [0.7]
+    """
+    strata = np.zeros(codes.shape[0], dtype=np.intp) if strata is None else strata
+    content = np.unique(codes, return_inverse=True)[1]
+    cell = strata * (content.max(initial=0) + 1) + content
+    _, first, inverse = np.unique(cell, return_index=True, return_inverse=True)
+    if not np.allclose(np.exp(logp), np.exp(logp[first][inverse]), rtol=SAME, atol=0.0):
+        return None
+    return np.asarray(np.bincount(strata[first], weights=np.exp(logp[first])), dtype=np.float64)
+
+
+def unlogged_texts(
+    texts: Sequence[str],
+    logp_logging: Any,
+    texts_target: Sequence[str],
+    *,
+    prompts: Sequence[Any] | None = None,
+    prompts_target: Sequence[Any] | None = None,
+    codes_target: Any = None,
+) -> UnloggedTexts | None:
+    r"""Share of a policy's draws that no row holds, and what the logging policy has to spare.
+
+    The logging policy writes texts that are not in the log with probability
+    :math:`1 - \sum_x P_R(x)` over the distinct logged texts x (of the draw's prompt). Of long
+    texts that is all but 1, and nothing can be said; where it is little, a policy of which many
+    draws are not in the log has left what the logging policy writes.
+
+    Parameters
+    ----------
+    texts, logp_logging : sequence of n str, array of shape (n,)
+        The log's, with natural log-probs under the policy that wrote them (given the prompt).
+    texts_target : sequence of m str
+        Draws of the policy.
+    prompts, prompts_target : sequences of n, and of m, optional
+        Prompts of both.
+    codes_target : array, shape (m,), optional
+        Clusters of the draws.
+
+    Returns
+    -------
+    UnloggedTexts, or None where the log-probs cannot be of these texts (given these prompts): one
+    text has several, or those of distinct texts add up to more than 1.
+
+    Raises
+    ------
+    ValueError
+        Without texts of either kind, or for prompts of one sample alone.
+
+    Examples
+    --------
+    >>> log, logp = ["yes", "no", "yes"], np.log([.7, .3, .7])
+    >>> found = unlogged_texts(log, logp, ["yes"] * 12 + ["noo"] * 12)
+    >>> found.share, round(found.low, 2), abs(round(found.room, 6))
+    (0.5, 0.28, 0.0)
+    """
+    if not len(texts) or not len(texts_target):
+        raise ValueError("unlogged_texts needs logged texts and draws of the policy.")
+    if (prompts is None) != (prompts_target is None):
+        raise ValueError("prompts and prompts_target go together: give both or neither.")
+    n = len(texts)
+    logp = check_log_probs(logp_logging, "logp_logging", n, allow_zero=False)
+    asked = dict.fromkeys(map(str, [""] * n if prompts is None else prompts))
+    number = {prompt: i for i, prompt in enumerate(asked)}
+    strata = np.zeros(n, dtype=np.intp)
+    drawn = np.zeros(len(texts_target), dtype=np.intp)
+    if prompts is not None and prompts_target is not None:
+        strata = np.array([number[str(p)] for p in prompts], dtype=np.intp)
+        # a prompt that no row has: nothing of its texts was logged
+        drawn = np.array([number.get(str(p), len(number)) for p in prompts_target], dtype=np.intp)
+    known = {text: i for i, text in enumerate(dict.fromkeys(texts))}
+    mass = distinct_mass(np.array([known[text] for text in texts]), logp, strata)
+    if mass is None or bool((mass > 1.0 + SAME).any()):
+        return None
+    room = float(np.mean((1.0 - np.append(mass, 0.0))[drawn]))
+    logged = set(zip(strata.tolist(), texts, strict=True))
+    new = np.array([pair not in logged for pair in zip(drawn.tolist(), texts_target, strict=True)])
+    share = float(new.mean())
+    off: FloatArray = (new - share) / new.size
+    if codes_target is not None:
+        units = np.unique(codes_target, return_inverse=True)[1]
+        off = np.asarray(np.bincount(units, weights=off), dtype=np.float64)
+    se = math.sqrt(float(off @ off)) if off.size >= FEWEST else math.inf
+    low = share - float(stats.t.ppf(0.975, max(off.size - 1, 1))) * se
+    return UnloggedTexts(share, max(low, 0.0), room)
