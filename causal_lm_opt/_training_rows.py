@@ -21,11 +21,20 @@ from numpy.typing import NDArray
 from causal_lm_opt._validation import content_keys, mix64
 from causal_lm_opt.exceptions import DataError
 
-__all__ = ["FILE", "TrainingRows", "plain_text", "read_training_rows", "write_training_rows"]
+__all__ = [
+    "FILE",
+    "MARK",
+    "TrainingRows",
+    "lost_training_rows",
+    "plain_text",
+    "read_training_rows",
+    "write_training_rows",
+]
 
 Mask = NDArray[np.bool_]
 Keys = NDArray[np.uint64]
 FILE = "training_rows.json"
+MARK = "training_rows"  # of a model's config: it was trained on rows that FILE tells
 RUN, MOST, FEW, COPIES = 12, 0.5, 20, 5
 
 
@@ -138,6 +147,19 @@ def read_training_rows(folder: Path) -> tuple[TrainingRows, ...]:
             "anew from where the model was trained, or delete it if no row of the log had a part "
             "in that."
         ) from error
+
+
+def lost_training_rows(folder: Path) -> bool:
+    """Whether a model's config says that rows of a log trained it, and the file that tells which
+    is not beside it: transformers' own ``save_pretrained`` writes the one and not the other.
+    """
+    if (folder / FILE).is_file():
+        return False
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(config, dict) and MARK in config
 
 
 def _keys(texts: Sequence[str]) -> Keys:

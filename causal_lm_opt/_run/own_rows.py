@@ -8,11 +8,17 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from causal_lm_opt._training_rows import FEW, MOST, read_training_rows
+from causal_lm_opt._training_rows import (
+    FEW,
+    FILE,
+    MOST,
+    lost_training_rows,
+    read_training_rows,
+)
 from causal_lm_opt.exceptions import DataError
 from causal_lm_opt.logged import LoggedData
 
-__all__ = ["seen_rows", "unsure_rows", "without_seen_rows"]
+__all__ = ["lost_rows", "seen_rows", "unsure_rows", "without_seen_rows"]
 
 
 def seen_rows(folder: str, texts: Sequence[str]) -> NDArray[np.bool_]:
@@ -27,6 +33,19 @@ def seen_rows(folder: str, texts: Sequence[str]) -> NDArray[np.bool_]:
     for training in read_training_rows(Path(folder).expanduser()):
         seen |= training.among(texts)
     return seen
+
+
+def lost_rows(models: Mapping[str, str]) -> dict[str, str]:
+    """The policies whose folder lacks the list of rows that trained them, with a reason each."""
+    return {
+        name: (
+            f"Rows of a log trained this model, and {FILE}, which tells them, is not in its "
+            "folder: if they are among these rows, this value flatters. Copy the file from where "
+            "the model was trained."
+        )
+        for name, folder in models.items()
+        if lost_training_rows(Path(folder).expanduser())
+    }
 
 
 def unsure_rows(log: LoggedData, models: Mapping[str, str]) -> dict[str, str]:

@@ -13,7 +13,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from causal_lm_opt._training_rows import TrainingRows, read_training_rows, write_training_rows
+from causal_lm_opt._training_rows import (
+    FILE,
+    MARK,
+    TrainingRows,
+    lost_training_rows,
+    read_training_rows,
+    write_training_rows,
+)
 from causal_lm_opt.exceptions import EstimationWarning
 from causal_lm_opt.lm._cache import ScoreCache, fingerprint
 from causal_lm_opt.lm._decoding import Decoding
@@ -183,11 +190,29 @@ class LanguageModelPolicy:
         )  # fmt: skip
         self.engine = Engine(model, batch_tokens, batch_size, padding_side, progress, name)
         self.cache = cache
-        self.training_rows: tuple[TrainingRows, ...] = ()
         source = getattr(model, "name_or_path", "") if given else weights
-        for place in (source, adapter):
-            if place:
-                self.training_rows += read_training_rows(Path(place).expanduser())
+        places = [Path(place).expanduser() for place in (source, adapter) if place]
+        self._training_rows = tuple(rows for p in places for rows in read_training_rows(p))
+        for place in filter(lost_training_rows, places):
+            warnings.warn(
+                f"{place}: rows of a log trained this model, and {FILE}, which tells them, is not "
+                "there: its value must not come from those rows. Copy the file from where the "
+                "model was trained (LanguageModelPolicy.save writes it, save_pretrained does not).",
+                EstimationWarning,
+                stacklevel=2,
+            )
+
+    @property
+    def training_rows(self) -> tuple[TrainingRows, ...]:
+        """Rows that trained the model: one entry for each log."""
+        return self._training_rows
+
+    @training_rows.setter
+    def training_rows(self, rows: tuple[TrainingRows, ...]) -> None:
+        self._training_rows = rows
+        config = getattr(self.model, "config", None)
+        if rows and config is not None and not hasattr(self.model, "peft_config"):
+            setattr(config, MARK, FILE)  # transformers writes it with the model, wherever to
 
     @property
     def device(self) -> torch.device:

@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from causal_lm_opt._run.own_rows import seen_rows, unsure_rows, without_seen_rows
+from causal_lm_opt._run.own_rows import lost_rows, seen_rows, unsure_rows, without_seen_rows
 from causal_lm_opt._training_rows import (
     FILE,
+    MARK,
     TrainingRows,
     plain_text,
     read_training_rows,
@@ -110,6 +111,18 @@ def test_rows_of_which_nothing_tells_are_a_caution(model: Path) -> None:
     assert "100% of the rows hold texts that trained this model" in why
     assert unsure_rows(log_of(few), {"f": str(model)}) == {}
     assert unsure_rows(log_of([f"new {i}" for i in range(N)]), {"f": str(model)}) == {}
+
+
+def test_a_folder_that_lost_its_list_of_rows_is_a_caution(model: Path) -> None:
+    assert lost_rows({"f": str(model)}) == {}
+    (model / "config.json").write_text(json.dumps({"model_type": "gpt2", MARK: FILE}))
+    assert lost_rows({"f": str(model)}) == {}
+    (model / FILE).unlink()
+    (why,) = lost_rows({"f": str(model)}).values()
+    assert "this value flatters" in why
+    for other in ("{}", "no json", "[]"):
+        (model / "config.json").write_text(other)
+        assert lost_rows({"f": str(model)}) == {}
 
 
 def test_what_everybody_writes_is_no_sign_of_the_same_log() -> None:

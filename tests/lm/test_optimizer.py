@@ -21,6 +21,7 @@ import transformers
 
 from causal_lm_opt.diagnostics.verdict import CLOSER, Verdict, worst
 from causal_lm_opt.estimators import IPW
+from causal_lm_opt._training_rows import lost_training_rows
 from causal_lm_opt.exceptions import DataError, EstimationWarning, OverlapError
 from causal_lm_opt.lm import LanguageModelPolicy, from_texts
 from causal_lm_opt.lm._features import TextFeatures
@@ -87,6 +88,18 @@ def test_a_policy_knows_the_rows_that_trained_it_wherever_it_is_saved(finished, 
     (of_start,) = tuned.start_.training_rows
     np.testing.assert_array_equal(of_start.among(texts), tuned.parts_ == "train")
     assert finished.start_.training_rows == ()
+
+
+def test_transformers_own_way_to_save_keeps_the_mark_and_loses_the_rows(finished, tmp_path):
+    for model, name in ((finished.policy_.model, "memory"), (None, "copy")):
+        if model is None:
+            model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "memory")
+        model.save_pretrained(tmp_path / name)
+        finished.policy_.tokenizer.save_pretrained(tmp_path / name)
+        with pytest.warns(EstimationWarning, match=r"training_rows\.json.* is not there"):
+            LanguageModelPolicy(tmp_path / name)
+    finished.start_.model.save_pretrained(tmp_path / "start")  # nothing trained that one
+    assert not lost_training_rows(tmp_path / "start")
 
 
 def test_no_value_of_a_start_comes_from_the_rows_that_trained_it(finished):
