@@ -211,8 +211,12 @@ class LanguageModelPolicy:
     def training_rows(self, rows: tuple[TrainingRows, ...]) -> None:
         self._training_rows = rows
         config = getattr(self.model, "config", None)
-        if rows and config is not None and not hasattr(self.model, "peft_config"):
+        if config is None or hasattr(self.model, "peft_config"):
+            return
+        if rows:
             setattr(config, MARK, FILE)  # transformers writes it with the model, wherever to
+        elif hasattr(config, MARK):
+            delattr(config, MARK)
 
     @property
     def device(self) -> torch.device:
