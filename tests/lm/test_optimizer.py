@@ -19,9 +19,9 @@ import pytest
 import torch
 import transformers
 
+from causal_lm_opt._training_rows import lost_training_rows
 from causal_lm_opt.diagnostics.verdict import CLOSER, Verdict, worst
 from causal_lm_opt.estimators import IPW
-from causal_lm_opt._training_rows import lost_training_rows
 from causal_lm_opt.exceptions import DataError, EstimationWarning, OverlapError
 from causal_lm_opt.lm import LanguageModelPolicy, from_texts
 from causal_lm_opt.lm._features import TextFeatures
