@@ -19,7 +19,7 @@ from causal_lm_opt.lm._features import TextFeatures
 from causal_lm_opt.lm._heldout import Drawn
 from causal_lm_opt.lm._optimizer_rows import BREAK, Rows
 
-__all__ = ["judged", "led_away", "response_beyond", "texts_beyond"]
+__all__ = ["LoggedTexts", "judged", "led_away", "response_beyond"]
 
 FloatArray = npt.NDArray[np.float64]
 MOST_WORDS, MOST_PROMPT_WORDS = 500, 50
@@ -71,42 +71,67 @@ def _parted(read: Sequence[str], *, prompted: bool) -> tuple[list[str], list[str
     return [text for _, _, text in parts], [prompt for prompt, _, _ in parts]
 
 
-def texts_beyond(
-    rows: Rows, drawn: Mapping[str, Drawn], *, estimated: bool
-) -> dict[str, list[tuple[int, str]]]:
-    """Reasons, by policy, from draws that hold what no logged text does.
+@dataclasses.dataclass(frozen=True, eq=False)
+class LoggedTexts:
+    """What all rows of a log hold, with which draws are compared: no outcome is looked at.
 
-    Words of no logged text; and texts that no row holds, where log-probs say that the logging
-    policy writes hardly any such.
-
-    Parameters
+    Attributes
     ----------
-    rows : Rows
-        All of the log.
-    drawn : mapping policy -> Drawn
-        The policy "start", if it is there, tells what the model wrote before training.
-    estimated : bool
-        Weights are odds of features, which may carry over to texts that were not logged.
+    texts : list of n str
+    prompts : list of n str, or None
+    words : LoggedWords
+    logp_logging : (n,) array, or None
     """
-    prompted = rows.prompts is not None
-    texts, prompts = _parted(rows.read, prompted=prompted)
-    logged = LoggedWords.of(texts)
-    found: dict[str, list[tuple[int, str]]] = {}
-    unlogged: dict[str, UnloggedTexts] = {}
-    for name, draws in drawn.items():
-        own, asked = _parted(draws.read, prompted=prompted)
-        found[name] = new_words(logged, own, codes_target=draws.groups).findings
-        if rows.logp_logging is None:
-            continue
-        one = unlogged_texts(texts, rows.logp_logging, own, prompts=prompts,
-                             prompts_target=asked, codes_target=draws.groups)  # fmt: skip
-        if one is not None:
-            unlogged[name] = one
-    start = unlogged.get("start") if estimated else None
-    for name, one in unlogged.items():
-        away = led_away(one, start) if name == "trained" and start is not None else []
-        found[name] += away or one.findings(estimated=estimated)
-    return found
+
+    texts: list[str]
+    prompts: list[str] | None
+    words: LoggedWords
+    logp_logging: FloatArray | None
+
+    @classmethod
+    def of(cls, rows: Rows) -> LoggedTexts:
+        """Of all rows."""
+        texts, prompts = _parted(rows.read, prompted=rows.prompts is not None)
+        return cls(texts, prompts, LoggedWords.of(texts), rows.logp_logging)
+
+    def beyond(
+        self, drawn: Mapping[str, Drawn], *, estimated: bool, words: bool = True
+    ) -> dict[str, list[tuple[int, str]]]:
+        """Reasons, by policy, from draws that hold what no logged text does.
+
+        Words of no logged text; and texts that no row holds, where log-probs say that the logging
+        policy writes hardly any such.
+
+        Parameters
+        ----------
+        drawn : mapping policy -> Drawn
+            The policy "start", if it is there, tells what the model wrote before training.
+        estimated : bool
+            Weights are odds of features, which may carry over to texts that were not logged.
+        words : bool
+            Whether to look at words: those that a start coins, every checkpoint does, so that they
+            tell none from another.
+        """
+        found: dict[str, list[tuple[int, str]]] = {}
+        unlogged: dict[str, UnloggedTexts] = {}
+        for name, draws in drawn.items():
+            own, asked = _parted(draws.read, prompted=self.prompts is not None)
+            found[name] = []
+            if words:
+                found[name] += new_words(self.words, own, codes_target=draws.groups).findings
+            if self.logp_logging is None:
+                continue
+            one = unlogged_texts(
+                self.texts, self.logp_logging, own, prompts=self.prompts, prompts_target=asked,
+                codes_target=draws.groups,
+            )  # fmt: skip
+            if one is not None:
+                unlogged[name] = one
+        start = unlogged.get("start") if estimated else None
+        for name, one in unlogged.items():
+            away = led_away(one, start) if name == "trained" and start is not None else []
+            found[name] += away or one.findings(estimated=estimated)
+        return found
 
 
 def led_away(trained: UnloggedTexts, start: UnloggedTexts) -> list[tuple[int, str]]:

@@ -22,6 +22,7 @@ from causal_lm_opt.lm._decoding import Decoding
 from causal_lm_opt.lm._engine import progress_bar
 from causal_lm_opt.lm._features import TextFeatures
 from causal_lm_opt.lm._heldout import NAMES, Drawn, HeldOut, draw_for
+from causal_lm_opt.lm._left_out import LoggedTexts, judged
 from causal_lm_opt.lm._loading import transformers
 from causal_lm_opt.lm._optimizer_rows import Rows
 from causal_lm_opt.lm._targeted import TargetedReward
@@ -271,6 +272,8 @@ class Watch:
     ----------
     held : HeldOut
         Select rows.
+    logged : LoggedTexts
+        All rows of the log, without their outcomes.
     start : Drawn
         Draws of f0 for them.
     start_logp : (n,) array or None
@@ -281,6 +284,7 @@ class Watch:
     """
 
     held: HeldOut
+    logged: LoggedTexts
     start: Drawn
     start_logp: FloatArray | None
     logger: Any
@@ -301,10 +305,9 @@ class Watch:
         logp = None
         if self.start_logp is not None and self.held.ratio in ("auto", "sequence"):
             logp = {"trained": policy.log_prob(rows.texts, rows.prompts), "start": self.start_logp}
+        both = dict(zip(NAMES, (drawn, self.start), strict=True))
         try:
-            kind, values = self.held.chosen(
-                dict(zip(NAMES, (drawn, self.start), strict=True)), logp
-            )
+            kind, values = self.held.chosen(both, logp)
         except OverlapError as error:
             unknown = dict.fromkeys(FIGURES, math.nan)
             found = unknown | {
@@ -312,7 +315,8 @@ class Watch:
                 "score": NOT_ELIGIBLE,
             }  # fmt: skip
         else:
-            found = self._figures(kind, values)
+            beyond = self.logged.beyond(both, estimated=kind != "sequence", words=False)
+            found = self._figures(kind, judged(values, None, beyond))
         found |= {"model_based": based, "unfinished": drawn.unfinished}
         return found | {name: _figure(name, f(drawn.read)) for name, f in self.monitor.items()}
 

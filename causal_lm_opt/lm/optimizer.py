@@ -23,7 +23,7 @@ from causal_lm_opt._version import __version__
 from causal_lm_opt.exceptions import DataError, OtherRunError, OverlapError
 from causal_lm_opt.lm._features import TextFeatures
 from causal_lm_opt.lm._heldout import NAMES, HeldOut, draw_for
-from causal_lm_opt.lm._left_out import judged, response_beyond, texts_beyond
+from causal_lm_opt.lm._left_out import LoggedTexts, judged, response_beyond
 from causal_lm_opt.lm._loading import transformers
 from causal_lm_opt.lm._optimizer_files import (
     RECORD,
@@ -304,7 +304,7 @@ class CausalLMOptimizer:
         with self._folder(rows, features, parts) as folder:
             if (folder / RECORD).is_file():
                 return self._take_up(folder)
-            self.response_, self._rows = response_beyond(rows, features), rows
+            self.response_, self._logged = response_beyond(rows, features), LoggedTexts.of(rows)
             self._fit(parts, features, folder)
             if self.out is not None:
                 self._keep(folder)
@@ -324,8 +324,8 @@ class CausalLMOptimizer:
         known = None
         if parts.select.logp_logging is not None:
             known = start.log_prob(parts.select.texts, parts.select.prompts)
-        watch = Watch(held, drawn, known, logger, self.n_draws, limit, seed, self.ess_floor,
-                      self.level, self.monitor)  # fmt: skip
+        watch = Watch(held, self._logged, drawn, known, logger, self.n_draws, limit, seed,
+                      self.ess_floor, self.level, self.monitor)  # fmt: skip
         trainer = self._trainer(start, train, features, nuisances, watch, limit, folder)
         trainer.train(resume_from_checkpoint="auto")
         lines = trainer.state.log_history
@@ -335,7 +335,7 @@ class CausalLMOptimizer:
         if self.choose == "lower":
             step = self._chosen_step(trainer.state.best_model_checkpoint)
         trained = LanguageModelPolicy(plain_model(trainer), start.tokenizer, name="trained")
-        own = TrainingRows.of(self._rows.texts, self.parts_ != "report")
+        own = TrainingRows.of(self._logged.texts, self.parts_ != "report")
         trained.training_rows = (*start.training_rows, own)
         self.result_ = self._report(parts.report, held, trained if step else None, step, limit)
 
@@ -370,14 +370,14 @@ class CausalLMOptimizer:
         )  # fmt: skip
         logged = train.logp_logging is not None
         if start_epochs(self.model, self.fine_tune_epochs, logged=logged):
-            policy.training_rows += (TrainingRows.of(self._rows.texts, self.parts_ == "train"),)
+            policy.training_rows += (TrainingRows.of(self._logged.texts, self.parts_ == "train"),)
         policy.save(folder / START)
         return policy
 
     def _check_unseen(self, start: LanguageModelPolicy) -> None:
         """``DataError`` where what training starts from was trained on the report rows."""
         for training in start.training_rows:
-            seen = int(np.sum(training.among(self._rows.texts) & (self.parts_ == "report")))
+            seen = int(np.sum(training.among(self._logged.texts) & (self.parts_ == "report")))
             if seen:
                 raise DataError(
                     f"the model was trained, or chosen, on {seen:,} of the "
@@ -467,7 +467,7 @@ class CausalLMOptimizer:
             why = f"policy_ is the start: the report rows cannot value the trained policy ({error})"
             return dataclasses.replace(known, decision=why)
         by_features = kind in ("latent", "balance")
-        found = texts_beyond(self._rows, draws, estimated=kind != "sequence")
+        found = self._logged.beyond(draws, estimated=kind != "sequence")
         values = judged(values, self.response_ if by_features else None, found)
         start = values["start"]
         value = start if trained is None else values["trained"]

@@ -23,10 +23,10 @@ from causal_lm_opt._training_rows import lost_training_rows
 from causal_lm_opt.diagnostics.verdict import CLOSER, Verdict, worst
 from causal_lm_opt.estimators import IPW
 from causal_lm_opt.exceptions import DataError, EstimationWarning, OverlapError
-from causal_lm_opt.lm import LanguageModelPolicy, from_texts
+from causal_lm_opt.lm import LanguageModelPolicy, _optimizer_steps, from_texts
 from causal_lm_opt.lm._features import TextFeatures
 from causal_lm_opt.lm._heldout import Drawn, HeldOut
-from causal_lm_opt.lm._left_out import judged, response_beyond, texts_beyond
+from causal_lm_opt.lm._left_out import LoggedTexts, judged, response_beyond
 from causal_lm_opt.lm._optimizer_files import nearer_checkpoints
 from causal_lm_opt.lm._optimizer_rows import read_rows, split
 from causal_lm_opt.lm._optimizer_settings import decide
@@ -241,7 +241,8 @@ def test_a_right_outcome_model_narrows_the_interval():
 
 def test_checkpoints_below_the_floor_are_not_eligible():
     held = held_out()
-    watch = Watch(held, drawn(0.5), None, None, 100, 10, 0, 0.95, 0.95)
+    logged = LoggedTexts.of(held.rows)
+    watch = Watch(held, logged, drawn(0.5), None, None, 100, 10, 0, 0.95, 0.95)
     figures = watch._figures("latent", held.value(
         {"trained": drawn(0.97), "start": drawn(0.5)}, None, "latent"
     ))  # fmt: skip
@@ -252,6 +253,20 @@ def test_checkpoints_below_the_floor_are_not_eligible():
         {"trained": drawn(0.97), "start": drawn(0.5)}, None, "latent"
     ))  # fmt: skip
     assert again["score"] == again["difference_lower"]
+
+
+def test_checkpoints_that_left_the_logged_texts_are_not_eligible(monkeypatch):
+    """All 40 texts of the log are known; 40 % of a checkpoint's draws are none of them."""
+    held = held_out()
+    logged = LoggedTexts.of(replace(held.rows, logp_logging=np.full(300, -np.log(40.0))))
+    away = drawn(0.6)
+    away.read[-160:] = ["Stay home Stay"] * 160  # of logged words
+    for read, eligible in ((drawn(0.6), True), (away, False)):
+        monkeypatch.setattr(_optimizer_steps, "draw_for", lambda *_, read=read: read)
+        watch = Watch(held, logged, drawn(0.5), None, None, 100, 10, 0, 0.05, 0.95)
+        found = watch(start, 20)
+        assert (found["score"] > NOT_ELIGIBLE) == eligible
+        assert ("Training led to texts that no row holds: 40.0%" in found["why"]) != eligible
 
 
 def targeted(tilt: float | None, sign: float = 1.0) -> TargetedReward:
@@ -825,7 +840,7 @@ def test_a_policy_of_coined_words_is_no_good_whatever_its_features_say():
     rows = read_rows(texts, np.arange(160.0), None, None, None)
     spoken = Drawn(texts[:50], None, np.zeros(50), None)
     coined = Drawn([f"{t} blarg {i}" for i, t in enumerate(texts[:50])], None, np.zeros(50), None)
-    words = texts_beyond(rows, {"f": spoken, "g": coined}, estimated=True)
+    words = LoggedTexts.of(rows).beyond({"f": spoken, "g": coined}, estimated=True)
     value = IPW().fit(texts, np.arange(160.0)).result_
     sound = judged(replace(value, names=("f",)), None, words)
     broken = judged(replace(value, names=("g",)), None, words)
@@ -834,7 +849,7 @@ def test_a_policy_of_coined_words_is_no_good_whatever_its_features_say():
     assert "'blarg'" in str(broken.verdicts[0])
     after = Drawn([f"Why blarg?\n\n{t}" for t in texts[:50]], np.arange(50), np.zeros(50), None)
     asked = read_rows(texts, np.arange(160.0), ["Why?"] * 160, None, None)
-    assert texts_beyond(asked, {"f": after}, estimated=True) == {"f": []}
+    assert LoggedTexts.of(asked).beyond({"f": after}, estimated=True) == {"f": []}
 
 
 def test_texts_that_no_row_holds_are_told_and_training_that_led_there_is_refused() -> None:
@@ -848,9 +863,8 @@ def test_texts_that_no_row_holds_are_told_and_training_that_led_there_is_refused
         return Drawn(read, None, np.zeros(50), None)
 
     def levels(trained: float, start: float, *, estimated: bool) -> list[int]:
-        found = texts_beyond(
-            rows, {"trained": drawn(trained), "start": drawn(start)}, estimated=estimated
-        )
+        both = {"trained": drawn(trained), "start": drawn(start)}
+        found = LoggedTexts.of(rows).beyond(both, estimated=estimated)
         return sorted(how for how, _ in found["trained"])
 
     assert levels(0.0, 0.0, estimated=True) == []
