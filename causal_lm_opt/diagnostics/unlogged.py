@@ -66,36 +66,33 @@ class UnloggedTexts:
 
 
 def distinct_mass(
-    codes: npt.NDArray[Any], logp: FloatArray, strata: npt.NDArray[np.intp] | None = None
+    logp: FloatArray, first: npt.NDArray[np.intp], inverse: npt.NDArray[np.intp]
 ) -> FloatArray | None:
-    r"""Probability :math:`\sum_x \exp \log P(x)` of the distinct contents x, per stratum.
+    """Probabilities of the distinct contents of some rows, shape (c,).
 
     Parameters
     ----------
-    codes : array, shape (n,)
-        The content of each row.
     logp : array, shape (n,)
-        Its natural log-probability, given the stratum.
-    strata : integer array, shape (n,), optional
-        0 to S - 1, as of prompts; one without it.
+        Natural log-probability of each row's content.
+    first : integer array, shape (c,)
+        First row of each content.
+    inverse : integer array, shape (n,)
+        The content of each row.
 
     Returns
     -------
-    array, shape (S,); ``None`` where one content of a stratum has several log-probs, which then
-    depend on something that is not told.
+    array, or None where one content has several log-probs, which then depend on something that is
+    not told.
 
     Examples
     --------
-    >>> distinct_mass(np.array([3, 3, 7]), np.log([.5, .5, .2])).tolist()
-    [0.7]
+    >>> first, inverse = np.unique(["a", "a", "b"], return_index=True, return_inverse=True)[1:]
+    >>> distinct_mass(np.log([.5, .5, .2]), first, inverse).tolist()
+    [0.5, 0.2]
     """
-    strata = np.zeros(codes.shape[0], dtype=np.intp) if strata is None else strata
-    content = np.unique(codes, return_inverse=True)[1]
-    cell = strata * (content.max(initial=0) + 1) + content
-    _, first, inverse = np.unique(cell, return_index=True, return_inverse=True)
-    if not np.allclose(np.exp(logp), np.exp(logp[first][inverse]), rtol=SAME, atol=0.0):
-        return None
-    return np.asarray(np.bincount(strata[first], weights=np.exp(logp[first])), dtype=np.float64)
+    p = np.exp(logp)
+    own = p[first]
+    return own if np.allclose(p, own[inverse], rtol=SAME, atol=0.0) else None
 
 
 def unlogged_texts(
@@ -156,13 +153,19 @@ def unlogged_texts(
         strata = np.array([number[str(p)] for p in prompts], dtype=np.intp)
         # a prompt that no row has: nothing of its texts was logged
         drawn = np.array([number.get(str(p), len(number)) for p in prompts_target], dtype=np.intp)
-    known = {text: i for i, text in enumerate(dict.fromkeys(texts))}
-    mass = distinct_mass(np.array([known[text] for text in texts]), logp, strata)
-    if mass is None or bool((mass > 1.0 + SAME).any()):
+    known: dict[tuple[int, str], int] = {}
+    inverse = np.array([
+        known.setdefault(pair, len(known)) for pair in zip(strata.tolist(), texts, strict=True)
+    ])  # fmt: skip
+    first = np.unique(inverse, return_index=True)[1]
+    own = distinct_mass(logp, first, inverse)
+    if own is None:
         return None
-    room = float(np.mean((1.0 - np.append(mass, 0.0))[drawn]))
-    logged = set(zip(strata.tolist(), texts, strict=True))
-    new = np.array([pair not in logged for pair in zip(drawn.tolist(), texts_target, strict=True)])
+    mass = np.bincount(strata[first], weights=own, minlength=len(number) + 1)
+    if bool((mass > 1.0 + SAME).any()):
+        return None
+    room = float(np.mean((1.0 - mass)[drawn]))
+    new = np.array([pair not in known for pair in zip(drawn.tolist(), texts_target, strict=True)])
     share = float(new.mean())
     off: FloatArray = (new - share) / new.size
     if codes_target is not None:

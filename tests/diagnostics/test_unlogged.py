@@ -36,11 +36,12 @@ def test_share_room_and_interval_by_hand() -> None:
     assert in_one.low == 0.0  # two clusters tell nothing
 
 
-def test_mass_of_distinct_contents_by_prompt() -> None:
-    codes, strata = np.array([5, 5, 9, 5]), np.array([0, 0, 0, 1])
-    logp = np.log([0.5, 0.5, 0.25, 0.125])
-    assert distinct_mass(codes, logp) is None  # text 5 has two probabilities
-    assert distinct_mass(codes, logp, strata) == pytest.approx([0.75, 0.125])
+def test_mass_of_distinct_contents() -> None:
+    first, inverse = np.array([0, 2]), np.array([0, 0, 1, 0])
+    logp = np.log([0.5, 0.5, 0.25, 0.5])
+    assert distinct_mass(logp, first, inverse) == pytest.approx([0.5, 0.25])
+    logp[3] = np.log(0.125)  # one text, two probabilities
+    assert distinct_mass(logp, first, inverse) is None
 
 
 def test_prompts_have_texts_of_their_own() -> None:
