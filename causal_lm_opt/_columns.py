@@ -31,7 +31,7 @@ from causal_lm_opt._cells import (
     to_numbers,
     to_strings,
 )
-from causal_lm_opt._parts import LogParts, object_array, take
+from causal_lm_opt._parts import LogParts, object_array, prompt_clusters, take
 from causal_lm_opt.exceptions import DataError
 
 
@@ -225,7 +225,8 @@ def expand_counts(
     -------
     LogParts
         Between m and 2m rows, zero-weight rows dropped; ``groups`` is the arm (its row number,
-        1-based) unless the arms have groups already.
+        1-based) unless the arms have groups already, or answer several prompts, which are then
+        the clusters.
 
     Raises
     ------
@@ -250,7 +251,7 @@ def expand_counts(
     weight = np.stack([clicks, impressions - clicks], axis=1).ravel()
     rows = np.flatnonzero(weight)
     arms = take(parts, rows // 2)
-    if arms["groups"] is None:
+    if arms["groups"] is None and prompt_clusters(arms["prompt"]) is None:
         arms["groups"] = object_array([str(i + 1) for i in range(m)])[rows // 2]
     arms["outcome"] = np.where(rows % 2 == 0, 1.0, 0.0)
     arms["sample_weight"] = weight[rows]

@@ -26,12 +26,14 @@ from causal_lm_opt._evaluation import (
 from causal_lm_opt._sensitivity import part_sensitivity
 from causal_lm_opt._studies import (
     judged_by_ratios,
+    partly_drawn,
     partly_unidentified,
     question,
     study_for,
     study_of,
     unidentified,
     unreached_notes,
+    with_draws,
 )
 from causal_lm_opt._views import PolicyView, RatioView, policy_views, ratio_views
 from causal_lm_opt.comparison import differences, simultaneous_band
@@ -176,7 +178,10 @@ def _fitted_where_reached(name: str, study: Study, settings: Settings) -> tuple[
     Returns the study too, which says which policies they do not reach.
     """
     try:
-        return _fitted(name, study_for(name, study), settings), study
+        fitted = _fitted(name, study_for(name, study), settings)
+        if name in ("ht", "hajek") and study.ratio is None and partly_drawn(study):
+            _judge_by_draws(fitted, _fitted(name, with_draws(study), settings))
+        return fitted, study
     except OverlapError:
         if study.ratio is None or study.unreached or len(study.policies) < 2:
             raise
@@ -184,6 +189,28 @@ def _fitted_where_reached(name: str, study: Study, settings: Settings) -> tuple[
         if len(study.unreached) in (0, len(study.policies)):
             raise
     return _fitted(name, study_for(name, study), settings), study
+
+
+def _judge_by_draws(fitted: Any, drawn: Any) -> None:
+    """Give policies of which there are draws the verdicts that these make.
+
+    ``drawn`` is of these policies alone: the weights' values are the same without the draws.
+    """
+    for attribute in ("result_", "result_by_"):
+        if not hasattr(fitted, attribute):
+            continue
+        every, some = getattr(fitted, attribute), getattr(drawn, attribute)
+        place = {name: k for k, name in enumerate(some.names)}
+        verdicts, diagnostics = (
+            tuple(
+                own[place[name]] if name in place else other
+                for name, other in zip(every.names, others, strict=True)
+            )
+            for own, others in (
+                (some.verdicts, every.verdicts), (some.diagnostics, every.diagnostics)
+            )
+        )  # fmt: skip
+        setattr(fitted, attribute, replace(every, verdicts=verdicts, diagnostics=diagnostics))
 
 
 def _unreached(study: Study) -> dict[str, str]:

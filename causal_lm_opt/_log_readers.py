@@ -239,7 +239,8 @@ class LogReaders(ABC):
         LoggedData
             Frequency weights in ``sample_weight``; ``groups`` is the arm (its row, 1-based)
             unless ``group`` is named: a cluster where arms are a sample of texts, the text itself
-            under an estimator's ``estimand="texts"``.
+            under an estimator's ``estimand="texts"``. Arms that answer several prompts have none:
+            the prompts are then the clusters.
 
         Raises
         ------

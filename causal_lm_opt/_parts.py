@@ -52,6 +52,18 @@ def object_array(labels: Sequence[str]) -> NDArray[np.object_]:
     return result
 
 
+def cluster_label(prompt: str) -> str:
+    """The label of a prompt's cluster; a label is never empty."""
+    return prompt or "(no prompt)"
+
+
+def prompt_clusters(prompts: Sequence[str] | None) -> NDArray[np.object_] | None:
+    """Prompts (n,) as cluster labels; ``None`` where there are not two of them."""
+    if prompts is None or len(set(prompts)) < 2:
+        return None
+    return object_array([cluster_label(prompt) for prompt in prompts])
+
+
 def take(parts: LogParts, rows: NDArray[np.intp]) -> LogParts:
     """The given rows (zero-based, any order, repeats allowed) of every field."""
     text, prompt = parts["text"], parts["prompt"]

@@ -27,12 +27,14 @@ if TYPE_CHECKING:
 
 __all__ = [
     "judged_by_ratios",
+    "partly_drawn",
     "partly_unidentified",
     "question",
     "study_for",
     "study_of",
     "unidentified",
     "unreached_notes",
+    "with_draws",
 ]
 
 MODEL_BASED = ("or", "dr")
@@ -100,8 +102,8 @@ def _matched(logged: Sequence[str], targets: Mapping[str, TargetSample]) -> dict
     if missing:
         warnings.warn(
             f"the draws hold no rows of {_policies(missing)}: outcome regression and the doubly "
-            "robust estimator leave that out, the weights alone value it, and the verdicts of the "
-            "weights are made without draws. Add draws for more than that.",
+            "robust estimator leave that out, the weights alone value it, and its verdicts are "
+            "made without draws. Add draws for more than that.",
             EstimationWarning,
             stacklevel=4,
         )
@@ -185,17 +187,28 @@ def study_for(estimator: str, study: Study) -> Study:
     if study.ratio is not None and estimator in WEIGHTED:
         reached = {name: x for name, x in study.targets.items() if name not in study.unreached}
         return replace(study, targets=reached or study.targets)
-    some = len(study.targets) < len(study.policies)
-    if estimator not in MODEL_BASED:  # draws serve the verdict alone, and only all together
-        return replace(study, targets=None) if some else study
-    params = dict(study.fit_params)
-    given = params.get("logp_target")
-    if given is not None and some:
-        params["logp_target"] = {name: given[name] for name in study.targets}
+    if estimator not in MODEL_BASED:  # draws serve the verdict alone: see `with_draws`
+        return replace(study, targets=None) if partly_drawn(study) else study
+    study = with_draws(study)
     if estimator == "or" and _no_subgroups(study):
         # A model's values would be the same in every subgroup, were they formed.
-        del params["by"]
-    return replace(study, fit_params=params)
+        params = {name: x for name, x in study.fit_params.items() if name != "by"}
+        return replace(study, fit_params=params)
+    return study
+
+
+def partly_drawn(study: Study) -> bool:
+    """Whether there are draws of some policies that log-probs state, and not of all."""
+    return study.targets is not None and len(study.targets) < len(study.policies)
+
+
+def with_draws(study: Study) -> Study:
+    """A study of the policies of which there are draws."""
+    given = study.fit_params.get("logp_target")
+    if given is None or study.targets is None or not partly_drawn(study):
+        return study
+    some = {name: given[name] for name in study.targets}
+    return replace(study, fit_params={**study.fit_params, "logp_target": some})
 
 
 # ------------------------------------------------------------------------------ estimated ratios

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from causal_lm_opt._cells import Float, Place, did_you_mean
 from causal_lm_opt._columns import Chunk, Columns, check_numbers, read_log
 from causal_lm_opt._log_readers import LogReaders
-from causal_lm_opt._parts import LogParts, fingerprint, made, suspicions, take
+from causal_lm_opt._parts import LogParts, fingerprint, made, prompt_clusters, suspicions, take
 
 __all__ = ["LoggedData"]
 
@@ -36,7 +36,8 @@ class LoggedData(LogReaders):
     outcome : array-like (n,)
         Outcomes as finite float64, in the user's own units.
     prompt : list of str, length n, optional
-        What each text answers; may be an empty string.
+        What each text answers; may be an empty string. Where there are no ``groups``, the rows of
+        a prompt are a cluster.
     logp_logging : array-like (n,), optional
         Natural log-probability of each text under the policy that wrote it; finite, at most 0.
     logp_target : DataFrame (n, K), optional
@@ -173,7 +174,8 @@ class LoggedData(LogReaders):
         -------
         dict
             Those of ``logp_target`` (DataFrame (n, K)), ``logp_logging`` (n,), ``groups`` (n,),
-            ``sample_weight`` (n,) and ``by`` (n,) that the log has.
+            ``sample_weight`` (n,) and ``by`` (n,) that the log has. Where it has prompts and no
+            groups, the rows of a prompt are a cluster: they share what the prompt does.
 
         Raises
         ------
@@ -200,7 +202,8 @@ class LoggedData(LogReaders):
             params["logp_target"] = self.logp_target[names].copy()
         if chosen is None or names:
             params["logp_logging"] = self.logp_logging
-        params |= {"groups": self.groups, "sample_weight": self.sample_weight, "by": self.by}
+        groups = prompt_clusters(self.prompt) if self.groups is None else self.groups
+        params |= {"groups": groups, "sample_weight": self.sample_weight, "by": self.by}
         return {name: value for name, value in params.items() if value is not None}
 
     def __len__(self) -> int:

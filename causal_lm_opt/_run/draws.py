@@ -23,6 +23,7 @@ from causal_lm_opt._cells import (
 )
 from causal_lm_opt._columns import Chunk, Columns, check_present
 from causal_lm_opt._files import check_file, default_delimiter, format_of
+from causal_lm_opt._parts import cluster_label
 from causal_lm_opt._readers import (
     CHUNK_ROWS,
     check_delimiter,
@@ -31,7 +32,6 @@ from causal_lm_opt._readers import (
     json_chunks,
     parquet_chunks,
 )
-from causal_lm_opt._run.models import cluster_label
 from causal_lm_opt.estimators import TargetSample
 from causal_lm_opt.exceptions import DataError
 

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from causal_lm_opt._evaluation import Contrast, Evaluation, Part, Row
-from causal_lm_opt._run.models import cluster_label
+from causal_lm_opt._parts import cluster_label
 from causal_lm_opt.diagnostics.verdict import LEVELS, Verdict, worst
 from causal_lm_opt.estimators._policies import to_logged_frequencies
 

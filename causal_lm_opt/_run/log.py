@@ -13,7 +13,7 @@ from causal_lm_opt._cells import did_you_mean
 from causal_lm_opt._evaluate import evaluate_log
 from causal_lm_opt._evaluation import LOGGING, Evaluation, Settings
 from causal_lm_opt._files import check_file
-from causal_lm_opt._parts import object_array
+from causal_lm_opt._parts import prompt_clusters
 from causal_lm_opt._readers import column_names
 from causal_lm_opt._run.draws import DrawsFile, read_prompted_draws
 from causal_lm_opt._run.draws_prompts import cautioned, unprompted, with_unread
@@ -21,7 +21,6 @@ from causal_lm_opt._run.models import (
     Models,
     Scored,
     check_folder,
-    cluster_label,
     score_log,
     split_policies,
 )
@@ -314,10 +313,10 @@ def _clustered_by_prompt(log: LoggedData, request: Request) -> tuple[LoggedData,
     """
     if log.prompt is None or request.group is not None:
         return log, ()
-    labels = [cluster_label(prompt) for prompt in log.prompt]
-    distinct = len(set(labels))
-    if distinct < 2:
+    labels = prompt_clusters(log.prompt)
+    if labels is None:
         return log, ("All rows have the same prompt, so that prompts are no clusters.",)
+    distinct = len(set(labels))
     note = f"The rows of each of the {distinct:,} prompts are one cluster (--group names others)."
     empty = sum(not str(prompt).strip() for prompt in log.prompt)
     if empty > 1:
@@ -325,7 +324,7 @@ def _clustered_by_prompt(log: LoggedData, request: Request) -> tuple[LoggedData,
             f" {empty:,} rows have an empty prompt and are one of these clusters: give each its "
             "prompt, or leave the rows out, if they only lack it."
         )
-    return replace(log, groups=object_array(labels)), (note,)
+    return replace(log, groups=labels), (note,)
 
 
 def _check_bare_policies(request: Request) -> None:

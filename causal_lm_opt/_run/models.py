@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from causal_lm_opt._cells import did_you_mean
 from causal_lm_opt._evaluation import LOGGING, Table
-from causal_lm_opt._parts import object_array
+from causal_lm_opt._parts import cluster_label, object_array
 from causal_lm_opt._run.optimize_files import returned_model
 from causal_lm_opt._run.shell import say
 from causal_lm_opt.estimators import TargetSample
@@ -32,7 +32,6 @@ __all__ = [
     "Models",
     "Scored",
     "check_folder",
-    "cluster_label",
     "forget_scores",
     "is_model_folder",
     "kept_scores",
@@ -336,11 +335,6 @@ class _Drawn:
             self.texts, groups=self.groups, logp_target=self.logp_target,
             logp_logging=self.logp_logging,
         )  # fmt: skip
-
-
-def cluster_label(prompt: str) -> str:
-    """The label of a prompt's cluster; a label is never empty."""
-    return prompt or "(no prompt)"
 
 
 def _draw(

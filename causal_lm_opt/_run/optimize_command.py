@@ -45,7 +45,8 @@ Prompt = Annotated[str | None, _option("prompt", "COL", "What texts answer.", CO
 Cluster = Annotated[
     str | None,
     _option("group", "COL", "Clusters (reader, prompt, test): rows that depend; no two parts of "
-            "the log share one.", COLUMNS, "rows of one prompt, or of one text"),
+            "the log share one.", COLUMNS, "rows of one prompt, where there are 50 or more, "
+            "else of one text"),
 ]  # fmt: skip
 LogpLogging = Annotated[
     str | None,

@@ -44,7 +44,7 @@ def paired_values(
     from causal_lm_opt._validation import digest
     from causal_lm_opt.lm._features import TextFeatures
     from causal_lm_opt.lm._heldout import HeldOut, draw_for
-    from causal_lm_opt.lm._left_out import LoggedTexts, judged, response_beyond
+    from causal_lm_opt.lm._left_out import LoggedTexts, fixed_prompts, judged, response_beyond
     from causal_lm_opt.lm._optimizer_rows import split
     from causal_lm_opt.lm._optimizer_steps import nuisances_of
 
@@ -93,7 +93,9 @@ def paired_values(
         return f"Differences between the runs cannot be told: {error}"
     by_features = kind in ("latent", "balance")
     reasons = LoggedTexts.of(rows).beyond(drawn, estimated=kind != "sequence")
-    values = judged(values, response_beyond(rows, features) if by_features else None, reasons)
+    response = response_beyond(rows, features) if by_features else None
+    shared = [*(response.findings if response is not None else []), *fixed_prompts(rows)]
+    values = judged(values, shared, reasons)
     return values.compare(level=level)
 
 

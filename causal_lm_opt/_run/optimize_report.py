@@ -372,7 +372,13 @@ def _making(run: TrainingRun) -> list[Block]:
     chosen = f"; the checkpoint of step {run.result.step:,} was chosen." if run.result.step else "."
     blocks: list[Block] = [
         Words(f"Objective {run.objective}: {told}." if told else f"Objective {run.objective}."),
-        Grid("Rows, dealt by cluster", ["Part", "Rows", "Used for"], rows, ["", "n", ""]),
+        Grid(
+            "Rows, dealt by cluster (--group; else of equal prompt where there are 50, else of "
+            "equal text)",
+            ["Part", "Rows", "Used for"],
+            rows,
+            ["", "n", ""],
+        ),
         Words(stopped + chosen),
         *_drawn(run),
     ]

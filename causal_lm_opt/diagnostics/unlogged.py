@@ -56,12 +56,12 @@ class UnloggedTexts:
         """
         if not self.beyond > SOME:
             return []
+        room = f"{self.room:.2%}" if self.room >= 1e-4 else "less than 0.01%"
         rests = "the features alone" if estimated else "the outcome model alone, if there is one"
         return [(2 if self.beyond > MANY and not estimated else 1, (
             f"{self.share:.1%} of what the policy writes are texts that no row holds, though the "
-            f"logging policy writes those in {max(self.room, 0.0):.2%} only: for them the value "
-            f"rests on {rests}. Read some; value a policy that writes as the log does, or log such "
-            "texts."
+            f"logging policy writes those in {room} only: for them the value rests on {rests}. "
+            "Read some; value a policy that writes as the log does, or log such texts."
         ))]  # fmt: skip
 
 

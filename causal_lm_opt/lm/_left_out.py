@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
+from causal_lm_opt.diagnostics.label_correlation import label_correlation
 from causal_lm_opt.diagnostics.new_words import LoggedWords, new_words
 from causal_lm_opt.diagnostics.sufficiency import TextResponse, text_response
 from causal_lm_opt.diagnostics.unlogged import MANY, UnloggedTexts, unlogged_texts
@@ -19,10 +22,11 @@ from causal_lm_opt.lm._features import TextFeatures
 from causal_lm_opt.lm._heldout import Drawn
 from causal_lm_opt.lm._optimizer_rows import BREAK, Rows
 
-__all__ = ["LoggedTexts", "judged", "led_away", "response_beyond"]
+__all__ = ["LoggedTexts", "fixed_prompts", "judged", "led_away", "response_beyond"]
 
 FloatArray = npt.NDArray[np.float64]
 MOST_WORDS, MOST_PROMPT_WORDS = 500, 50
+ALIKE_Z, WIDER = 3.29, 1.44  # level .001; a standard error a fifth larger
 MOST_NUMBERS = 20_000_000  # of the table of counts: 160 MB
 
 
@@ -144,20 +148,46 @@ def led_away(trained: UnloggedTexts, start: UnloggedTexts) -> list[tuple[int, st
         return []
     return [(2, (
         f"Training led to texts that no row holds: {trained.share:.1%} of the trained policy's, "
-        f"{start.share:.1%} of the start's, though the logging policy writes such in "
-        f"{max(trained.room, 0.0):.2%} only. Nothing tells what they are worth: read some, and "
+        f"{start.share:.1%} of the start's, though the logging policy hardly writes such. "
+        "Nothing tells what they are worth: read some, and "
         "stay nearer to the log (fewer steps, a larger ess_floor, kl)."
+    ))]  # fmt: skip
+
+
+def fixed_prompts(rows: Rows) -> list[tuple[int, str]]:
+    """Caution where prompts are no clusters, and their rows have outcomes alike.
+
+    Few prompts are dealt row by row, as they could not be dealt to three parts: values are then
+    over these prompts, and say nothing of how others would differ.
+    """
+    if rows.prompts is None:
+        return []
+    codes, labels = pd.factorize(np.array([prompt_words(p) for p in rows.prompts], dtype=object))
+    first = pd.Series(rows.groups).groupby(codes).transform("first").to_numpy()
+    if len(labels) < 2 or bool((first == rows.groups).all()):
+        return []
+    try:
+        told = label_correlation(rows.outcome, codes)
+    except ValueError:  # no two rows of one prompt
+        return []
+    if not (told.z > ALIKE_Z and told.design_effect > WIDER):
+        return []
+    return [(1, (
+        f"Values are over these {len(labels)} prompts alone, which are no clusters here (fewer "
+        "than 50, or others were named), and the rows of a prompt have outcomes alike: as a sample "
+        f"of prompts, they would make the standard error of the mean outcome "
+        f"{math.sqrt(told.design_effect):.1f} times as large. Name prompts as the clusters "
+        "(--group; groups=) if other prompts are meant."
     ))]  # fmt: skip
 
 
 def judged(
     values: ValueEstimate,
-    response: TextResponse | None,
+    shared: Sequence[tuple[int, str]],
     found: Mapping[str, Sequence[tuple[int, str]]],
 ) -> ValueEstimate:
-    """The values with verdicts that know of the response, and of each policy's own reasons."""
+    """The values with verdicts that know of reasons shared by all, and of each policy's own."""
     both = []
     for name, one in zip(values.names, values.verdicts, strict=True):
-        said = [*found[name], *(response.findings if response is not None else [])]
-        both.append(worst([verdict(None, findings=said), one]))
+        both.append(worst([verdict(None, findings=[*found[name], *shared]), one]))
     return dataclasses.replace(values, verdicts=tuple(both))

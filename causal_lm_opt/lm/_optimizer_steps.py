@@ -316,7 +316,7 @@ class Watch:
             }  # fmt: skip
         else:
             beyond = self.logged.beyond(both, estimated=kind != "sequence", words=False)
-            found = self._figures(kind, judged(values, None, beyond))
+            found = self._figures(kind, judged(values, [], beyond))
         found |= {"model_based": based, "unfinished": drawn.unfinished}
         return found | {name: _figure(name, f(drawn.read)) for name, f in self.monitor.items()}
 

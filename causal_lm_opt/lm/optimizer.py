@@ -23,7 +23,7 @@ from causal_lm_opt._version import __version__
 from causal_lm_opt.exceptions import DataError, OtherRunError, OverlapError
 from causal_lm_opt.lm._features import TextFeatures
 from causal_lm_opt.lm._heldout import NAMES, HeldOut, draw_for
-from causal_lm_opt.lm._left_out import LoggedTexts, judged, response_beyond
+from causal_lm_opt.lm._left_out import LoggedTexts, fixed_prompts, judged, response_beyond
 from causal_lm_opt.lm._loading import transformers
 from causal_lm_opt.lm._optimizer_files import (
     RECORD,
@@ -305,6 +305,7 @@ class CausalLMOptimizer:
             if (folder / RECORD).is_file():
                 return self._take_up(folder)
             self.response_, self._logged = response_beyond(rows, features), LoggedTexts.of(rows)
+            self._fixed = fixed_prompts(rows)
             self._fit(parts, features, folder)
             if self.out is not None:
                 self._keep(folder)
@@ -468,7 +469,8 @@ class CausalLMOptimizer:
             return dataclasses.replace(known, decision=why)
         by_features = kind in ("latent", "balance")
         found = self._logged.beyond(draws, estimated=kind != "sequence")
-        values = judged(values, self.response_ if by_features else None, found)
+        response = self.response_.findings if by_features and self.response_ is not None else []
+        values = judged(values, [*response, *self._fixed], found)
         start = values["start"]
         value = start if trained is None else values["trained"]
         difference = value - start

@@ -26,7 +26,7 @@ from causal_lm_opt.exceptions import DataError, EstimationWarning, OverlapError
 from causal_lm_opt.lm import LanguageModelPolicy, _optimizer_steps, from_texts
 from causal_lm_opt.lm._features import TextFeatures
 from causal_lm_opt.lm._heldout import Drawn, HeldOut
-from causal_lm_opt.lm._left_out import LoggedTexts, judged, response_beyond
+from causal_lm_opt.lm._left_out import LoggedTexts, fixed_prompts, judged, response_beyond
 from causal_lm_opt.lm._optimizer_files import nearer_checkpoints
 from causal_lm_opt.lm._optimizer_rows import read_rows, split
 from causal_lm_opt.lm._optimizer_settings import decide
@@ -842,14 +842,36 @@ def test_a_policy_of_coined_words_is_no_good_whatever_its_features_say():
     coined = Drawn([f"{t} blarg {i}" for i, t in enumerate(texts[:50])], None, np.zeros(50), None)
     words = LoggedTexts.of(rows).beyond({"f": spoken, "g": coined}, estimated=True)
     value = IPW().fit(texts, np.arange(160.0)).result_
-    sound = judged(replace(value, names=("f",)), None, words)
-    broken = judged(replace(value, names=("g",)), None, words)
+    sound = judged(replace(value, names=("f",)), [], words)
+    broken = judged(replace(value, names=("g",)), [], words)
     assert sound.verdicts == value.verdicts
     assert broken.verdicts[0].level == "do not use"
     assert "'blarg'" in str(broken.verdicts[0])
     after = Drawn([f"Why blarg?\n\n{t}" for t in texts[:50]], np.arange(50), np.zeros(50), None)
     asked = read_rows(texts, np.arange(160.0), ["Why?"] * 160, None, None)
     assert LoggedTexts.of(asked).beyond({"f": after}, estimated=True) == {"f": []}
+
+
+def test_values_over_few_prompts_that_differ_say_so():
+    rng = np.random.default_rng(0)
+    texts = [f"{a} {b}" for a in BEGINNINGS for b in REASONS] * 20
+    prompt = rng.integers(0, 20, 320)
+    prompts = [f"Why {p}?" for p in prompt]
+    effect = rng.normal(size=20)[prompt]
+
+    def said(outcome: Any, **given: Any) -> list[Any]:
+        return fixed_prompts(read_rows(texts, outcome, given.get("prompts", prompts), None,
+                                       given.get("groups")))  # fmt: skip
+
+    ((level, why),) = said(effect + rng.normal(size=320))
+    assert level == 1
+    assert "over these 20 prompts alone" in why
+    assert said(rng.normal(size=320)) == []  # alike by chance alone
+    assert said(effect, groups=prompt) == []  # they are the clusters
+    assert said(effect, prompts=None) == []
+    assert len(said(effect, groups=np.arange(320))) == 1
+    many = [f"Why {i % 160}?" for i in range(320)]  # these are clusters without being named
+    assert said(effect, prompts=many) == []
 
 
 def test_texts_that_no_row_holds_are_told_and_training_that_led_there_is_refused() -> None:
