@@ -115,6 +115,12 @@ def _comma_hint(cell: object, decimal: str) -> str:
     )
 
 
+def _truth_hint(cell: Any) -> str:
+    """What to do with yes and no where a number is due."""
+    said = isinstance(cell, str) and cell.strip().lower() in {"true", "false", "yes", "no"}
+    return "; write 1 and 0 for true and false" if said else ""
+
+
 def to_numbers(cells: Cells, place: Place, column: str) -> Float:
     """Cells (n,) as float64, missing ones as NaN; ``DataError`` at the first that is no number."""
     if isinstance(cells, np.ndarray) and cells.dtype.kind in "fiub":
@@ -124,7 +130,7 @@ def to_numbers(cells: Cells, place: Place, column: str) -> Float:
         index = values.index(None)
         raise DataError(
             f"{place.at(index, column)}: {shown(cells[index])} is not a number"
-            f"{_comma_hint(cells[index], place.decimal)}"
+            f"{_comma_hint(cells[index], place.decimal)}{_truth_hint(cells[index])}"
         )
     return np.asarray(values, dtype=np.float64)
 

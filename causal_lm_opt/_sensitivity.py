@@ -24,7 +24,7 @@ __all__ = ["MOST_POLICIES", "OMITTED", "STRENGTHS", "TIMES", "Omitted", "part_se
 
 STRENGTHS = (1.0, 1.05, 1.1, 1.25, 1.5, 2.0, 3.0)
 MOST_POLICIES = 8
-RESAMPLES = 200
+RESAMPLES = 500
 VIOLATIONS = ("hidden_confounder", "logging_probabilities")
 #: Estimators that the bounds are for: the first that values a policy speaks for it.
 BOUNDED = ("dr", "hajek")

@@ -25,7 +25,8 @@ LEAD = (
     "different doubts, and a small strength of one says nothing of the other. The bounds do not "
     "say that anything is wrong; they say how wrong it would have to be. The logging policy's own "
     "value is the mean that was observed: neither doubt moves it, so in a difference from it only "
-    "the other policy's value is in doubt."
+    "the other policy's value is in doubt. Intervals here are quantiles of bootstrap resamples: "
+    "at strength 1 they are near those above, and not the same."
 )
 HEADINGS = {
     "hidden_confounder": "(A) Something hidden decided who got what",

@@ -225,9 +225,13 @@ def token_world(
     """
     check_number(tilt, "tilt")
     check_count(length, "length")
+    listed = isinstance(vocabulary, Sequence) and not isinstance(vocabulary, str)
+    if not listed or not 2 <= len(vocabulary) == len(set(vocabulary)):
+        raise ValueError(
+            'vocabulary must list two or more different words, as in ["good", "bad"]; got '
+            f"{vocabulary!r}."
+        )
     size = len(vocabulary)
-    if isinstance(vocabulary, str) or size < 2 or len(set(vocabulary)) < size:
-        raise ValueError(f"vocabulary must list two or more different words; got {vocabulary!r}.")
     if not all(isinstance(word, str) and len(word.split()) == 1 for word in vocabulary):
         raise ValueError(f"vocabulary must hold words without white space; got {vocabulary!r}.")
     if size**length > 100_000:

@@ -350,6 +350,9 @@ class _Replication:
                 rows.append(head | estimate_row(estimator, log, self.level))
             except OverlapError as error:  # the estimator's refusal, counted in the table
                 rows.append(head | {"error": str(error)})
+            except (TypeError, ValueError) as error:
+                kind = TypeError if isinstance(error, TypeError) else ValueError
+                raise kind(f"estimator {name!r} in {self.name!r}, n = {self.n}: {error}") from error
         return rows
 
 

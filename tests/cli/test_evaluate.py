@@ -260,6 +260,16 @@ def test_a_policy_without_draws_is_valued_by_its_weights(files: Files, run: Run)
     }
     numbers = ["value", "se", "ci_lower", "ci_upper"]
     pd.testing.assert_frame_equal(table[numbers], every.loc[table.index, numbers])
+    kept = [row for row in table.index if row[0] == "warm"]  # its own draws judge its weights
+    assert table.loc[kept, "verdict"].equals(every.loc[kept, "verdict"])
+    reasons = {
+        name: [
+            row["reasons"] for row in facts(files.folder / name)["parts"][0]["estimates"]
+            if (row["policy"], row["estimator"]) == ("warm", "Hajek")
+        ]
+        for name in ("all", "out")
+    }  # fmt: skip
+    assert reasons["all"] == reasons["out"] != []
     left_out = facts(files.folder / "out")["parts"][0]["left_out"]
     assert {x["estimator"] for x in left_out} == {"outcome regression", "doubly robust"}
     assert all("leaves out policy 'brief'" in x["reason"] for x in left_out)

@@ -47,6 +47,7 @@ CELLS = [
     ("y", INF, "not finite"),
     ("y", "many", "'many' is not a number"),
     ("y", "1,5", "'1,5' is not a number"),
+    ("y", "False", "'False' is not a number; write 1 and 0 for true and false"),
     ("y", "1_000", "'1_000' is not a number"),
     ("y", "\u0661", "is not a number"),
     ("lp", NAN, "NaN or missing"),

@@ -55,6 +55,19 @@ def test_fit_params_holds_what_there_is() -> None:
         a_log(logp_target=None).fit_params("one")
 
 
+def test_prompts_are_the_clusters_where_no_groups_are_named() -> None:
+    own = a_log(groups=None).fit_params()["groups"]
+    assert own.tolist() == ["(no prompt)", "p", "p", "q", "q", "q"]
+    assert a_log().fit_params()["groups"].tolist() == ["u", "u", "v", "v", "w", "w"]
+    assert "groups" not in a_log(groups=None, prompt=["p"] * 6).fit_params()
+    arms = pd.DataFrame({"t": ["a", "b", "c"], "q": ["1", "1", "2"], "clicks": 1, "views": 3})
+    counts = {"text": "t", "clicks": "clicks", "impressions": "views"}
+    asked = LoggedData.from_counts(arms, prompt="q", **counts).fit_params()["groups"]
+    assert asked.tolist() == ["1", "1", "1", "1", "2", "2"]
+    alone = LoggedData.from_counts(arms.assign(q="1"), prompt="q", **counts).fit_params()["groups"]
+    assert alone.tolist() == ["1", "1", "2", "2", "3", "3"]
+
+
 def test_x_is_the_texts_or_a_frame() -> None:
     assert a_log(covariates=None).X == ["a", "b", "c", "d", "e", "f"]
     frame = a_log().X

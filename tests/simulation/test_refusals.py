@@ -81,6 +81,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "drifted, texts": (lambda: drifted_logging(1.0, texts=2.5), "texts must be a whole"),  # type: ignore[arg-type]
     "tokens, twice": (lambda: token_world(vocabulary=("a", "a")), "different words"),
     "tokens, string": (lambda: token_world(vocabulary="ab"), "different words"),
+    "tokens, number": (lambda: token_world(vocabulary=4), "different words"),  # type: ignore[arg-type]
     "tokens, space": (lambda: token_world(vocabulary=("a b", "b")), "without white space"),
     "prompts, rows": (lambda: prompt_world(per_prompt=20).draw(10, rng()), "n must be .* 20"),
     "prompts, bound": (lambda: prompt_world(per_prompt=20).efficiency_bound(10), "n must be"),

@@ -19,7 +19,7 @@ import joblib
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.linear_model import LinearRegression
+from sklearn.linear_model import LinearRegression, LogisticRegression
 
 from causal_lm_opt import IPW, DoublyRobust, EstimationWarning, OverlapError
 from causal_lm_opt.exceptions import DataError
@@ -264,6 +264,12 @@ def test_an_estimator_that_fails_on_every_log_is_told() -> None:
     with pytest.warns(EstimationWarning, match=r"^d, 50 rows: f failed on all 20 logs") as told:
         run(study=study)
     assert len(told) == 1
+
+
+def test_an_error_names_the_estimator_and_the_design() -> None:
+    study = Study({"d": GaussianDesign()}, {"f": DoublyRobust(LogisticRegression())}, [50], 20)
+    with pytest.raises(ValueError, match=r"estimator 'f' in 'd', n = 50: outcome_model is a cla"):
+        run(study=study)
 
 
 def test_refusals_are_counted_and_left_out() -> None:
