@@ -279,6 +279,8 @@ def _told(
         models=[{"model": settings["model"]}],
     )  # fmt: skip
     steps = optimizer.steps_
+    if settings["learning_rate"] == "None" and "learning_rate" in steps and len(steps):
+        settings["learning_rate"] = f"{steps['learning_rate'].iloc[0]:g} (by default)"
     return TrainingRun(
         result=optimizer.result_, history=optimizer.history_, sizes=optimizer.sizes_,
         settings=settings, objective=settings["objective"], unit=str(request.outcome),

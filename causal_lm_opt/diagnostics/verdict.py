@@ -93,6 +93,7 @@ CLOSER = "Value a policy closer to the logging policy, or log more texts like th
 
 # Severity 1 is caution, 2 do not use.
 MEAN_WEIGHT_Z = 3.29  # two-sided level .001
+LOST_WEIGHT = 0.1  # mean weight below which no tail is an excuse
 MISSING_MASS = 0.1  # sound logs with sd(log ratio) <= 1.3 pass it in < 1 % (n = 200), never later
 UNSEEN_VARIANCE = (0.2, 0.5, 0.9)
 COVERAGE = (0.85, 0.88)
@@ -142,6 +143,12 @@ def mean_weight_finding(d: OverlapDiagnostics, *, plain: bool = False) -> list[t
             )
             why += _scale_words(d.unit_scale)
             found.append((2 if plain or lacking > MISSING_MASS else 1, off + why))
+    elif d.mean_weight < LOST_WEIGHT and not math.isnan(d.mean_weight_z):  # in whatever tail
+        found.append((2, (
+            f"The weights average {d.mean_weight:.2g} where 1 is due: the log holds hardly "
+            "anything of what the target writes, or log-probs are not those of these texts (given "
+            f"a prompt that was not named? --prompt). {CLOSER}"
+        )))  # fmt: skip
     return found
 
 

@@ -142,3 +142,16 @@ def test_probabilities_given_a_prompt_are_not_accused() -> None:
         .result_
     )
     assert "add up to" not in said(result)
+
+
+def test_weights_that_average_next_to_nothing_are_no_good_whatever_their_tail() -> None:
+    """Log-probs of another law (here given a prompt that was not named): a tail without a test."""
+    rng = np.random.default_rng(4)
+    ratio = -15.0 + 4.0 * rng.standard_t(3, size=400)
+    result = IPW("ht").fit(
+        rng.normal(size=(400, 1)), rng.normal(6.0, size=400),
+        logp_logging=np.full(400, -90.0), logp_target=-90.0 + ratio - ratio.max(),
+    ).result_  # fmt: skip
+    assert result.diagnostics[0]["mean_weight"] < 0.1
+    assert result.verdicts[0].level == "do not use"
+    assert "where 1 is due" in said(result)
