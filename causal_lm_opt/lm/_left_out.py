@@ -20,7 +20,7 @@ from causal_lm_opt.estimators._word_counts import WordCounts
 from causal_lm_opt.lm._encoding import prompt_words
 from causal_lm_opt.lm._features import TextFeatures
 from causal_lm_opt.lm._heldout import Drawn
-from causal_lm_opt.lm._optimizer_rows import BREAK, Rows
+from causal_lm_opt.lm._optimizer_rows import BREAK, MANY_PROMPTS, Rows
 
 __all__ = ["LoggedTexts", "fixed_prompts", "judged", "led_away", "response_beyond"]
 
@@ -172,12 +172,14 @@ def fixed_prompts(rows: Rows) -> list[tuple[int, str]]:
         return []
     if not (told.z > ALIKE_Z and told.design_effect > WIDER):
         return []
+    remedy = "name prompts as the clusters (--group; groups=)"
+    if len(labels) < MANY_PROMPTS:
+        remedy = f"log {MANY_PROMPTS} prompts or more, which are then the clusters"
     return [(1, (
-        f"Values are over these {len(labels)} prompts alone, which are no clusters here (fewer "
-        "than 50, or others were named), and the rows of a prompt have outcomes alike: as a sample "
-        f"of prompts, they would make the standard error of the mean outcome "
-        f"{math.sqrt(told.design_effect):.1f} times as large. Name prompts as the clusters "
-        "(--group; groups=) if other prompts are meant."
+        f"Values are over these {len(labels)} prompts alone, which are no clusters here, and the "
+        "rows of a prompt have outcomes alike: as a sample of prompts, they would make the "
+        "standard error of the mean outcome "
+        f"{math.sqrt(told.design_effect):.1f} times as large. If other prompts are meant, {remedy}."
     ))]  # fmt: skip
 
 
