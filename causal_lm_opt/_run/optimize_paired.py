@@ -95,8 +95,7 @@ def paired_values(
     reasons = LoggedTexts.of(rows).beyond(drawn, estimated=kind != "sequence")
     response = response_beyond(rows, features) if by_features else None
     shared = [*(response.findings if response is not None else []), *fixed_prompts(rows)]
-    values = judged(values, shared, reasons)
-    return values.compare(level=level)
+    return judged(values, shared, reasons).compare(level=level)
 
 
 def paired_lines(found: Comparison) -> list[list[Any]]:

@@ -13,12 +13,13 @@ from scipy import stats
 
 from causal_lm_opt._validation import check_log_probs
 
-__all__ = ["UnloggedTexts", "distinct_mass", "unlogged_texts"]
+__all__ = ["UnloggedTexts", "distinct_mass", "unlogged_texts", "within_clusters"]
 
 FloatArray = npt.NDArray[np.float64]
 SAME = 0.05  # nats: log-probs of one text differ by less in half precision
 WEIGHT = 3.0  # times as often as the logging policy: what sound weights of unlogged texts may be
 SOME, MANY = 0.05, 0.2  # of a policy's texts beyond that: caution, do not use
+APART = 1.5  # clusters that hold a text, on average: its log-prob is then no cluster's own
 FEWEST = 10  # independent texts of a policy
 
 
@@ -93,6 +94,19 @@ def distinct_mass(
     p = np.exp(logp)
     own = p[first]
     return own if np.allclose(p, own[inverse], rtol=SAME, atol=0.0) else None
+
+
+def within_clusters(contents: npt.NDArray[np.intp], clusters: npt.NDArray[np.intp]) -> bool:
+    """Whether texts lie within clusters of several texts, as those that answer a prompt do.
+
+    >>> within_clusters(np.array([0, 1, 2, 3]), np.array([0, 0, 1, 1]))
+    True
+    >>> within_clusters(np.array([0, 1, 0, 1]), np.array([0, 0, 1, 1]))
+    False
+    """
+    pairs = np.unique(np.column_stack([contents, clusters]), axis=0).shape[0]
+    n_texts, n_clusters = np.unique(contents).size, np.unique(clusters).size
+    return bool(n_clusters < pairs < APART * n_texts)
 
 
 def unlogged_texts(

@@ -31,7 +31,7 @@ from causal_lm_opt._validation import (
 )
 from causal_lm_opt.core.pareto import TIE
 from causal_lm_opt.diagnostics.new_words import LoggedWords
-from causal_lm_opt.diagnostics.unlogged import SOME, WEIGHT, distinct_mass
+from causal_lm_opt.diagnostics.unlogged import SOME, WEIGHT, distinct_mass, within_clusters
 from causal_lm_opt.estimators._estimand import (
     check_estimand,
     check_readers,
@@ -49,7 +49,6 @@ MANY_ROWS = 50_000  # equal texts are looked for among so many
 LABEL = 2.0  # words at most, on average
 MANY_READERS = 1.5  # rows a text from which a log without groups is asked about
 REPEATS_Z = 3.29  # two-sided level .001
-APART = 1.5  # clusters that hold a text, on average: its log-prob is then no cluster's own
 LEAST_MASS = 1.0 - (1.0 - SOME) / WEIGHT  # with less of the logging policy logged, nothing is told
 
 
@@ -193,19 +192,16 @@ class Log:
     def logged_mass(self) -> float:
         """Probability of the distinct logged texts under the logging policy.
 
-        Not a number where it says nothing: of rows that are no texts, of texts with several
-        log-probs or within clusters of several texts (log-probs are then conditional, as on a
-        prompt), and where it is far from 1, as of long texts.
+        Not a number where it tells nothing: of rows that are no texts, where log-probs are
+        conditional (several of one text, or texts within clusters), and far from 1.
         """
         texts = isinstance(self.X, np.ndarray) and self.X.ndim == 1 and self.texts is None
         # the sum over rows bounds that over distinct texts: of long texts nothing is looked up
         if not texts or self.logp_logging is None or np.exp(self.logp_logging).sum() < LEAST_MASS:
             return math.nan
-        first, inverse = self.contents
-        own = distinct_mass(self.logp_logging, first, inverse)
-        if own is None or (self.codes is not None and _nested(inverse, self.codes)):
-            return math.nan
-        return float(own.sum())
+        own = distinct_mass(self.logp_logging, *self.contents)
+        nested = self.codes is not None and within_clusters(self.contents[1], self.codes)
+        return math.nan if own is None or nested else float(own.sum())
 
     @cached_property
     def rarer_outcomes(self) -> float:
@@ -270,13 +266,6 @@ class Log:
             "clusters:"
             + hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
         )
-
-
-def _nested(contents: IntArray, clusters: IntArray) -> bool:
-    """Whether texts lie within clusters of several texts, as those that answer a prompt do."""
-    pairs = np.unique(np.column_stack([contents, clusters]), axis=0).shape[0]
-    n_texts, n_clusters = int(contents.max()) + 1, int(np.unique(clusters).size)
-    return bool(n_clusters < pairs < APART * n_texts)
 
 
 def read_log(
