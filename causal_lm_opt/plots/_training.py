@@ -155,15 +155,9 @@ def _numbers(rows: pd.DataFrame, column: str) -> FloatArray:
 # ------------------------------------------------------------------------------ panels
 def _values(ax: Axes, rows: pd.DataFrame, at: FloatArray, palette: Theme) -> None:
     value = _numbers(rows, "value")
-    ax.fill_between(
-        at, _numbers(rows, "lower"), _numbers(rows, "upper"), color=palette.first, alpha=SHADE,
-        linewidth=0, zorder=1, gid="value-band",
-    )  # fmt: skip
+    _band(ax, rows, at, ("lower", "upper"), palette.first, "value", 1.0)
     if {"start_lower", "start_upper"} <= set(rows.columns):
-        ax.fill_between(
-            at, _numbers(rows, "start_lower"), _numbers(rows, "start_upper"), color=palette.soft,
-            alpha=SHADE, linewidth=0, zorder=0.9, gid="start-band",
-        )  # fmt: skip
+        _band(ax, rows, at, ("start_lower", "start_upper"), palette.soft, "start", 0.9)
     ax.plot(
         at, _numbers(rows, "start"), color=palette.soft, linestyle=DASHED, linewidth=1.4,
         zorder=3, gid="start",
@@ -174,6 +168,25 @@ def _values(ax: Axes, rows: pd.DataFrame, at: FloatArray, palette: Theme) -> Non
     )  # fmt: skip
     ax.plot(at, value, color=palette.first, linewidth=1.6, zorder=4, gid="value")
     _points(ax, rows, at, value, palette, "value")
+
+
+def _band(
+    ax: Axes, rows: pd.DataFrame, at: FloatArray, ends: tuple[str, str], colour: str, name: str,
+    above: float,
+) -> None:  # fmt: skip
+    """Intervals as a band; one without a neighbour has no width there, and is a bar."""
+    low, high = (_numbers(rows, end) for end in ends)
+    ax.fill_between(
+        at, low, high, color=colour, alpha=SHADE, linewidth=0, zorder=above, gid=f"{name}-band"
+    )
+    known = np.concatenate([[False], np.isfinite(low) & np.isfinite(high), [False]])
+    for j in np.flatnonzero(known[1:-1] & ~known[:-2] & ~known[2:]):
+        # the start's own mark is at step 0, where its bar is not hidden behind the policy's
+        x = 0.0 if name == "start" and len(at) == 1 else at[j]
+        ax.plot(
+            [x, x], [low[j], high[j]], color=colour, linewidth=1.3, zorder=1.0 + above,
+            gid=f"{name}-bar-{j}",
+        )  # fmt: skip
 
 
 def _points(

@@ -73,6 +73,17 @@ def test_the_model_based_mean_looks_and_is_called_different() -> None:
     assert "chosen" not in gids(values)
 
 
+def test_an_evaluation_without_neighbours_has_a_bar_in_place_of_a_band() -> None:
+    table = history(start_lower=42.5, start_upper=43.5)
+    (one, _, _) = plots.training_plot(table.iloc[:1])
+    x, y = line(one, "value-bar-0")
+    assert (x.tolist(), y.tolist()) == ([16, 16], [43.0, 45.5])
+    assert [part.tolist() for part in line(one, "start-bar-0")] == [[0, 0], [42.5, 43.5]]
+    assert not any("-bar-" in gid for gid in gids(plots.training_plot(table)[0]))
+    gap = table.assign(lower=[np.nan, 46.5, np.nan, np.nan])
+    assert "value-bar-1" in gids(plots.training_plot(gap)[0])
+
+
 def test_the_start_has_a_band_where_its_interval_is_known() -> None:
     plain = plots.training_plot(history())[0]
     banded = plots.training_plot(history(start_lower=42.5, start_upper=43.5))[0]
