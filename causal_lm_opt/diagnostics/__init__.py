@@ -31,6 +31,7 @@ from causal_lm_opt.diagnostics.overlap import (
 )
 from causal_lm_opt.diagnostics.randomisation import RandomisationCheck, randomisation_check
 from causal_lm_opt.diagnostics.ratio import RatioDiagnostics, ratio_diagnostics
+from causal_lm_opt.diagnostics.relations import BrokenRelations, broken_relations
 from causal_lm_opt.diagnostics.sensitivity import (
     ConfounderStrength,
     OmittedVariableBound,
@@ -74,6 +75,7 @@ __all__ = [
     "AccuracyGap",
     "AllocationCheck",
     "BalanceSummary",
+    "BrokenRelations",
     "Calibration",
     "ConfounderStrength",
     "LabelCorrelation",
@@ -103,6 +105,7 @@ __all__ = [
     "balance_summary",
     "benchmark_strength",
     "binomial_interval",
+    "broken_relations",
     "calibration",
     "calibration_table",
     "count_words",

@@ -208,7 +208,9 @@ def clusters_finding(
     ]  # fmt: skip
 
 
-def _coverage_findings(c: PredictedCoverage, unseen_mass: float) -> list[tuple[int, str]]:
+def _coverage_findings(
+    c: PredictedCoverage, unseen_mass: float, cause: str = ""
+) -> list[tuple[int, str]]:
     """Reasons from the target's draws."""
     light, half, most = UNSEEN_VARIANCE
     doubtful, poor = COVERAGE
@@ -222,7 +224,7 @@ def _coverage_findings(c: PredictedCoverage, unseen_mass: float) -> list[tuple[i
     if c.unseen_variance > most or (c.unseen_variance > half and c.coverage < poor):
         if c.coverage >= poor:
             sentence += f" With more than {most:.0%} of that unseen, neither is to be believed."
-        found.append((2, f"{sentence} {CLOSER}"))
+        found.append((2, f"{cause} {sentence}" if cause else f"{sentence} {CLOSER}"))
     elif c.unseen_variance > light or c.coverage < doubtful:
         found.append((1, sentence))
     some, much = UNSUPPORTED
@@ -329,6 +331,7 @@ def verdict(
     overlap: OverlapDiagnostics | None,
     *,
     coverage: PredictedCoverage | None = None,
+    cause: str = "",
     enumerated: bool = False,
     plain: bool = False,
     model_only: bool = False,
@@ -346,6 +349,8 @@ def verdict(
         ``None`` for the logging policy itself or where no log-probs were given.
     coverage : PredictedCoverage or None
         ``None`` where no draws with their logging log-probs were given.
+    cause : str
+        What draws beyond the log have in common and what to do, where that is known.
     enumerated : bool
         The target's whole support is known, so that without unseen mass a small share of rows is
         no sign of rows that are lacking.
@@ -371,7 +376,7 @@ def verdict(
     if overlap is not None and not model_only:
         found += _overlap_findings(overlap, plain=plain, enumerated=enumerated)
         if coverage is not None:
-            found += _coverage_findings(coverage, overlap.unseen_mass)
+            found += _coverage_findings(coverage, overlap.unseen_mass, cause)
         elif not (_weights_off(overlap) and overlap.mean_weight < 1):  # they have told already
             found.append((1, UNSEEN_UNKNOWN))
     if model_only:

@@ -34,7 +34,7 @@ from causal_lm_opt.diagnostics.verdict import (
     verdict,
 )
 from causal_lm_opt.estimators._agreement import agreement
-from causal_lm_opt.estimators._left_out import ratio_report
+from causal_lm_opt.estimators._left_out import ratio_report, relations_broken
 from causal_lm_opt.estimators._log import Log
 from causal_lm_opt.estimators._policies import Policies
 from causal_lm_opt.estimators._samples import PolicyValue, logged_sample, target_sample
@@ -350,6 +350,7 @@ def judged(
     told = verdict(
         figures,
         coverage=coverage,
+        cause=relations_broken(policies.estimated, k, coverage),
         enumerated=enumerated(log, policies, k, figures),
         plain=not weighting.normalize,
         findings=found,

@@ -10,17 +10,21 @@ import numpy as np
 import numpy.typing as npt
 
 from causal_lm_opt.core.inference import influence_covariance
+from causal_lm_opt.diagnostics.coverage import PredictedCoverage
+from causal_lm_opt.diagnostics.relations import broken_relations
 from causal_lm_opt.diagnostics.sufficiency import Sufficiency, latent_sufficiency
+from causal_lm_opt.diagnostics.verdict import UNSEEN_VARIANCE
 from causal_lm_opt.estimators._estimated import ESTIMATED, EstimatedRatios
 from causal_lm_opt.estimators._log import Log
 from causal_lm_opt.estimators._policies import Policies
 from causal_lm_opt.estimators._ratio import RatioSamples, distinct_rows
+from causal_lm_opt.estimators._ratio_cells import CellOdds
 from causal_lm_opt.estimators._target import TargetRows
 from causal_lm_opt.estimators._trust import ReadableRows
 from causal_lm_opt.estimators._unmet import beyond_findings, unmet_of
 from causal_lm_opt.estimators._word_counts import WordCounts
 
-__all__ = ["ratio_report"]
+__all__ = ["ratio_report", "relations_broken"]
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.intp]
@@ -74,6 +78,22 @@ def ratio_report(
     words = beyond_findings(log, second, k) if tell_words else []
     findings = [*unmet.findings, *words, *findings]
     return findings, figures | {"unmet_share": unmet.share}
+
+
+def relations_broken(
+    ratios: EstimatedRatios | None, k: int, coverage: PredictedCoverage | None
+) -> str:
+    """What gives most of the weights to draws beyond the log, if that is a linear relation."""
+    if ratios is None or ratios.replicate or coverage is None:
+        return ""
+    fitted = ratios.fits[k]
+    made = getattr(fitted, "_features", lambda: None)()
+    if made is None or isinstance(getattr(fitted, "odds_", None), CellOdds):
+        return ""
+    if coverage.unseen_variance <= UNSEEN_VARIANCE[1]:
+        return ""
+    weight = fitted.samples_.target_weight
+    return str(broken_relations(made[0], made[1], target_weight=weight, names=made[2]))
 
 
 def _value_se(log: Log, second: TargetRows, logged: FloatArray, target: FloatArray | None) -> float:

@@ -94,3 +94,20 @@ class _Constant(LinearRegression):
 
     def predict(self, X: Any) -> Any:
         return np.full(len(X), self.mean_)
+
+
+def test_a_relation_that_the_policy_breaks_is_named() -> None:
+    """One of three openings in every logged row; 6 % of the draws have none."""
+    rng = np.random.default_rng(1)
+    x = np.eye(3)[rng.integers(3, size=600)]
+    drawn = np.eye(3)[rng.choice(3, size=500, p=[0.5, 0.3, 0.2])]
+    drawn[:30] = 0.0
+    y = x @ [1.0, 2.0, 3.0] + rng.normal(size=600)
+    whole = DoublyRobust(LinearRegression(), ratio=DensityRatio()).fit(x, y, X_target=drawn)
+    verdict = whole.result_.verdicts[0]
+    assert verdict.level == "do not use"
+    assert verdict.reasons[0].startswith("6.0% of the policy's texts break what every logged row")
+    assert "(feature 0 + feature 1 + feature 2 = 1)" in verdict.reasons[0]
+    fewer = DoublyRobust(LinearRegression(), ratio=DensityRatio())
+    fewer.fit(x[:, 1:], y, X_target=drawn[:, 1:])
+    assert fewer.result_.verdicts[0].level == "caution"
