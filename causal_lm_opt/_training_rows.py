@@ -26,6 +26,7 @@ __all__ = [
     "MARK",
     "TrainingRows",
     "lost_training_rows",
+    "needs_prompts",
     "plain_text",
     "read_training_rows",
     "write_training_rows",
@@ -57,15 +58,18 @@ class TrainingRows:
         Of each row's text, in their order.
     used : (m,) bool array
         Whether the row trained or chose the model; the others were held out.
+    prompted : bool
+        Whether the model was given a prompt with each text: without one it is another law.
     """
 
     keys: Keys
     used: Mask
+    prompted: bool = False
 
     @classmethod
-    def of(cls, texts: Sequence[str], used: Mask) -> TrainingRows:
+    def of(cls, texts: Sequence[str], used: Mask, *, prompted: bool = False) -> TrainingRows:
         """Of m texts, in the log's order."""
-        return cls(_keys(texts), np.asarray(used, dtype=bool))
+        return cls(_keys(texts), np.asarray(used, dtype=bool), prompted)
 
     def among(self, texts: Sequence[str]) -> Mask:
         """Which of n texts must not value the model, (n,).
@@ -102,6 +106,7 @@ class TrainingRows:
         """As JSON holds it."""
         runs = [[bool(used), len(list(alike))] for used, alike in groupby(self.used.tolist())]
         return {
+            "prompted": self.prompted,
             "used": runs,
             "keys": base64.b64encode(self.keys.astype("<u8").tobytes()).decode("ascii"),
         }
@@ -113,7 +118,7 @@ class TrainingRows:
         used = np.repeat([bool(u) for u, _ in kept["used"]], [int(m) for _, m in kept["used"]])
         if keys.shape != used.shape:
             raise ValueError(f"{keys.size} keys of {used.size} rows")
-        return cls(keys.astype(np.uint64), used)
+        return cls(keys.astype(np.uint64), used, bool(kept.get("prompted", False)))
 
 
 def write_training_rows(folder: Path, trainings: Sequence[TrainingRows]) -> None:
@@ -147,6 +152,16 @@ def read_training_rows(folder: Path) -> tuple[TrainingRows, ...]:
             "anew from where the model was trained, or delete it if no row of the log had a part "
             "in that."
         ) from error
+
+
+def needs_prompts(trainings: Sequence[TrainingRows], *, given: bool) -> str:
+    """What to say of a model of prompts that is given none; empty where nothing is amiss."""
+    if given or not any(one.prompted for one in trainings):
+        return ""
+    return (
+        "this model was trained on texts given their prompts, and without a prompt it is another "
+        "policy: name the log's prompts (prompts= in Python, --prompt COL on the command line)."
+    )
 
 
 def lost_training_rows(folder: Path) -> bool:

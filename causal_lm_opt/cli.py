@@ -420,6 +420,7 @@ def score(
 ) -> None:
     """Score a log's texts under a language model; run again after a stop, it goes on."""
     from causal_lm_opt._run.score import ScoreRequest, score_file
+    from causal_lm_opt._run.terminal import collected_warnings
 
     request = ScoreRequest(
         log, model, out, text=text, prompt=prompt, column=column, adapter=adapter, dtype=dtype,
@@ -429,11 +430,14 @@ def score(
         progress=False if quiet else None,
     )  # fmt: skip
     try:
-        done = score_file(request)
+        with collected_warnings() as messages:
+            done = score_file(request)
     except KeyboardInterrupt:
         say("interrupted; run again to go on, scores so far are kept\n", error=True)
         # Not typer.Exit(130): the shell would add that nothing was written.
         raise SystemExit(130) from None
+    for message in messages:
+        say(f"warning: {one_line(message)}\n", error=True)
     if not quiet:
         say(str(done))
 

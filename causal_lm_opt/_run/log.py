@@ -24,7 +24,7 @@ from causal_lm_opt._run.models import (
     score_log,
     split_policies,
 )
-from causal_lm_opt._run.own_rows import lost_rows, unsure_rows, without_seen_rows
+from causal_lm_opt._run.own_rows import lost_rows, models_of_prompts, unsure_rows, without_seen_rows
 from causal_lm_opt._run.target_texts import (
     DEFAULT_RATIO,
     check_target_texts,
@@ -139,6 +139,8 @@ def evaluate_file(request: Request, settings: Settings) -> Evaluation:
     stand_in = {} if request.logging_policy is None else {LOGGING: request.logging_policy}
     log, left_out = without_seen_rows(log, folders | stand_in)
     unsure = lost_rows(folders) | ({} if left_out else unsure_rows(log, folders))
+    for name, reason in models_of_prompts(log, folders).items():
+        unsure[name] = f"{unsure.get(name, '')} {reason}".lstrip()
     notes += tuple(left_out)
     models = Models(
         folders, request.logging_policy, request.draws_count, settings.seed, request.cache,

@@ -13,12 +13,13 @@ from causal_lm_opt._training_rows import (
     FILE,
     MOST,
     lost_training_rows,
+    needs_prompts,
     read_training_rows,
 )
 from causal_lm_opt.exceptions import DataError
 from causal_lm_opt.logged import LoggedData
 
-__all__ = ["lost_rows", "seen_rows", "unsure_rows", "without_seen_rows"]
+__all__ = ["lost_rows", "models_of_prompts", "seen_rows", "unsure_rows", "without_seen_rows"]
 
 
 def seen_rows(folder: str, texts: Sequence[str]) -> NDArray[np.bool_]:
@@ -46,6 +47,17 @@ def lost_rows(models: Mapping[str, str]) -> dict[str, str]:
         for name, folder in models.items()
         if lost_training_rows(Path(folder).expanduser())
     }
+
+
+def models_of_prompts(log: LoggedData, models: Mapping[str, str]) -> dict[str, str]:
+    """The policies that are models of prompts, where the log names none, with a reason each."""
+    found = {
+        name: needs_prompts(
+            read_training_rows(Path(folder).expanduser()), given=log.prompt is not None
+        )
+        for name, folder in models.items()
+    }
+    return {name: said[0].upper() + said[1:] for name, said in found.items() if said}
 
 
 def unsure_rows(log: LoggedData, models: Mapping[str, str]) -> dict[str, str]:

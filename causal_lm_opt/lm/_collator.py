@@ -39,6 +39,7 @@ class Examples:
     rows: list[Encoded]
     columns: list[Columns] = field(default_factory=list)
     logged: tuple[str, ...] = ()
+    prompted: bool = False
 
 
 class EncodedRows(Dataset[tuple[int, Encoded]]):
@@ -228,7 +229,7 @@ def read_examples(
             )))
         )  # fmt: skip
     texts = () if logged is None else tuple(map(prompt_words, logged.get("completion", ())))
-    return Examples(rows, columns, texts)
+    return Examples(rows, columns, texts, logged is not None and "prompt" in logged)
 
 
 def _tensor(x: Float | None, n: int) -> Tensor:

@@ -30,6 +30,7 @@ __all__ = [
     "json_rows",
     "nearer_checkpoints",
     "opened_trained",
+    "plain_settings",
     "from_runs",
     "read_json",
     "run_differs",
@@ -64,6 +65,22 @@ def setting_words(value: Any) -> str:
     if value is None or isinstance(value, str | bool | os.PathLike):
         return str(value)
     return type(value).__qualname__
+
+
+def plain_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings that JSON can hold; those that are objects are left out.
+
+    >>> plain_settings({"steps": 5, "split": (0.5, 0.2, 0.3), "features": len})
+    {'steps': 5, 'split': [0.5, 0.2, 0.3]}
+    """
+    kept: dict[str, Any] = {}
+    for name, value in settings.items():
+        value = os.fspath(value) if isinstance(value, os.PathLike) else value
+        try:
+            kept[name] = json.loads(json.dumps(value))
+        except (TypeError, ValueError):
+            continue
+    return kept
 
 
 def run_differs(kept: Mapping[str, Any], own: Mapping[str, Any]) -> str:

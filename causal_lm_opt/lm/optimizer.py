@@ -35,6 +35,7 @@ from causal_lm_opt.lm._optimizer_files import (
     from_runs,
     json_rows,
     opened_trained,
+    plain_settings,
     read_json,
     run_differs,
     runs_of,
@@ -75,6 +76,7 @@ from causal_lm_opt.lm.trainer import CausalPreferenceConfig, CausalPreferenceTra
 
 __all__ = ["CausalLMOptimizer"]
 
+NOT_KEPT = {"out", "progress"}
 SELECT, REPORT, TRAIN = (0, 1), (0, 2), (0, 3)  # streams of draws; an evaluation's is its step
 
 
@@ -336,8 +338,7 @@ class CausalLMOptimizer:
         if self.choose == "lower":
             step = self._chosen_step(trainer.state.best_model_checkpoint)
         trained = LanguageModelPolicy(plain_model(trainer), start.tokenizer, name="trained")
-        own = TrainingRows.of(self._logged.texts, self.parts_ != "report")
-        trained.training_rows = (*start.training_rows, own)
+        trained.training_rows = (*start.training_rows, self._rows_used(self.parts_ != "report"))
         self.result_ = self._report(parts.report, held, trained if step else None, step, limit)
 
     def _chosen_step(self, checkpoint: str | None) -> int:
@@ -371,9 +372,12 @@ class CausalLMOptimizer:
         )  # fmt: skip
         logged = train.logp_logging is not None
         if start_epochs(self.model, self.fine_tune_epochs, logged=logged):
-            policy.training_rows += (TrainingRows.of(self._logged.texts, self.parts_ == "train"),)
+            policy.training_rows += (self._rows_used(self.parts_ == "train"),)
         policy.save(folder / START)
         return policy
+
+    def _rows_used(self, used: npt.NDArray[np.bool_]) -> TrainingRows:
+        return TrainingRows.of(self._logged.texts, used, prompted=self.prompted_)
 
     def _check_unseen(self, start: LanguageModelPolicy) -> None:
         """``DataError`` where what training starts from was trained on the report rows."""
@@ -558,14 +562,21 @@ class CausalLMOptimizer:
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> CausalLMOptimizer:
-        """What `save` wrote, or a finished run's ``out``: policies, history and result.
+        """What `save` wrote, or a finished run's ``out``: settings, policies, history and result.
+
+        Settings that were objects (a model, features, an outcome model) are not kept, and are the
+        defaults.
 
         Raises
         ------
         DataError
             If the folder holds no finished run, or it is damaged.
         """
-        return cls(out=folder)._take_up(Path(folder))
+        record = read_json(Path(folder) / RECORD)
+        kept = record.get("settings") if isinstance(record, dict) else None
+        known = {f.name for f in dataclasses.fields(cls)} - NOT_KEPT
+        own = {k: v for k, v in kept.items() if k in known} if isinstance(kept, dict) else {}
+        return cls(**own, out=folder)._take_up(Path(folder))
 
     def _keep(self, folder: Path) -> None:
         """Write the trained policy and, last of all, the record."""
@@ -576,6 +587,10 @@ class CausalLMOptimizer:
             "max_new_tokens": self.max_new_tokens_, "prompted": self.prompted_,
             "history": json_rows(self.history_), "steps": json_rows(self.steps_),
             "result": self.result_.to_dict(),
+            "settings": plain_settings({
+                f.name: getattr(self, f.name)
+                for f in dataclasses.fields(self) if f.name not in NOT_KEPT
+            }),
         }  # fmt: skip
         write_json(folder / RECORD, record)
 

@@ -18,6 +18,7 @@ from causal_lm_opt._training_rows import (
     MARK,
     TrainingRows,
     lost_training_rows,
+    needs_prompts,
     read_training_rows,
     write_training_rows,
 )
@@ -254,6 +255,7 @@ class LanguageModelPolicy:
         MemoryError
             If a single text does not fit.
         """
+        self._check_prompted(prompts)
         return self._totals(self.encoder.rows(texts, prompts, eos=eos))
 
     def token_log_prob(
@@ -266,6 +268,7 @@ class LanguageModelPolicy:
         list of n (T_i,) float64 arrays
             In the order of ``encode(texts, prompts)``; not kept in the cache.
         """
+        self._check_prompted(prompts)
         rows = self.encoder.rows(texts, prompts, eos=eos)
         found: dict[Encoded, Float] = {}
         self.engine.score(list(dict.fromkeys(rows)), self.decoding, found.__setitem__)
@@ -303,6 +306,12 @@ class LanguageModelPolicy:
         """Tokens conditioned on and tokens scored, for each text."""
         rows = self.encoder.rows(texts, prompts, eos=eos)
         return [(row.context, row.completion) for row in rows]
+
+    def _check_prompted(self, prompts: object) -> None:
+        """A warning where a model of prompts is given none."""
+        said = needs_prompts(self.training_rows, given=prompts is not None)
+        if said:
+            warnings.warn(f"{self.name}: {said}", EstimationWarning, stacklevel=3)
 
     def _totals(self, rows: list[Encoded]) -> Float:
         """Log-probabilities of rows, from the cache where they are there; each row once."""
@@ -369,11 +378,13 @@ class LanguageModelPolicy:
         Warns
         -----
         EstimationWarning
-            If texts were cut at the default limit: such draws are beginnings of texts.
+            If texts were cut at the default limit: such draws are beginnings of texts. If the
+            model was trained with prompts and is given none.
         """
         check_counts(max_new_tokens=max_new_tokens)
         if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 0:
             raise ValueError(f"n must be an integer >= 0, got {n!r}.")
+        self._check_prompted(prompts)
         distinct = self.encoder.contexts(prompts, 1 if prompts is None else len(prompts))
         index = np.repeat(np.arange(len(distinct)), n)
         contexts = [distinct[i] for i in index]

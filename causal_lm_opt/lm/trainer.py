@@ -211,7 +211,8 @@ class CausalPreferenceTrainer(AtomicTrainer):
         if self.rounds is None:
             examples = self._read(data, target, objective, args, "train_dataset")
             used = np.ones(len(examples.logged), dtype=bool)
-            self.policy.training_rows += (TrainingRows.of(examples.logged, used),) * bool(used.size)
+            own = TrainingRows.of(examples.logged, used, prompted=examples.prompted)
+            self.policy.training_rows += (own,) * bool(used.size)
             objective.begin(examples.columns)
             return examples.rows
         objective.begin([empty_columns(args.round_size)])

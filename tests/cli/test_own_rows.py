@@ -9,7 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from causal_lm_opt._run.own_rows import lost_rows, seen_rows, unsure_rows, without_seen_rows
+from causal_lm_opt._run.own_rows import (
+    lost_rows,
+    models_of_prompts,
+    seen_rows,
+    unsure_rows,
+    without_seen_rows,
+)
 from causal_lm_opt._training_rows import (
     FILE,
     MARK,
@@ -123,6 +129,20 @@ def test_a_folder_that_lost_its_list_of_rows_is_a_caution(model: Path) -> None:
     for other in ("{}", "no json", "[]"):
         (model / "config.json").write_text(other)
         assert lost_rows({"f": str(model)}) == {}
+
+
+def test_a_model_of_prompts_is_known_where_the_log_names_none(model: Path) -> None:
+    log = log_of(TEXTS)
+    assert models_of_prompts(log, {"f": str(model)}) == {}
+    write_training_rows(model, [TrainingRows.of(TEXTS, USED, prompted=True)])
+    assert list(models_of_prompts(log, {"f": str(model)})) == ["f"]
+    assert "--prompt COL" in models_of_prompts(log, {"f": str(model)})["f"]
+    asked = LoggedData(text=TEXTS, outcome=np.ones(N), prompt=["Why?", "How?"] * (N // 2))
+    assert models_of_prompts(asked, {"f": str(model)}) == {}
+    kept = json.loads((model / FILE).read_text())
+    del kept["trainings"][0]["prompted"]  # as files of earlier versions
+    (model / FILE).write_text(json.dumps(kept))
+    assert not read_training_rows(model)[0].prompted
 
 
 def test_what_everybody_writes_is_no_sign_of_the_same_log() -> None:

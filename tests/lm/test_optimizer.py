@@ -362,6 +362,9 @@ def test_saved_and_loaded_is_the_same(finished, tmp_path):
     again = CausalLMOptimizer.load(folder)
     assert str(again.result_) == str(finished.result_)
     assert again.parts_.tolist() == finished.parts_.tolist()
+    for name in ("objective", "steps", "learning_rate", "random_state", "level", "ess_floor"):
+        assert getattr(again, name) == getattr(finished, name)
+    assert list(again.split) == list(finished.split)
     pd.testing.assert_frame_equal(again.history_, finished.history_, check_dtype=False)
     one, other = (run.sample(2, 3, max_new_tokens=8) for run in (again, finished))
     assert one.texts == other.texts

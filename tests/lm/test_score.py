@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from causal_lm_opt._run.models import Models, is_model_folder, score_log
 from causal_lm_opt._run.output import OutputError
 from causal_lm_opt._run.score import ScoreRequest, score_file
 from causal_lm_opt._training_rows import TrainingRows
-from causal_lm_opt.exceptions import DataError
+from causal_lm_opt.exceptions import DataError, EstimationWarning
 from causal_lm_opt.lm import LanguageModelPolicy
 from causal_lm_opt.logged import LoggedData
 
@@ -61,6 +62,20 @@ def test_rows_that_trained_the_model_are_told(folder: str, tmp_path: Path) -> No
     assert "2 of them trained or chose this model: a value of it from their rows" in str(done)
     plain = score_file(ScoreRequest(str(log), folder, str(tmp_path / "plain.csv")))
     assert "trained" not in str(plain).partition("\n")[2]
+
+
+def test_a_model_of_prompts_that_is_given_none_is_told(folder: str, tmp_path: Path) -> None:
+    policy = LanguageModelPolicy(folder)
+    policy.training_rows = (TrainingRows.of(["x"], np.ones(1, dtype=bool), prompted=True),)
+    mine = LanguageModelPolicy(policy.save(tmp_path / "trained"))
+    for call in (lambda: mine.log_prob(["ab"]), lambda: mine.sample(1, 0, max_new_tokens=2)):
+        with pytest.warns(EstimationWarning, match="without a prompt it is another policy"):
+            call()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        mine.log_prob(["ab"], ["a"])
+        mine.sample(1, 0, prompts=["a"], max_new_tokens=2)
+        LanguageModelPolicy(folder).log_prob(["ab"])
 
 
 def test_the_marks_of_the_log_are_kept(folder: str, tmp_path: Path) -> None:
