@@ -23,9 +23,11 @@ from causal_lm_opt.lm.trainer import CausalPreferenceConfig
 if TYPE_CHECKING:
     from causal_lm_opt.estimate import ValueEstimate
     from causal_lm_opt.lm.optimizer import CausalLMOptimizer
+    from causal_lm_opt.lm.policy import LanguageModelPolicy
 
 __all__ = ["check_settings", "decide", "on_policy", "trainer_settings"]
 
+SMALL = 20_000_000  # parameters, below which ten times the learning rate is borne
 #: Settings of the trainer that are the optimiser's, and its own names for them.
 OWN = {
     "output_dir": "out", "max_steps": "steps", "num_train_epochs": "steps",
@@ -93,10 +95,12 @@ def on_policy(run: CausalLMOptimizer) -> bool:
     return run.objective == "targeted" or isinstance(run.objective, OnPolicyObjective)
 
 
-def trainer_settings(run: CausalLMOptimizer, folder: Path) -> dict[str, Any]:
-    """Settings of every trainer of the run."""
-    tiny = run.model == "tiny" if isinstance(run.model, str) else False
-    rate = 1e-4 if tiny or run.peft_config is not None else 1e-5
+def trainer_settings(
+    run: CausalLMOptimizer, folder: Path, model: LanguageModelPolicy | str
+) -> dict[str, Any]:
+    """Settings of every trainer of the run, for the policy (or "tiny") that is trained."""
+    small = isinstance(model, str) or _size(model) < SMALL
+    rate = 1e-4 if small or run.peft_config is not None else 1e-5
     every = run.eval_every
     if every is None:
         round_steps = max(1, run.round_size * run.round_passes // run.batch_size)
@@ -113,6 +117,11 @@ def trainer_settings(run: CausalLMOptimizer, folder: Path) -> dict[str, Any]:
         "dataloader_pin_memory": on_gpu(), "disable_tqdm": True,
         "round_size": run.round_size, "round_passes": run.round_passes, **run.training,
     }  # fmt: skip
+
+
+def _size(policy: LanguageModelPolicy) -> int:
+    """Parameters of the model."""
+    return sum(int(p.numel()) for p in policy.model.parameters())
 
 
 def _last_reason(run: CausalLMOptimizer) -> str:

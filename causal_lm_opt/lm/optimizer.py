@@ -125,7 +125,8 @@ class CausalLMOptimizer:
         log, else 0.
     steps, batch_size : int, default 160, 64
     learning_rate : float, optional
-        By default 1e-4 for "tiny" and adapters, else 1e-5; constant.
+        By default 1e-4 for adapters and models of less than 20 million parameters ("tiny" has
+        fewer), else 1e-5; constant.
     round_size, round_passes : int, default 512, 2
         "targeted": texts of a round, and passes over them.
     tilt : float or None, default 2.0
@@ -368,7 +369,7 @@ class CausalLMOptimizer:
             self._check_unseen(model)
         policy = start_policy(
             model, train, self.fine_tune_epochs, self.random_state,
-            trainer_settings(self, folder / TRAINING), folder / TRAINING, self.progress,
+            trainer_settings(self, folder / TRAINING, model), folder / TRAINING, self.progress,
         )  # fmt: skip
         logged = train.logp_logging is not None
         if start_epochs(self.model, self.fine_tune_epochs, logged=logged):
@@ -414,7 +415,7 @@ class CausalLMOptimizer:
         if self.choose == "last":
             stoppers = []
         config = CausalPreferenceConfig(
-            **{"max_new_tokens": limit, **trainer_settings(self, folder / TRAINING)}
+            **{"max_new_tokens": limit, **trainer_settings(self, folder / TRAINING, start)}
         )
         model = copy.deepcopy(start.model)  # f0 itself stays as it is
         trainer = CausalPreferenceTrainer(

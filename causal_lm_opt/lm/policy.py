@@ -44,6 +44,7 @@ __all__ = ["LanguageModelPolicy"]
 Float = NDArray[np.float64]
 #: Most tokens of a draw unless the caller says otherwise.
 NEW_TOKENS = 512
+MANY_DRAWS = 100_000  # of several prompts, of which more is said before they are drawn
 
 
 class LanguageModelPolicy:
@@ -379,12 +380,19 @@ class LanguageModelPolicy:
         -----
         EstimationWarning
             If texts were cut at the default limit: such draws are beginnings of texts. If the
-            model was trained with prompts and is given none.
+            model was trained with prompts and is given none. If ``n`` of each prompt are 100,000
+            texts or more.
         """
         check_counts(max_new_tokens=max_new_tokens)
         if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 0:
             raise ValueError(f"n must be an integer >= 0, got {n!r}.")
         self._check_prompted(prompts)
+        if prompts is not None and n > 1 and n * len(prompts) >= MANY_DRAWS:
+            warnings.warn(
+                f"n is of each prompt: {n * len(prompts):,} texts are drawn of {len(prompts):,} "
+                "prompts. For one of each give n=1.",
+                EstimationWarning, stacklevel=2,
+            )  # fmt: skip
         distinct = self.encoder.contexts(prompts, 1 if prompts is None else len(prompts))
         index = np.repeat(np.arange(len(distinct)), n)
         contexts = [distinct[i] for i in index]

@@ -29,7 +29,7 @@ from causal_lm_opt.lm._heldout import Drawn, HeldOut
 from causal_lm_opt.lm._left_out import LoggedTexts, fixed_prompts, judged, response_beyond
 from causal_lm_opt.lm._optimizer_files import nearer_checkpoints
 from causal_lm_opt.lm._optimizer_rows import read_rows, split
-from causal_lm_opt.lm._optimizer_settings import decide
+from causal_lm_opt.lm._optimizer_settings import decide, trainer_settings
 from causal_lm_opt.lm._optimizer_steps import NOT_ELIGIBLE, Watch, make_objective
 from causal_lm_opt.lm._targeted import TargetedReward
 from causal_lm_opt.lm.objectives import OnPolicyObjective
@@ -425,6 +425,19 @@ def test_every_objective_runs(start, objective):
     run.fit(texts, y, groups=np.arange(240), logp_logging=np.full(240, -6.0))
     assert len(run.history_) == 2
     assert np.isfinite(run.result_.difference.value)
+
+
+@pytest.mark.parametrize(
+    ("most", "given", "rate"),
+    [(20_000_000, None, 1e-4), (1000, None, 1e-5), (1000, object(), 1e-4)],
+)
+def test_the_learning_rate_goes_by_the_model_s_size(
+    start, tmp_path, monkeypatch, most, given, rate
+):
+    monkeypatch.setattr("causal_lm_opt.lm._optimizer_settings.SMALL", most)
+    run = make(start, learning_rate=None, peft_config=given)
+    assert trainer_settings(run, tmp_path, start)["learning_rate"] == rate
+    assert trainer_settings(run, tmp_path, "tiny")["learning_rate"] == 1e-4
 
 
 @pytest.mark.parametrize("ratio", ["sequence", "balance", "classifier", "auto"])

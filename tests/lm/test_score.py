@@ -78,6 +78,15 @@ def test_a_model_of_prompts_that_is_given_none_is_told(folder: str, tmp_path: Pa
         LanguageModelPolicy(folder).log_prob(["ab"])
 
 
+def test_draws_of_each_of_many_prompts_are_counted_aloud(
+    folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy = LanguageModelPolicy(folder)
+    monkeypatch.setattr("causal_lm_opt.lm.policy.MANY_DRAWS", 6)
+    with pytest.warns(EstimationWarning, match=r"6 texts are drawn of 3 prompts"):
+        policy.sample(2, 0, prompts=["a", "b", "a"], max_new_tokens=1)
+
+
 def test_the_marks_of_the_log_are_kept(folder: str, tmp_path: Path) -> None:
     log, out = tmp_path / "log.csv", tmp_path / "scored.csv"
     FRAME.assign(y=FRAME["y"] + 0.5).to_csv(log, index=False, sep=";", decimal=",")
