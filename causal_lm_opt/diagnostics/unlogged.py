@@ -13,7 +13,13 @@ from scipy import stats
 
 from causal_lm_opt._validation import check_log_probs
 
-__all__ = ["UnloggedTexts", "distinct_mass", "unlogged_texts", "within_clusters"]
+__all__ = [
+    "UnloggedTexts",
+    "distinct_mass",
+    "impossible_texts",
+    "unlogged_texts",
+    "within_clusters",
+]
 
 FloatArray = npt.NDArray[np.float64]
 SAME = 0.05  # nats: log-probs of one text differ by less in half precision
@@ -180,6 +186,20 @@ def unlogged_texts(
         return None
     room = float(np.mean((1.0 - mass)[drawn]))
     new = np.array([pair not in known for pair in zip(drawn.tolist(), texts_target, strict=True)])
+    return UnloggedTexts(*_share_and_low(new, codes_target), room)
+
+
+def impossible_texts(logp_logging: FloatArray, codes_target: Any = None) -> UnloggedTexts:
+    """The same of draws (m,) whose log-probs under the logging policy are known.
+
+    >>> impossible_texts(np.array([-1.0, -np.inf] * 20)).share
+    0.5
+    """
+    return UnloggedTexts(*_share_and_low(np.isneginf(logp_logging), codes_target), 0.0)
+
+
+def _share_and_low(new: npt.NDArray[np.bool_], codes_target: Any) -> tuple[float, float]:
+    """Share of draws (m,) and the lower end of its 95 % interval, by cluster if there are any."""
     share = float(new.mean())
     off: FloatArray = (new - share) / new.size
     if codes_target is not None:
@@ -187,4 +207,4 @@ def unlogged_texts(
         off = np.asarray(np.bincount(units, weights=off), dtype=np.float64)
     se = math.sqrt(float(off @ off)) if off.size >= FEWEST else math.inf
     low = share - float(stats.t.ppf(0.975, max(off.size - 1, 1))) * se
-    return UnloggedTexts(share, max(low, 0.0), room)
+    return share, max(low, 0.0)

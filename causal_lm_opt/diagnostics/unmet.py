@@ -19,6 +19,7 @@ IntArray = npt.NDArray[np.intp]
 BoolArray = npt.NDArray[np.bool_]
 CHUNK = 16_384
 GLANCE = 256  # rows that spare most columns a closer look
+WITHOUT = "Value a policy without it, or log such texts."
 EXPECTED = 15.0  # rows that would hold a pair by chance: that none does then has chance 3e-7
 SOME, MANY = 0.01, 0.1  # lower ends of the share: caution, do not use
 
@@ -49,7 +50,7 @@ class UnmetPairs:
         return [(2 if self.low > MANY else 1, (
             f"{self.share:.0%} of the policy's texts combine what no logged one does ({named}{more}"
             "): what such a combination does to the outcome is taken to add up, and the log cannot "
-            "tell. Value a policy without it, or log such texts."
+            f"tell. {WITHOUT}"
         ))]  # fmt: skip
 
 

@@ -86,8 +86,8 @@ def worst(verdicts: Iterable[Verdict]) -> Verdict:
 
 UNSEEN_UNKNOWN = (
     "Whether the policy writes texts the logger never wrote is unknown: only draws of the policy "
-    "with their log-probs under both policies tell (X_target or --draws; in training, "
-    "CausalLMOptimizer(logging_policy=) in Python)."
+    "with their log-probs under both policies tell (columns logp_target and logp_logging of "
+    "--draws; in Python X_target; in training CausalLMOptimizer(logging_policy=), in Python alone)."
 )
 CLOSER = "Value a policy closer to the logging policy, or log more texts like the target's."
 

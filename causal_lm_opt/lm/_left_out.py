@@ -13,7 +13,12 @@ import pandas as pd
 from causal_lm_opt.diagnostics.label_correlation import label_correlation
 from causal_lm_opt.diagnostics.new_words import LoggedWords, new_words
 from causal_lm_opt.diagnostics.sufficiency import TextResponse, text_response
-from causal_lm_opt.diagnostics.unlogged import MANY, UnloggedTexts, unlogged_texts
+from causal_lm_opt.diagnostics.unlogged import (
+    MANY,
+    UnloggedTexts,
+    impossible_texts,
+    unlogged_texts,
+)
 from causal_lm_opt.diagnostics.verdict import verdict, worst
 from causal_lm_opt.estimate import ValueEstimate
 from causal_lm_opt.estimators._word_counts import WordCounts
@@ -103,8 +108,8 @@ class LoggedTexts:
     ) -> dict[str, list[tuple[int, str]]]:
         """Reasons, by policy, from draws that hold what no logged text does.
 
-        Words of no logged text; and texts that no row holds, where log-probs say that the logging
-        policy writes hardly any such.
+        Words of no logged text; and texts that no row holds, where log-probs of the log, or the
+        logging policy's of the draws, say that it writes hardly any such.
 
         Parameters
         ----------
@@ -123,14 +128,17 @@ class LoggedTexts:
             found[name] = []
             if words:
                 found[name] += new_words(self.words, own, codes_target=draws.groups).findings
-            if self.logp_logging is None:
-                continue
-            one = unlogged_texts(
-                self.texts, self.logp_logging, own, prompts=self.prompts, prompts_target=asked,
-                codes_target=draws.groups,
-            )  # fmt: skip
-            if one is not None:
-                unlogged[name] = one
+            told = []
+            if self.logp_logging is not None:
+                told.append(unlogged_texts(
+                    self.texts, self.logp_logging, own, prompts=self.prompts, prompts_target=asked,
+                    codes_target=draws.groups,
+                ))  # fmt: skip
+            if draws.logp_logging is not None and estimated:  # else the weights tell themselves
+                told.append(impossible_texts(draws.logp_logging, draws.groups))
+            known = [one for one in told if one is not None]
+            if known:
+                unlogged[name] = max(known, key=lambda one: one.beyond)
         start = unlogged.get("start") if estimated else None
         for name, one in unlogged.items():
             away = led_away(one, start) if name == "trained" and start is not None else []

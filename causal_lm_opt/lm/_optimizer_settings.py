@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from causal_lm_opt.diagnostics.unmet import WITHOUT
 from causal_lm_opt.diagnostics.verdict import CLOSER
 from causal_lm_opt.lm._heldout import CLOSE, RATIOS
 from causal_lm_opt.lm._loading import check_counts
@@ -186,7 +187,7 @@ def _lost(run: CausalLMOptimizer, values: Mapping[str, ValueEstimate], step: int
         )
     gravest = trained if trained.level == "do not use" else values["difference"].verdicts[0]
     said = f"the trained policy: {gravest.reasons[0]}"
-    far = gravest.reasons[0].endswith(CLOSER)  # else a nearer policy has the same fault
+    far = gravest.reasons[0].endswith((CLOSER, WITHOUT))  # else a nearer policy has the same fault
     return said + nearer_checkpoints(run.history_, step, CLOSE) * far
 
 

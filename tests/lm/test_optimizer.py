@@ -868,6 +868,23 @@ def test_a_policy_of_coined_words_is_no_good_whatever_its_features_say():
     assert LoggedTexts.of(asked).beyond({"f": after}, estimated=True) == {"f": []}
 
 
+def test_draws_that_the_logging_policy_never_writes_are_told_beside_features():
+    texts = [f"{a} {b}" for a in BEGINNINGS for b in REASONS] * 10
+    logged = LoggedTexts.of(read_rows(texts, np.arange(160.0), None, None, None))
+    drawn_ = {
+        name: Drawn(texts[:100], None, np.zeros(100), np.repeat([-np.inf, -3.0], [k, 100 - k]))
+        for name, k in (("start", 4), ("trained", 40))
+    }
+    found = logged.beyond(drawn_, estimated=True)
+    assert found["start"] == []
+    ((level, why),) = found["trained"]
+    assert level == 2
+    assert why.startswith("Training led to texts that no row holds: 40.0% of the trained policy's")
+    assert logged.beyond(drawn_, estimated=False) == {"start": [], "trained": []}
+    found = logged.beyond({"start": drawn_["trained"]}, estimated=True)
+    assert [level for level, _ in found["start"]] == [1]
+
+
 def test_values_over_few_prompts_that_differ_say_so():
     rng = np.random.default_rng(0)
     texts = [f"{a} {b}" for a in BEGINNINGS for b in REASONS] * 20
