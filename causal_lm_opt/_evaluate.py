@@ -152,7 +152,7 @@ def evaluate_part(
         )
     left_out += unreached_notes(study, results)
     reports = {name: x.diagnose() for name, x in results.items() if hasattr(x, "ratio_")}
-    rows = _repeats_told(_rows(results, study, settings.level), results)
+    rows = _repeats_told(_rows(results, study, settings), results)
     contrasts, within = _contrasts(results, settings), _subgroup_contrasts(results, settings)
     if study.ratio is not None:
         rows, contrasts, within = judged_by_ratios(rows, contrasts, within, reports, study)
@@ -281,7 +281,7 @@ def _fitted(name: str, study: Study, settings: Settings) -> Any:
     return estimator.fit(study.X, study.outcome, X_target=study.targets, **params)
 
 
-def _rows(results: Mapping[str, Any], study: Study, level: float) -> tuple[Row, ...]:
+def _rows(results: Mapping[str, Any], study: Study, settings: Settings) -> tuple[Row, ...]:
     """All values, policy by policy; subgroups follow everyone."""
     rows: list[Row] = []
     for attribute in ("result_", "result_by_"):
@@ -290,7 +290,7 @@ def _rows(results: Mapping[str, Any], study: Study, level: float) -> tuple[Row, 
             for name, fitted in results.items()
             if hasattr(fitted, attribute)
             for row in _rows_of(
-                getattr(fitted, attribute), fitted.result_.names, name, study.truth, level
+                getattr(fitted, attribute), fitted.result_.names, name, study.truth, settings
             )
         ]
         order = {name: i for i, name in enumerate(dict.fromkeys(r.name for r in found))}
@@ -317,7 +317,7 @@ def _repeats_told(rows: Sequence[Row], results: Mapping[str, Any]) -> tuple[Row,
 
 def _rows_of(
     result: ValueEstimate, policies: Sequence[str], estimator: str, truth: Mapping[str, float],
-    level: float,
+    settings: Settings,
 ) -> list[Row]:  # fmt: skip
     """Values of the policies, of all rows or of each policy's subgroups in turn."""
     each = len(result.names) // len(policies)
@@ -326,19 +326,33 @@ def _rows_of(
         n.removeprefix(p + GROUP) if n != p else ""
         for n, p in zip(result.names, whose, strict=True)
     ]
-    frame = result.to_frame(level)
+    frame = result.to_frame(settings.level)
+    bands = {} if any(groups) else _bands(result, settings)
     return [
         Row(
             policy=policy, estimator=estimator, value=float(r["value"]), se=float(r["se"]),
             lower=float(r["ci_lower"]), upper=float(r["ci_upper"]), verdict=verdict.level,
             reasons=verdict.reasons, figures=dict(figures), subgroup=group,
-            truth=None if group else truth.get(policy),
+            truth=None if group else truth.get(policy), band=bands.get(policy),
         )
         for policy, group, r, verdict, figures in zip(
             whose, groups, frame.to_dict("records"), result.verdicts, result.diagnostics,
             strict=True,
         )
     ]  # fmt: skip
+
+
+def _bands(result: ValueEstimate, settings: Settings) -> dict[str, tuple[float, float]]:
+    """Bands that hold for all usable policies together, where there are several."""
+    usable = [k for k, v in enumerate(result.verdicts) if v.level != LEVELS[-1]]
+    if len(usable) < 2:
+        return {}
+    found = result.select(usable)
+    bands = found.compare(level=settings.level, random_state=settings.seed).bands
+    return {
+        name: (float(low), float(high))
+        for name, (low, high) in zip(found.names, bands, strict=True)
+    }
 
 
 def beside_logging(result: ValueEstimate, logging: ValueEstimate) -> ValueEstimate:

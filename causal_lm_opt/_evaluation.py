@@ -134,7 +134,11 @@ GROUP = " | "  # stands between a policy and its subgroup
 
 @dataclass(frozen=True)
 class Row:
-    """One value with its interval and verdict; ``subgroup`` is "" for that of all rows."""
+    """One value with its interval and verdict; ``subgroup`` is "" for that of all rows.
+
+    ``band`` holds for all usable policies of the estimator at once, and so for one that was chosen
+    by its value; ``None`` where there is nothing to choose.
+    """
 
     policy: str
     estimator: str
@@ -147,6 +151,7 @@ class Row:
     figures: Mapping[str, Any]
     truth: float | None = None
     subgroup: str = ""
+    band: tuple[float, float] | None = None
 
     @property
     def name(self) -> str:

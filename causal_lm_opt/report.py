@@ -38,8 +38,8 @@ __all__ = [
 ]
 
 ESTIMATE_COLUMNS = (
-    "part", "policy", "estimator", "value", "se", "ci_lower", "ci_upper", "level", "verdict",
-    "reasons",
+    "part", "policy", "estimator", "value", "se", "ci_lower", "ci_upper", "band_lower",
+    "band_upper", "level", "verdict", "reasons",
 )  # fmt: skip
 CONTRAST_COLUMNS = (
     "part", "policy", "reference", "estimator", "difference", "se", "ci_lower", "ci_upper",
@@ -72,15 +72,16 @@ def report_files(evaluation: Evaluation) -> dict[str, str]:
 def estimates_csv(evaluation: Evaluation) -> str:
     """One row per part, policy and estimator.
 
-    With a column ``subgroup`` (empty: all rows) where values by subgroup were asked for, and with
+    The band holds for all usable policies of an estimator together; empty where there is one. With
+    a column ``subgroup`` (empty: all rows) where values by subgroup were asked for, and with
     the truth where it is known.
     """
     grouped = _grouped(evaluation)
     known = any(r.truth is not None for p in evaluation.parts for r in p.rows)
     rows = [
         [
-            p.key, r.policy, r.label, r.value, r.se, r.lower, r.upper, evaluation.level,
-            r.verdict, " ".join(r.reasons), *([r.subgroup] if grouped else []),
+            p.key, r.policy, r.label, r.value, r.se, r.lower, r.upper, *(r.band or (None, None)),
+            evaluation.level, r.verdict, " ".join(r.reasons), *([r.subgroup] if grouped else []),
             *([r.truth, "" if r.covers is None else str(r.covers).lower()] if known else []),
         ]
         for p in evaluation.parts
@@ -149,6 +150,7 @@ def _part_facts(part: Part) -> dict[str, Any]:
                 "reasons": r.reasons, "figures": dict(r.figures),
                 **({"subgroup": r.subgroup} if r.subgroup else {}),
                 **({} if r.truth is None else {"truth": r.truth, "covers_truth": r.covers}),
+                **({} if r.band is None else {"band_lower": r.band[0], "band_upper": r.band[1]}),
             }
             for r in part.rows
         ],

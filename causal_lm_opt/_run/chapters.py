@@ -18,6 +18,7 @@ from causal_lm_opt._run.numbers import (
     MANY,
     answers,
     apart,
+    chosen,
     decimals_for,
     interval,
     named,
@@ -173,6 +174,8 @@ def _all_numbers(part: Part, shown: tuple[Row, ...], level: float) -> str:
 
         body += forest_figure(part, level, rows=rows, name="estimators")
     body += _value_table(rows, f"Values: mean of {part.unit}, by estimator", level)
+    choice = chosen(part, level)
+    body += paragraph(choice) if choice else ""
     reasons = [f"{who}: {why}" for why, who in reasons_of(replace(part, rows=others))]
     if reasons:
         body += "<h4>Reasons for the other estimators' verdicts</h4>" + bullets(reasons)

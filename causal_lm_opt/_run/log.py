@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from causal_lm_opt._run.models import (
     split_policies,
 )
 from causal_lm_opt._run.own_rows import lost_rows, models_of_prompts, unsure_rows, without_seen_rows
+from causal_lm_opt._run.slips import odd_cells, same_labels
 from causal_lm_opt._run.target_texts import (
     DEFAULT_RATIO,
     check_target_texts,
@@ -32,7 +33,6 @@ from causal_lm_opt._run.target_texts import (
     request_ratio,
 )
 from causal_lm_opt._run.unnamed_clusters import cluster_caution, cluster_note, unnamed_clusters
-from causal_lm_opt._training_rows import plain_text
 from causal_lm_opt.estimators import TargetSample
 from causal_lm_opt.estimators._named_models import named_outcome_model, uses_text
 from causal_lm_opt.exceptions import DataError
@@ -133,8 +133,9 @@ def evaluate_file(request: Request, settings: Settings) -> Evaluation:
     alike = unnamed_clusters(log, request, columns.values())
     notes += (cluster_note(alike),) if alike else ()
     notes += (
-        *_same_labels("--by", log.by),
-        *_same_labels("--group", log.groups if request.group else None),
+        *odd_cells(log),
+        *same_labels("--by", log.by),
+        *same_labels("--group", log.groups if request.group else None),
     )
     stand_in = {} if request.logging_policy is None else {LOGGING: request.logging_policy}
     log, left_out = without_seen_rows(log, folders | stand_in)
@@ -161,20 +162,6 @@ def evaluate_file(request: Request, settings: Settings) -> Evaluation:
         tables=(*found.tables, scored.table),
         provenance={"models": list(scored.facts)},
     )
-
-
-def _same_labels(option: str, labels: Iterable[object] | None) -> list[str]:
-    """A note on labels that are one but for case and blanks."""
-    spelt: dict[str, list[str]] = {}
-    for label in dict.fromkeys(map(str, () if labels is None else labels)):
-        spelt.setdefault(plain_text(label), []).append(label)
-    twice = next((some for some in spelt.values() if len(some) > 1), None)
-    if twice is None:
-        return []
-    return [
-        f"{option}: {twice[0]!r} and {twice[1]!r} differ in case or blanks alone, and count as two "
-        "labels; write them alike if they are one."
-    ]
 
 
 def _policies_of(found: Evaluation) -> set[str]:

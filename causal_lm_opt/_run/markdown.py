@@ -11,6 +11,7 @@ from causal_lm_opt._run.glossary import BAND_OF_SUBGROUPS, which_to_read
 from causal_lm_opt._run.numbers import (
     answers,
     apart,
+    chosen,
     decimals_for,
     interval,
     number,
@@ -81,6 +82,8 @@ def _part(part: Part, level: float, *, several: bool) -> list[str]:
     rows = (r.estimator for r in part.rows)
     out.append(escaped(which_to_read(rows, estimated=bool(part.ratios))))
     out.append(_values(part, level))
+    choice = chosen(part, level)
+    out += [escaped(choice)] if choice else []
     reasons = [f"{who}: {reason}" for reason, who in reasons_of(part)]
     if reasons:
         out += ["### Reasons for the verdicts", _bullets(reasons)]

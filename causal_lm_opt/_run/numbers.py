@@ -12,6 +12,7 @@ __all__ = [
     "answers",
     "apart",
     "band_decimals",
+    "chosen",
     "counted",
     "decimals_for",
     "differs",
@@ -121,6 +122,33 @@ def speaking(part: Part) -> list[tuple[Row, Contrast | None]]:
         speaker = next(name for name in SPEAKERS if name in by_estimator)
         out.append((by_estimator[speaker], contrasts.get((policy, speaker))))
     return out
+
+
+def chosen(part: Part, level: float) -> str:
+    """Intervals of the values that allow for a choice among policies; empty without a choice.
+
+    Of more than eight policies the largest and the smallest value's.
+    """
+    rows = [r for r in part.rows if r.band is not None and r.verdict != UNUSABLE]
+    speaker = next((s for s in SPEAKERS if sum(r.estimator == s for r in rows) > 1), None)
+    found = [r for r in rows if r.estimator == speaker]
+    if not found:
+        return ""
+    decimals = decimals_for(r.se for r in found)
+    bands = [
+        f"{r.name} {interval(*r.band, decimals)}"
+        for r in (found if len(found) <= MANY else _extremes(found))
+        if r.band is not None
+    ]
+    return (
+        f"For a policy chosen among these {len(found)} by its value, intervals that allow for the "
+        f"choice ({percent(level)}, {found[0].label}): {'; '.join(bands)}."
+    )
+
+
+def _extremes(rows: Sequence[Row]) -> list[Row]:
+    """Rows of the largest and the smallest value."""
+    return [max(rows, key=lambda r: r.value), min(rows, key=lambda r: r.value)]
 
 
 def differs(contrast: Contrast | None) -> bool:

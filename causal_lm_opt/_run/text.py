@@ -13,6 +13,7 @@ from causal_lm_opt._run.glossary import figure_cell, figure_of
 from causal_lm_opt._run.numbers import (
     MANY,
     band_decimals,
+    chosen,
     counted,
     decimals_for,
     differs,
@@ -48,6 +49,8 @@ def summary(evaluation: Evaluation, folder: Path | str) -> str:
             lines.append("")
         lines += [*_value_table(part, evaluation.level), ""]
         lines += _contrast_table(part, evaluation.level)
+        choice = chosen(part, evaluation.level)
+        lines += [*_wrapped(choice), ""] if choice else []
         lines += _figure_table(part)
         lines += _reasons(part)
         counts = ", ".join(f"{name.lower()}: {n:,.0f}" for name, n in part.counts.items())

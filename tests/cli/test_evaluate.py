@@ -452,6 +452,30 @@ def test_contrasts_share_rows_with_the_logging_policy(files: Files, run: Run) ->
     assert row["band_lower"] < row["ci_lower"] < row["ci_upper"] < row["band_upper"]
 
 
+def test_values_have_bands_that_allow_for_a_choice(files: Files, run: Run) -> None:
+    result = run([*files.evaluate, *files.out()])
+    log = make_log()
+    fitted = IPW().fit(
+        log["text"].tolist(), log["y"], logp_logging=log["lp"],
+        logp_target={name: log[f"lp_{name}"] for name in TARGETS},
+    )  # fmt: skip
+    usable = [k for k, v in enumerate(fitted.result_.verdicts) if v.level != "do not use"]
+    assert len(usable) > 1
+    bands = fitted.result_.select(usable).compare(random_state=0).bands
+    table = estimates(files.folder / "out")
+    for k, (low, high) in zip(usable, bands, strict=True):
+        row = table.loc[(fitted.result_.names[k], "Hajek")]
+        assert row["band_lower"] == pytest.approx(low)
+        assert row["band_upper"] == pytest.approx(high)
+        assert row["band_lower"] < row["ci_lower"]
+    assert table.loc[("logging policy", "sample mean"), ["band_lower", "band_upper"]].isna().all()
+    said = f"chosen among these {len(usable)} by its value"
+    page = (files.folder / "out/report.html").read_text(encoding="utf-8")
+    assert all(said in text for text in (" ".join(result.output.split()), page))
+    one = run([*files.evaluate[:-2], *files.out("one")])
+    assert "allow for the choice" not in one.output
+
+
 def test_contrasts_with_another_policy(files: Files, run: Run) -> None:
     result = run([*files.evaluate, *files.out(), "--reference", "brief"])
     assert result.exit_code == 0, result.output

@@ -1,0 +1,38 @@
+"""Notes on what may be slips of the pen; and none where nothing is odd."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from causal_lm_opt._run.slips import odd_cells
+from causal_lm_opt.logged import LoggedData
+
+RNG = np.random.default_rng(0)
+CLICKS = RNG.integers(0, 2, 300).astype(float)
+
+
+def said(outcome: np.ndarray, texts: list[str] | None = None) -> list[str]:
+    texts = [f"text {i}" for i in range(len(outcome))] if texts is None else texts
+    return odd_cells(LoggedData(text=texts, outcome=outcome, source="log.csv"))
+
+
+def test_a_number_among_zeros_and_ones_is_told() -> None:
+    odd = CLICKS.copy()
+    odd[[5, 9, 17]] = [11.0, -3.0, 11.0]
+    (note,) = said(odd)
+    assert "all outcomes are 0 or 1 but -3, 11 (2 times), of 300" in note
+
+
+@pytest.mark.parametrize("outcome", [
+    CLICKS, RNG.normal(size=300), RNG.poisson(0.3, 300).astype(float),
+    np.append(np.zeros(299), 11.0), np.append(CLICKS, RNG.normal(size=4)),
+], ids=["clicks", "numbers", "counts", "no ones", "several"])  # fmt: skip
+def test_other_outcomes_are_left_alone(outcome: np.ndarray) -> None:
+    assert said(outcome) == []
+
+
+def test_texts_of_blanks_are_counted() -> None:
+    texts = [f"text {i}" for i in range(298)] + [" ", "\t \n"]
+    (note,) = said(CLICKS, texts)
+    assert "2 of the 300 texts hold nothing but blanks" in note
