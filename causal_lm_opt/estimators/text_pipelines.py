@@ -119,6 +119,7 @@ def tfidf_features(
     words: tuple[int, int] | None = (1, 2),
     characters: tuple[int, int] | None = None,
     max_terms: int | None = 50_000,
+    unit_length: bool = True,
     log_length: bool = False,
     style: bool = False,
     column: str = "text",
@@ -140,6 +141,10 @@ def tfidf_features(
         Runs of characters within words that are terms too: they see spelling and word forms.
     max_terms : int, optional
         Most terms of each kind, the most frequent first.
+    unit_length : bool
+        Terms of a text, and its coordinates, have length 1 together: what a text is about, however
+        long. False: they add up over its words, as log odds and outcomes do that are additive in
+        words; of length 1 the same phrase counts for less beside longer ones.
     log_length, style : bool
         Append the log of the number of words, and `StyleFeatures`, each standardised (the
         coordinates of a text have length 1 together, so that these weigh more: scale them down
@@ -176,10 +181,11 @@ def tfidf_features(
     >>> model.fit(texts, [1.0, 1.0, 0.0, 0.0, 0.0]).predict(["good luck"]).shape
     (1,)
     """
-    terms = _terms(words, characters, max_terms)
+    terms = _terms(words, characters, max_terms, unit_length=unit_length)
     steps: list[tuple[str, Any]] = [("terms", terms)]
     if n_components is not None:
-        steps += [("topics", TextTopics(n_components, random_state)), ("length1", Normalizer())]
+        steps += [("topics", TextTopics(n_components, random_state))]
+        steps += [("length1", Normalizer())] if unit_length else []
     beside: list[tuple[str, Any]] = []
     if log_length:
         beside.append(("log_length", LogLength(column)))
@@ -195,8 +201,9 @@ def tfidf_features(
 
 
 def _terms(
-    words: tuple[int, int] | None, characters: tuple[int, int] | None, max_terms: int | None
-) -> Any:
+    words: tuple[int, int] | None, characters: tuple[int, int] | None, max_terms: int | None, *,
+    unit_length: bool,
+) -> Any:  # fmt: skip
     kinds: list[tuple[str, Any]] = []
     for name, runs in (("words", words), ("characters", characters)):
         if runs is None:
@@ -209,24 +216,28 @@ def _terms(
             raise ValueError(
                 f"{name} must be (shortest, longest) with 1 <= shortest, got {runs!r}."
             )
-        kinds.append((name, term_vectorizer(name, runs, max_terms)))
+        vectorizer = term_vectorizer(name, runs, max_terms, unit_length=unit_length)
+        kinds.append((name, vectorizer))
     if not kinds:
         raise ValueError("words and characters are both None: there are no terms; give one.")
     return kinds[0][1] if len(kinds) == 1 else FeatureUnion(kinds)
 
 
 def term_vectorizer(
-    kind: str = "words", runs: tuple[int, int] = (1, 1), max_terms: int | None = None
-) -> TfidfVectorizer:
+    kind: str = "words", runs: tuple[int, int] = (1, 1), max_terms: int | None = None, *,
+    unit_length: bool = True,
+) -> TfidfVectorizer:  # fmt: skip
     """TF-IDF of words or characters, counts damped by their logarithm; the package's one setting.
 
     >>> term_vectorizer().fit(["A b!"]).get_feature_names_out().tolist()
     ['!', 'a', 'b']
     """
+    norm = "l2" if unit_length else None
     if kind == "characters":
         return TfidfVectorizer(
-            analyzer="char_wb", ngram_range=runs, max_features=max_terms, sublinear_tf=True
-        )
+            analyzer="char_wb", ngram_range=runs, max_features=max_terms, sublinear_tf=True,
+            norm=norm,
+        )  # fmt: skip
     return TfidfVectorizer(
-        token_pattern=TOKEN, ngram_range=runs, max_features=max_terms, sublinear_tf=True
+        token_pattern=TOKEN, ngram_range=runs, max_features=max_terms, sublinear_tf=True, norm=norm
     )

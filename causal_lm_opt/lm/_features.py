@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from scipy import linalg
 
 from causal_lm_opt.estimators._named_ratios import topic_names
 from causal_lm_opt.estimators.text_pipelines import tfidf_features
@@ -18,6 +19,7 @@ __all__ = ["TextFeatures", "Topics"]
 
 TOPICS = 20
 MOST_KEPT = 20_000
+NEGLIGIBLE = 1e-8
 
 
 class Topics:
@@ -43,7 +45,10 @@ class Topics:
     def fit(self, rows: Sequence[str]) -> Topics:
         """Fit on distinct texts and distinct prompts; these only where they differ."""
         prompts, texts = (list(dict.fromkeys(part)) for part in self._parts(rows))
-        self.of_texts: Any = tfidf_features(n_components=self.n_components).fit(texts)
+        # Odds and outcomes that are additive in words are not so in coordinates of length 1.
+        topics = tfidf_features(n_components=self.n_components, unit_length=False)
+        self.of_texts: Any = topics.fit(texts)
+        self.kept = _independent(self.of_texts.transform(texts))
         self.of_prompts: Any = None
         if len(prompts) > 1 and any(words.split() for words in prompts):
             few = len(prompts) <= self.n_components
@@ -54,14 +59,15 @@ class Topics:
     def transform(self, rows: Sequence[str]) -> npt.NDArray[np.float64]:
         """Topics of the texts, then those of the prompts, (n, p)."""
         prompts, texts = self._parts(rows)
-        found = self.of_texts.transform(texts)
+        found = self.of_texts.transform(texts)[:, self.kept]
         if self.of_prompts is None:
             return np.asarray(found)
         return np.hstack([found, self.of_prompts.transform(prompts)])
 
     def names(self) -> list[str]:
         """A name for each, by the terms that stand out in it."""
-        names = [str(name) for name in topic_names(self.of_texts)]
+        terms = [str(name).partition(" (")[2] for name in topic_names(self.of_texts)[self.kept]]
+        names = [f"topic {j + 1} ({said}" for j, said in enumerate(terms)]
         if self.of_prompts is not None:
             names += [f"prompts' {name}" for name in topic_names(self.of_prompts)]
         return names
@@ -72,6 +78,18 @@ class Topics:
             return [], list(rows)
         parts = [row.partition(BREAK) for row in rows]
         return [prompt for prompt, _, _ in parts], [text for _, _, text in parts]
+
+
+def _independent(values: npt.NDArray[np.float64]) -> npt.NDArray[np.intp]:
+    """Columns (in order) that no others add up to, a constant among these; one at least.
+
+    What every text keeps (a full stop, one phrase of each slot) would give texts that do not
+    odds without bound.
+    """
+    _, r, order = linalg.qr(values - values.mean(axis=0), mode="economic", pivoting=True)
+    size = np.abs(np.diag(r))
+    rank = max(1, int((size > NEGLIGIBLE * size[:1].max(initial=1.0)).sum()))
+    return np.asarray(np.sort(order[:rank]), dtype=np.intp)
 
 
 class TextFeatures:

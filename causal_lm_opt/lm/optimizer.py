@@ -105,8 +105,8 @@ class CausalLMOptimizer:
     features : transformer, callable texts -> (n, p) numbers, or int, default 20
         What outcomes are taken to respond to: basis of weights and retargeting. A callable gets
         the texts, after their prompts (and an empty line) if any. A number: so many TF-IDF topics
-        of the texts' words and, where there are prompts, up to as many of theirs (a tenth of the
-        number of prompts, where these are many).
+        of the texts' words (which add up over words, as log odds do) and, where there are prompts,
+        up to as many of theirs (a tenth of the number of prompts, where these are many).
     ratio : {"auto", "sequence", "latent", "classifier", "balance"}, default "auto"
         Weights of values on select and report rows: ratios of whole texts' probabilities (needs
         ``logp_logging``), odds on the features, odds on words, or entropy balancing of the

@@ -281,7 +281,7 @@ def test_prompts_stand_beside_their_texts(shop: Workshop, tmp_path: Path) -> Non
 def test_where_no_checkpoint_is_worth_valuing_the_start_alone_is_told(
     shop: Workshop, tmp_path: Path
 ) -> None:
-    strict = SETTINGS.replace("ess_floor: 0.0", "ess_floor: 0.9999")
+    strict = SETTINGS.replace("ess_floor: 0.0", "ess_floor: 0.9999") + "ratio: balance\n"
     (tmp_path / "c.yaml").write_text(strict, encoding="utf-8")
     done = run(shop.arguments(tmp_path / "out", "--config", str(tmp_path / "c.yaml")))
     assert done.exit_code == 0, done.output

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -799,7 +800,9 @@ def test_topics_are_named_by_their_words():
     rows = [f"{a} {b}." for a in ("join us", "stay home") for b in ("today", "soon")] * 5
     names = TextFeatures(None, rows).names
     assert all(name.startswith(f"topic {j + 1} (") for j, name in enumerate(names))
-    assert "join" in " ".join(names)
+    said = {word for name in names for word in re.findall(r"[a-z]+", name)} - {"topic"}
+    assert said
+    assert said <= {"join", "us", "stay", "home", "today", "soon"}
     assert TextFeatures(lambda texts: np.ones((len(texts), 1)), rows).names == ["feature 0"]
 
 
@@ -927,3 +930,16 @@ def test_texts_that_no_row_holds_are_told_and_training_that_led_there_is_refused
     assert levels(0.5, 0.1, estimated=True) == [2]  # training led there
     assert levels(0.9, 0.9, estimated=True) == [1]  # the start was meant to
     assert levels(0.5, 0.5, estimated=False) == [2]
+
+
+def test_default_topics_hold_what_is_additive_in_phrases():
+    """Of slots filled independently, log odds and outcomes add up over phrases of any length."""
+    slots = (["Sorry", "We hear you well", "No"], ["we will fix it", "it costs too much", "later"])
+    pairs = [(a, b) for a in slots[0] for b in slots[1]]
+    texts = [f"{a}, {b}." for a, b in pairs]
+    which = np.array([[p in pair for slot in slots for p in slot] for pair in pairs], dtype=float)
+    for given, prompted in ((texts, False), ([f"Why?\n\n{t}" for t in texts], True)):
+        features = TextFeatures(None, given, prompted=prompted)
+        design = np.column_stack([np.ones(len(texts)), features(given)])
+        left = which - design @ np.linalg.lstsq(design, which, rcond=None)[0]
+        assert np.abs(left).max() < 1e-8
