@@ -380,13 +380,14 @@ def _contrasts(results: Mapping[str, Any], settings: Settings) -> tuple[Contrast
         comparison = joint.compare(reference, level=settings.level, random_state=settings.seed)
         others = [policy for policy in joint.names if policy != reference]
         table = comparison.to_frame().to_dict("records")
-        for policy, r in zip(others, table, strict=True):
+        told = comparison.contrasts.verdicts
+        for policy, r, one in zip(others, table, told, strict=True):
             out.append(
                 Contrast(
                     policy=policy, reference=reference, estimator=name, value=float(r["value"]),
                     se=float(r["se"]), lower=float(r["ci_lower"]), upper=float(r["ci_upper"]),
                     band_lower=float(r["band_lower"]), band_upper=float(r["band_upper"]),
-                    verdict=str(r["verdict"]),
+                    verdict=str(r["verdict"]), reasons=one.reasons,
                 )
             )  # fmt: skip
     order = {policy: i for i, policy in enumerate(dict.fromkeys(c.policy for c in out))}
@@ -413,7 +414,8 @@ def _subgroup_contrasts(results: Mapping[str, Any], settings: Settings) -> tuple
         found = differences(joint, [(p * size + b, base * size + b) for p, b in cells])
         bands = simultaneous_band(found, level=settings.level, random_state=settings.seed)
         table = found.to_frame(settings.level).to_dict("records")
-        for (p, b), r, band in zip(cells, table, bands, strict=True):
+        told = found.verdicts
+        for (p, b), r, band, one in zip(cells, table, bands, told, strict=True):
             if not float(r["se"]) > 0.0:  # rows that do not differ: no error is known
                 continue
             out.append(
@@ -422,6 +424,7 @@ def _subgroup_contrasts(results: Mapping[str, Any], settings: Settings) -> tuple
                     value=float(r["value"]), se=float(r["se"]), lower=float(r["ci_lower"]),
                     upper=float(r["ci_upper"]), band_lower=float(band[0]),
                     band_upper=float(band[1]), verdict=str(r["verdict"]), subgroup=labels[b],
+                    reasons=one.reasons,
                 )
             )  # fmt: skip
     order = {side: i for i, side in enumerate(dict.fromkeys(c.sides for c in out))}

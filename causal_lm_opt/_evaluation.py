@@ -173,7 +173,8 @@ class Row:
 class Contrast:
     """Difference of two policies' values, with pointwise interval and simultaneous band.
 
-    The band of a subgroup's holds over all policies and subgroups of the estimator.
+    The band of a subgroup's holds over all policies and subgroups of the estimator. ``reasons``
+    are those of the verdict.
     """
 
     policy: str
@@ -187,6 +188,7 @@ class Contrast:
     band_upper: float
     verdict: str
     subgroup: str = ""
+    reasons: tuple[str, ...] = ()
 
     @property
     def label(self) -> str:

@@ -159,7 +159,7 @@ def _part_facts(part: Part) -> dict[str, Any]:
                 "policy": c.policy, "reference": c.reference, "estimator": c.label,
                 "difference": c.value, "se": c.se, "ci_lower": c.lower, "ci_upper": c.upper,
                 "band_lower": c.band_lower, "band_upper": c.band_upper, "verdict": c.verdict,
-                **({"subgroup": c.subgroup} if c.subgroup else {}),
+                "reasons": c.reasons, **({"subgroup": c.subgroup} if c.subgroup else {}),
             }
             for c in (*part.contrasts, *part.subgroup_contrasts)
         ],

@@ -16,7 +16,7 @@ import pandas as pd
 
 from causal_lm_opt._evaluation import Contrast, Evaluation, Part, Row
 from causal_lm_opt._parts import cluster_label
-from causal_lm_opt.diagnostics.verdict import LEVELS, Verdict, worst
+from causal_lm_opt.diagnostics.verdict import FEW_CLUSTERS, LEVELS, Verdict, worst
 from causal_lm_opt.estimators._policies import to_logged_frequencies
 
 if TYPE_CHECKING:
@@ -38,8 +38,12 @@ OTHER_PROMPTS = (
 )
 OTHER_MIX = (
     "The draws' mix of prompts is not the log's ({!r}): {:.0%} of them would have to answer other "
-    "prompts, and values that average over draws are of their mix. Leave out --group, so that "
-    "draws are weighted to the log's prompts, or draw for prompts as often as the log has them."
+    "prompts, and values that average over draws are of their mix. Draw for prompts as often as "
+    "the log has them."
+)
+BY_PROMPTS = (
+    " (Without --group draws are weighted to the log's prompts, which are then the clusters, and "
+    "the only ones.)"
 )
 ONE_MIX = 0.05  # total variation: draws that would have to answer other prompts
 READ_DRAWS = ("or", "dr")  # what averages over draws; weights estimated from texts, all do
@@ -85,7 +89,8 @@ def unprompted(
         elif set(logged).isdisjoint(drawn.tolist()):
             found[policy] = OTHER_PROMPTS.format(column)
         elif grouped and (apart := _mixes_apart(log, logged, sample, drawn)) > ONE_MIX:
-            found[policy] = OTHER_MIX.format(column, apart)
+            many = len(set(logged)) >= FEW_CLUSTERS  # of fewer as clusters intervals are rough
+            found[policy] = OTHER_MIX.format(column, apart) + BY_PROMPTS * many
     return found
 
 

@@ -182,12 +182,19 @@ def reasons_of(part: Part) -> list[tuple[str, str]]:
     """
     said: dict[str, list[str]] = {}
     concerned: dict[str, dict[str, list[str]]] = {}
-    for row in part.rows:
-        for reason in row.reasons:
-            form = _NUMBER.sub(_blank, reason)
-            said.setdefault(form, []).append(reason)
-            policies = concerned.setdefault(form, {}).setdefault(row.label, [])
-            policies += [] if row.name in policies else [row.name]
+    known = {reason for row in part.rows for reason in row.reasons}
+    of_differences = [
+        (" less ".join(c.sides), c.label, reason)
+        for c in (*part.contrasts, *part.subgroup_contrasts)
+        for reason in c.reasons
+        if reason not in known  # what a value has its difference has too
+    ]
+    of_values = [(row.name, row.label, reason) for row in part.rows for reason in row.reasons]
+    for name, label, reason in (*of_values, *of_differences):
+        form = _NUMBER.sub(_blank, reason)
+        said.setdefault(form, []).append(reason)
+        policies = concerned.setdefault(form, {}).setdefault(label, [])
+        policies += [] if name in policies else [name]
     everyone = {
         label: [r.name for r in part.rows if r.label == label]
         for label in {r.label for r in part.rows}
