@@ -27,7 +27,7 @@ from causal_lm_opt._run.numbers import (
     speaking,
 )
 from causal_lm_opt._run.page import bullets, folded, paragraph, table
-from causal_lm_opt._run.text import reasons_of
+from causal_lm_opt._run.text import reasons_of, reasons_of_differences
 from causal_lm_opt.diagnostics.verdict import LEVELS
 from causal_lm_opt.estimators._progress import track
 
@@ -231,7 +231,7 @@ def _value_table(rows: Sequence[Row], caption: str, level: float) -> str:
 
 
 def _contrast_table(part: Part, level: float) -> str:
-    reference = part.contrasts[0].reference
+    reference, reasons = part.contrasts[0].reference, reasons_of_differences(part)
     text = (
         f"The joint bands hold for all policies of an estimator together in {percent(level)} of "
         "samples: read them when choosing among policies."
@@ -240,6 +240,7 @@ def _contrast_table(part: Part, level: float) -> str:
         f"<h4>Differences from {escape(named(reference))}</h4>"
         + paragraph(text)
         + _difference_table(part.contrasts, f"Differences of the mean of {part.unit}", level)
+        + (bullets(reasons) if reasons else "")
     )
 
 

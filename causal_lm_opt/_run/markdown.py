@@ -20,7 +20,7 @@ from causal_lm_opt._run.numbers import (
 )
 from causal_lm_opt._run.sensitivity import sensitivity_markdown
 from causal_lm_opt._run.terminal import printable
-from causal_lm_opt._run.text import reasons_of
+from causal_lm_opt._run.text import reasons_of, reasons_of_differences
 from causal_lm_opt._run.without_logp import ratio_markdown
 from causal_lm_opt.diagnostics.verdict import BLIND_SPOTS
 
@@ -85,6 +85,7 @@ def _part(part: Part, level: float, *, several: bool) -> list[str]:
     choice = chosen(part, level)
     out += [escaped(choice)] if choice else []
     reasons = [f"{who}: {reason}" for reason, who in reasons_of(part)]
+    reasons += reasons_of_differences(part)
     if reasons:
         out += ["### Reasons for the verdicts", _bullets(reasons)]
     if part.left_out:

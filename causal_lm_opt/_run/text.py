@@ -27,7 +27,7 @@ from causal_lm_opt._run.numbers import (
 from causal_lm_opt._run.terminal import printable, width
 from causal_lm_opt.diagnostics.verdict import BLIND_SPOTS
 
-__all__ = ["aligned", "reasons_of", "summary"]
+__all__ = ["aligned", "reasons_of", "reasons_of_differences", "summary"]
 
 LINE = 96
 #: The figures printed of every policy's weights, under their short names.
@@ -182,19 +182,12 @@ def reasons_of(part: Part) -> list[tuple[str, str]]:
     """
     said: dict[str, list[str]] = {}
     concerned: dict[str, dict[str, list[str]]] = {}
-    known = {reason for row in part.rows for reason in row.reasons}
-    of_differences = [
-        (" less ".join(c.sides), c.label, reason)
-        for c in (*part.contrasts, *part.subgroup_contrasts)
-        for reason in c.reasons
-        if reason not in known  # what a value has its difference has too
-    ]
-    of_values = [(row.name, row.label, reason) for row in part.rows for reason in row.reasons]
-    for name, label, reason in (*of_values, *of_differences):
-        form = _NUMBER.sub(_blank, reason)
-        said.setdefault(form, []).append(reason)
-        policies = concerned.setdefault(form, {}).setdefault(label, [])
-        policies += [] if name in policies else [name]
+    for row in part.rows:
+        for reason in row.reasons:
+            form = _NUMBER.sub(_blank, reason)
+            said.setdefault(form, []).append(reason)
+            policies = concerned.setdefault(form, {}).setdefault(row.label, [])
+            policies += [] if row.name in policies else [row.name]
     everyone = {
         label: [r.name for r in part.rows if r.label == label]
         for label in {r.label for r in part.rows}
@@ -210,6 +203,20 @@ def reasons_of(part: Part) -> list[tuple[str, str]]:
         ]
         out.append((_with_ranges(said[form]), "; ".join(whose)))
     return out
+
+
+def reasons_of_differences(part: Part) -> list[str]:
+    """Reasons for the verdicts of differences that neither of their values has, each once."""
+    known = {reason for row in part.rows for reason in row.reasons}
+    said: dict[str, list[str]] = {}
+    whose: dict[str, list[str]] = {}
+    for c in (*part.contrasts, *part.subgroup_contrasts):
+        for reason in c.reasons:
+            if reason not in known:
+                form = _NUMBER.sub(_blank, reason)
+                said.setdefault(form, []).append(reason)
+                whose.setdefault(form, []).append(f"{' less '.join(c.sides)} ({c.label})")
+    return [f"{'; '.join(whose[form])}: {_with_ranges(said[form])}" for form in said]
 
 
 # A quoted name is no number, whatever is in it.
@@ -249,11 +256,12 @@ def _who(policies: Sequence[str], everyone: Sequence[str]) -> str:
 
 def _reasons(part: Part) -> list[str]:
     lines: list[str] = []
-    found = reasons_of(part)
+    found = [f"{who}: {reason}" for reason, who in reasons_of(part)]
+    found += reasons_of_differences(part)
     if found:
         lines.append("Reasons")
-        for reason, who in found:
-            lines += _wrapped(f"{who}: {reason}", bullet=True)
+        for line in found:
+            lines += _wrapped(line, bullet=True)
         lines.append("")
     if part.left_out:
         lines.append("Left out")

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
 
+from causal_lm_opt._evaluation import Contrast, Part, Row
+from causal_lm_opt._run.text import reasons_of_differences
 from causal_lm_opt.diagnostics.verdict import LEVELS
 
 from .conftest import Files, Run, make_log
@@ -101,3 +104,29 @@ def test_they_are_told_everywhere(files: Files, run: Run) -> None:
         assert "warm | north" in text.replace("\\|", "|")
     bands = np.array([[c["band_lower"], c["band_upper"]] for c in facts["contrasts"]])
     assert np.isfinite(bands).all()
+
+
+def test_a_difference_says_why_it_is_less_trusted_than_its_values() -> None:
+    """Its own reasons alone, each once; what a value has is told of the value."""
+    given: dict[str, Any] = {
+        "value": 1.0,
+        "se": 1.0,
+        "lower": -1.0,
+        "upper": 3.0,
+        "verdict": "caution",
+    }
+    row = Row(policy="f", estimator="dr", reasons=("few rows",), figures={}, **given)
+    own = "Few rows dominate (skewness +{} of it)."
+    contrasts = [
+        Contrast(policy="f", reference="g", estimator=e, band_lower=-2.0, band_upper=4.0,
+                 subgroup=by, reasons=("few rows", own.format(skew)), **given)
+        for e, by, skew in (("dr", "", 0.31), ("hajek", "old", 0.4))
+    ]  # fmt: skip
+    part = Part(
+        key="log", title="", text="", unit="y", rows=(row,), contrasts=(contrasts[0],),
+        left_out=(), notes=(), counts={}, subgroup_contrasts=(contrasts[1],),
+    )  # fmt: skip
+    (told,) = reasons_of_differences(part)
+    assert told.startswith("f less g (doubly robust); f")
+    assert "f | old less g | old (Hajek)" in told
+    assert told.endswith("Few rows dominate (skewness +0.31 to 0.4 of it).")
