@@ -102,7 +102,7 @@ class Alike:
             f"{self.called} of equal {shown(self.column)} have correlated outcomes "
             f"({self.labels:,} labels, {self.size:.1f} {self.called} each{lacking}, intraclass "
             f"correlation {self.intraclass:.2f}): {self._named()} would make the standard error of "
-            f"the mean outcome {math.sqrt(self.design_effect):.1f} times as large{self._few()}"
+            f"the mean outcome {math.sqrt(self.design_effect):.2f} times as large{self._few()}"
         )
 
     def brief(self) -> str:

@@ -82,7 +82,7 @@ def test_the_figure_is_the_ratio_of_standard_errors(tmp_path: Path) -> None:
     X = np.zeros((len(frame), 1))
     clustered, plain = (IPW().fit(X, frame["y"], groups=g).se_ for g in (frame["reader"], None))
     (note,) = notes(frame, tmp_path)
-    assert f"of the mean outcome {clustered / plain:.1f} times as large." in note
+    assert f"of the mean outcome {clustered / plain:.2f} times as large." in note
     assert "--group reader would" in note
 
 
@@ -166,7 +166,7 @@ def test_clusters_in_larger_ones_are_told_beyond_them(tmp_path: Path) -> None:
     assert note.startswith("Clusters of equal 'reader' have correlated outcomes (200 labels, 5.0")
     X = np.zeros((len(frame), 1))
     se = [IPW().fit(X, frame["y"], groups=frame[g]).se_ for g in ("reader", "visit")]
-    assert f"{se[0] / se[1]:.1f} times as large" in note
+    assert f"{se[0] / se[1]:.2f} times as large" in note
 
 
 def test_few_labels_are_told_as_such(tmp_path: Path) -> None:
@@ -196,7 +196,7 @@ def test_clusters_that_cross_those_named_are_told(tmp_path: Path, named: str, ot
     se = [IPW().fit(X, frame["y"], groups=g).se_ for g in (frame[named], frame[other], None)]
     both = math.sqrt(se[0] ** 2 + se[1] ** 2 - se[2] ** 2)  # no two rows share both
     assert (
-        f"counted as well would make the standard error of the mean outcome {both / se[0]:.1f}"
+        f"counted as well would make the standard error of the mean outcome {both / se[0]:.2f}"
         in note
     )
 
@@ -237,7 +237,7 @@ def test_arms_of_a_test(tmp_path: Path, group: str | None) -> None:
         IPW().fit(np.zeros((800, 1)), y, sample_weight=s, groups=np.repeat(g, 2)).se_
         for g in (test, np.arange(400))
     ]
-    assert f"{fits[0] / fits[1]:.1f} times as large" in note
+    assert f"{fits[0] / fits[1]:.2f} times as large" in note
 
 
 # ------------------------------------------------------------------ files and cells
@@ -269,7 +269,7 @@ def test_frequencies_are_repeated_rows(tmp_path: Path) -> None:
     (weighted,) = notes(frame, tmp_path, weight="copies")
     X, s = np.zeros((len(frame), 1)), frame["copies"]
     se = [IPW().fit(X, frame["y"], sample_weight=s, groups=g).se_ for g in (frame["reader"], None)]
-    assert f"{se[0] / se[1]:.1f} times as large" in weighted
+    assert f"{se[0] / se[1]:.2f} times as large" in weighted
     frame["reader"] = frame["row"] // 5
     frame.loc[::2, "copies"] = 0  # labels lose rows
     assert "'reader'" in notes(frame, tmp_path, weight="copies")[0]
