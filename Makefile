@@ -67,6 +67,8 @@ docs: $(VENV)/.docs-stamp
 
 validate: $(VENV)/.test-stamp
 	$(ONE_THREAD) $(BIN)/python -m benchmarks.validate
+	$(ONE_THREAD) $(BIN)/python -m benchmarks.phrases \
+	  --out benchmarks/results/optimizer/phrases.json
 ifdef CAUSAL_LM_OPT_DATA
 	$(ONE_THREAD) $(BIN)/python -m benchmarks.optimizer --data "$(CAUSAL_LM_OPT_DATA)" \
 	  --out benchmarks/results/optimizer --runs 200
