@@ -6,8 +6,8 @@ model is in memory at a time; scores are kept on disk, so that a run that was st
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -261,10 +261,11 @@ def _opened(folder: str, name: str, models: Models) -> LanguageModelPolicy:
     """The model of a folder; whatever is wrong with it said in one line."""
     try:
         from causal_lm_opt.lm import LanguageModelPolicy
+        from causal_lm_opt.lm._loading import without_bars
     except ModuleNotFoundError as error:
         raise ValueError(f"policy {name!r} is a model: {error}") from error
     try:
-        with _without_loading_bars():
+        with without_bars():
             return LanguageModelPolicy(
                 Path(folder).expanduser(), cache=models.cache, progress=models.progress, name=name,
                 local_files_only=True,
@@ -272,21 +273,6 @@ def _opened(folder: str, name: str, models: Models) -> LanguageModelPolicy:
     except Exception as error:  # a loader raises errors of many libraries; each says: bad folder
         why = " ".join(str(error).split()) or type(error).__name__
         raise DataError(f"{folder}: the model cannot be loaded: {why}") from error
-
-
-@contextmanager
-def _without_loading_bars() -> Iterator[None]:
-    """Inside, transformers draws no bars of its own: they would stand beside error and result."""
-    from causal_lm_opt.lm._loading import transformers
-
-    bars = transformers().utils.logging
-    shown = bars.is_progress_bar_enabled()
-    bars.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            bars.enable_progress_bar()
 
 
 def _scores(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import pandas as pd
 
 from causal_lm_opt._run.log import Request, _check_text, _read
-from causal_lm_opt._run.models import _without_loading_bars, check_folder
+from causal_lm_opt._run.models import check_folder
 from causal_lm_opt._run.optimize_files import RUN, clear_folder, own_folder, write_files
 from causal_lm_opt._run.optimize_report import (
     TrainingRun,
@@ -144,9 +144,10 @@ def _check_model(model: Any) -> None:
         return
     check_folder("--model", str(model))
     from causal_lm_opt.lm import LanguageModelPolicy
+    from causal_lm_opt.lm._loading import without_bars
 
     try:
-        with _without_loading_bars():
+        with without_bars():
             LanguageModelPolicy(str(model), local_files_only=True)
     except Exception as error:  # a loader raises errors of many libraries; each says: bad folder
         why = " ".join(str(error).split()) or type(error).__name__
@@ -156,13 +157,13 @@ def _check_model(model: Any) -> None:
 @contextmanager
 def _quiet_libraries() -> Iterator[None]:
     """Inside, transformers shows no bars and no remarks (tied weights are no missing ones)."""
-    from causal_lm_opt.lm._loading import transformers
+    from causal_lm_opt.lm._loading import transformers, without_bars
 
     logging = transformers().utils.logging
     before = logging.get_verbosity()
     logging.set_verbosity_error()
     try:
-        with _without_loading_bars():
+        with without_bars():
             yield
     finally:
         logging.set_verbosity(before)

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from causal_lm_opt._run.glossary import TRAINING
-from causal_lm_opt._run.models import _without_loading_bars
 from causal_lm_opt._run.numbers import band_decimals, decimals_for, interval, number, percent
 from causal_lm_opt._run.optimize import (
     Optimized,
@@ -160,13 +159,14 @@ def _judged(
 
     check_installed("compare --log")
     log = logged_rows(request)
+    from causal_lm_opt.lm._loading import without_bars
     from causal_lm_opt.lm._optimizer_rows import read_rows
     from causal_lm_opt.lm.evaluation import win_rates
     from causal_lm_opt.lm.optimizer import CausalLMOptimizer
 
     rows = read_rows(log.text, log.outcome, log.prompt, log.logp_logging, log.groups)
     judging, note = _unseen(rows, runs)
-    with _without_loading_bars():
+    with without_bars():
         every = {_policy_name(run): CausalLMOptimizer.load(run.folder) for run in runs}
         loaded, same = _distinct(every)
         if len(loaded) < 2:

@@ -136,10 +136,11 @@ def mean_weight_finding(d: OverlapDiagnostics, *, plain: bool = False) -> list[t
             found.append((2, off + why + _scale_words(d.unit_scale)))
         else:
             lacking = missing_mass(d.mean_weight, d.mean_weight_z)
-            share = f"the target writes texts the logger cannot ({lacking:.0%} of its own or more, "
-            why = share + (
-                "if log-probs are right), log-probs are not normalised or misstated, or rows were "
-                "left out of the log by what they say."
+            least = f"{lacking:.0%} of its own or more, " if lacking >= 0.01 else ""
+            why = (
+                f"the target writes texts the logger cannot ({least}if log-probs are right), "
+                "log-probs are not normalised or misstated, or rows were left out of the log by "
+                "what they say."
             )
             why += _scale_words(d.unit_scale)
             found.append((2 if plain or lacking > MISSING_MASS else 1, off + why))

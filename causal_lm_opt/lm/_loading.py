@@ -10,7 +10,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
@@ -35,6 +35,7 @@ __all__ = [
     "without_bars",
 ]
 
+BAR_FROM = 10**9  # bytes of a model whose loading takes long enough to show how far it is
 PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
 
@@ -188,7 +189,8 @@ def _load(auto: str, name: str | os.PathLike[str], loading: Loading, **more: Any
         given["quantization_config"] = loading.quantization_config
         if loading.device is not None:
             given["device_map"] = {"": loading.device}
-    found = getattr(transformers(), auto).from_pretrained(where, **given)
+    with without_bars() if local and _read_at_once(Path(where)) else nullcontext():
+        found = getattr(transformers(), auto).from_pretrained(where, **given)
     model = found[0] if more else found
     if loading.gguf_file is not None:
         # Its weights are ordinary numbers by now, yet it would refuse to be saved as if packed.
@@ -197,6 +199,11 @@ def _load(auto: str, name: str | os.PathLike[str], loading: Loading, **more: Any
     if loading.device is not None and not quantised:
         model = model.to(loading.device)
     return (model.eval(), *found[1:]) if more else model.eval()
+
+
+def _read_at_once(folder: Path) -> bool:
+    """Whether a folder's files are so few bytes that a progress bar would only flash up."""
+    return sum(part.stat().st_size for part in folder.iterdir() if part.is_file()) < BAR_FROM
 
 
 def load_tokenizer(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -169,6 +170,13 @@ def test_weights_below_one_bound_what_the_logger_cannot_write(unwritten: float, 
     found = verdict(figures)
     assert found.level == level
     assert f"({bound:.0%} of its own or more" in " ".join(found.reasons)
+
+
+def test_a_bound_that_rounds_to_nothing_is_not_told() -> None:
+    figures = replace(overlap(np.zeros(2000)), mean_weight=0.98, mean_weight_z=-3.4, pareto_k=0.1)
+    said = " ".join(verdict(figures).reasons)
+    assert "cannot (if log-probs are right)" in said
+    assert "of its own" not in said
 
 
 @pytest.mark.parametrize(

@@ -47,6 +47,16 @@ def test_it_learns_and_is_reproducible(trained: LanguageModelPolicy) -> None:
     np.testing.assert_array_equal(one.log_prob(TEXTS), two.log_prob(TEXTS))
 
 
+def test_a_small_folder_opens_without_progress_bars(
+    trained: LanguageModelPolicy, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """In notebooks a bar for milliseconds of reading stands among the results."""
+    trained.save(tmp_path / "model")
+    capfd.readouterr()
+    LanguageModelPolicy(tmp_path / "model")
+    assert "Loading weights" not in capfd.readouterr().err
+
+
 def test_training_leaves_the_global_seed_alone() -> None:
     before = torch.random.get_rng_state()
     from_texts(TEXTS, epochs=1, n_layer=1, n_embd=16, n_head=1)
