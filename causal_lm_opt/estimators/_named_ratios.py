@@ -44,6 +44,7 @@ NO_BALANCE = (
     "{}; an imbalance of {:g} standard deviations would have been allowed. The policy writes what "
     "the log lacks: log more texts like its own, or value a policy closer to the logged texts."
 )
+LOOKED_AT = 20  # terms that stand out most in a topic, for its name
 ROWS_PER_TOPIC = 20  # few enough topics that their odds are told precisely
 
 
@@ -263,9 +264,16 @@ def topic_names(step: Any) -> npt.NDArray[np.object_]:
     if not {"terms", "topics"} <= set(steps):
         return names
     terms = steps["terms"].get_feature_names_out()
-    words = np.array([any(c.isalnum() for c in term) for term in terms])
-    loads = np.where(words, steps["topics"].components_, -np.inf)
-    top = np.argsort(-loads, axis=1, kind="stable")[:, :2]
-    return np.array(
-        [f"topic {j + 1} ({', '.join(terms[row])})" for j, row in enumerate(top)], dtype=object
-    )
+    words = [[part for part in term.split() if any(c.isalnum() for c in part)] for term in terms]
+    spoken = np.array([bool(found) for found in words])
+    loads = np.where(spoken, steps["topics"].components_, -np.inf)
+    tops = np.argsort(-loads, axis=1, kind="stable")[:, :LOOKED_AT]
+    said = [_two_apart([words[i] for i in top if spoken[i]]) for top in tops]
+    return np.array([f"topic {j + 1} ({', '.join(two)})" for j, two in enumerate(said)], object)
+
+
+def _two_apart(ranked: Sequence[Sequence[str]]) -> list[str]:
+    """The first term and the next that shares no word with it."""
+    first = next(iter(ranked), ["no words"])
+    apart = [term for term in ranked[1:] if not set(term) & set(first)]
+    return [" ".join(term) for term in [first, *apart[:1]]]
