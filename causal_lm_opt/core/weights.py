@@ -176,8 +176,9 @@ class Weighting:
         if isinstance(weights, str) and weights in named:
             return named[weights]()
         raise ValueError(
-            f"weights={weights!r} is not known; use 'hajek', 'ht', 'psis', or Clip(c), "
-            "Shrink(lam), Temper(beta), ParetoSmooth(), Switch(tau) from causal_lm_opt.core."
+            f"weights={weights!r} is not known; use 'hajek', 'ht', 'psis', or a weighting of "
+            "causal_lm_opt.core: Clip(c), Shrink(lam), Temper(beta), ParetoSmooth(), Switch(tau), "
+            "or one of your own."
         )
 
     def transform(self, ell: Array, sample_weight: Array | None = None) -> Array:

@@ -18,6 +18,7 @@ __all__ = ["Sufficiency", "TextResponse", "latent_sufficiency", "text_response"]
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.intp]
 LEVEL, LEVEL_Z = 0.001, 3.29  # two-sided
+NAMED = 0.05
 UNBALANCED = 0.05  # standard deviations
 RESPONSE_LEVEL = 0.01
 
@@ -76,7 +77,9 @@ class Sufficiency:
         refuted = self.refutes(se)
         if form and not refuted:  # outcomes may be curved where the ratio's form is right
             return []
-        named = f"most surely to {self.worst!r}, p {self.p_value:.2g}; " if self.worst else ""
+        named = ""  # of features that move outcomes only together, none is to be named
+        if self.worst and self.p_value < NAMED:
+            named = f"most surely to {self.worst!r}, p {self.p_value:.2g}; "
         found = (
             f"in which weighted log and draws still differ ({named}{self.features} looked at, z "
             f"{self.z:+.1f}): balancing them too would move the value by {self.shift:+.3g}"

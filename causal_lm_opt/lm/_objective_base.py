@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import ClassVar, Literal, cast
+from typing import Any, ClassVar, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,7 @@ from causal_lm_opt.lm._objective_state import Columns, SampleState, gather_all
 __all__ = ["Objective", "check_number"]
 
 Through = Literal["value", "gradient"]
+SAMPLES = ("logged", "target")
 
 
 def check_number(name: str, value: float, *, low: float = 0.0, high: float = math.inf) -> float:
@@ -38,6 +39,17 @@ class Objective(nn.Module):
     #: Columns it cannot do without: (sample, column).
     needs: ClassVar[tuple[tuple[str, str], ...]] = ()
     name: ClassVar[str] = "objective"
+
+    def __init_subclass__(cls, **given: Any) -> None:
+        """Check the class's own table of samples and columns when it is defined."""
+        super().__init_subclass__(**given)
+        strange: list[str] = [name for name in cls.samples if name not in SAMPLES]
+        strange += [name for name, _ in cls.needs if name not in cls.samples]
+        if strange:
+            raise TypeError(
+                f"{cls.__name__} names a sample {strange[0]!r}: samples are {list(SAMPLES)}, and "
+                "needs pairs one of the class's own with a column, as in (('logged', 'outcome'),)."
+            )
 
     def __init__(
         self, weights: Sequence[Weighting | str], clip: Through, kl: float, entropy: float,

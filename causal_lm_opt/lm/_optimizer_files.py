@@ -126,8 +126,8 @@ def evaluations(lines: Sequence[Mapping[str, Any]], monitored: Iterable[str] = (
         for x in lines if "eval_score" in x
     ]  # fmt: skip
     table = pd.DataFrame(rows)
-    if table.empty:
-        return table
+    if table.empty:  # stopped before the first
+        return pd.DataFrame(columns=HISTORY)
     table["score"] = table["score"].where(table["score"] > NOT_ELIGIBLE)
     table = table.rename(columns={"score": "chosen_by"})
     return table[[name for name in (*HISTORY, *monitored) if name in table]]

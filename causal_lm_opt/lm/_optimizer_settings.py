@@ -128,7 +128,12 @@ def _size(policy: LanguageModelPolicy) -> int:
 def _last_reason(run: CausalLMOptimizer) -> str:
     """Where training ended, and why its last checkpoint was refused."""
     if run.history_.empty:
-        return ""
+        done = int(run.steps_["step"].max()) if len(run.steps_) else 0
+        return (
+            f" Training stopped after {done} of {run.steps} steps, before the first evaluation, at "
+            "the objective's trust region (ess_floor, kl_limit): evaluate more often (eval_every), "
+            "take smaller steps (learning_rate), or train on more rows."
+        )
     last = run.history_.iloc[-1]
     early = f" Training stopped at step {int(last['step'])} of {run.steps}."
     gravest, _, more = str(last.get("why") or "").partition(BETWEEN)

@@ -265,6 +265,8 @@ def _told(result: Any, which: str) -> dict[str, Any]:
 
 def _chosen(history: Any) -> dict[str, Any]:
     """The checkpoint of the largest lower limit on the select rows, and the last one."""
+    if history.empty:  # stopped before the first evaluation
+        return {}
     found: dict[str, Any] = {"steps": int(history["step"].iloc[-1])}
     found["path"] = " ".join(f"{v:.4g}" for v in history["truth"])
     eligible = history[history["chosen_by"].notna()]

@@ -26,6 +26,7 @@ from causal_lm_opt.lm._heldout import NAMES, HeldOut, draw_for
 from causal_lm_opt.lm._left_out import LoggedTexts, fixed_prompts, judged, response_beyond
 from causal_lm_opt.lm._loading import transformers
 from causal_lm_opt.lm._optimizer_files import (
+    HISTORY,
     RECORD,
     RUN,
     START,
@@ -446,7 +447,7 @@ class CausalLMOptimizer:
     ) -> OptimizerResult:  # fmt: skip
         """Value the chosen policy and f0 on the report rows; decide."""
         kind = "latent" if self.ratio == "auto" else self.ratio
-        if trained is not None:
+        if trained is not None and len(self.history_):
             kind = str(self.history_.loc[self.history_["step"] <= step, "ratio"].iloc[-1])
         held = dataclasses.replace(chosen_by, rows=rows, ratio=kind)
         logger = self.logging_policy
@@ -603,7 +604,8 @@ class CausalLMOptimizer:
             self.prompted_ = bool(record.get("prompted", False))
             if "parts" in record:
                 self.parts_ = from_runs(record["parts"])
-            self.history_ = pd.DataFrame(record["history"])
+            lines = record["history"]
+            self.history_ = pd.DataFrame(lines) if lines else pd.DataFrame(columns=HISTORY)
             self.steps_ = pd.DataFrame(record["steps"])
             self.result_ = OptimizerResult.from_dict(record["result"])
         except (KeyError, TypeError, ValueError, AttributeError) as error:

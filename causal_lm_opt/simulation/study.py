@@ -179,13 +179,15 @@ class Study:
             With ``out``: a design or estimator whose values or code cannot be read (compiled
             functions, locks), so that nothing tells whether kept blocks are of this study.
         """
+        truths = {name: _truth(name, design) for name, design in self.designs.items()}
+        for name, design in self.designs.items():
+            _check_drawn(name, design, min(self.sizes), self.seed)
         cells = list(self.cells(kept=out is not None))
         folder = None if out is None else Path(out) / "blocks"
         every = [c for _, _, c in cells]
         if out is not None:
             claim(Path(out), study_facts(self), every, block)
         frames = run_cells(every, out=folder, jobs=jobs, block=block, progress=progress)
-        truths = {name: float(design.value()) for name, design in self.designs.items()}
         rows: list[dict[str, Any]] = []
         tables: list[pd.DataFrame] = []
         for (name, n, _), frame in zip(cells, frames, strict=True):
@@ -200,6 +202,31 @@ class Study:
         if out is not None:
             result.write(out)
         return result
+
+
+def _truth(name: str, design: Any) -> float:
+    """A design's value, a finite number."""
+    value = design.value()
+    try:
+        found = float(value)
+    except (TypeError, ValueError):
+        found = math.nan
+    if not math.isfinite(found):
+        raise ValueError(
+            f"design {name!r}: value() is {value!r}; the true value, a number, is due."
+        )
+    return found
+
+
+def _check_drawn(name: str, design: Any, n: int, seed: int) -> None:
+    """Refuse logs whose randomness does not come from the generator that ``draw`` is given."""
+    logs = [design.draw(n, random_generator(seed, name, n, 0)) for _ in range(2)]
+    one, two = (np.asarray(getattr(log, "y", None)) for log in logs)
+    if np.issubdtype(one.dtype, np.number) and not np.array_equal(one, two, equal_nan=True):
+        raise ValueError(
+            f"design {name!r}: draw(n, rng) gives other outcomes from the same rng a second time: "
+            "take every random number from rng, or nobody can repeat the study or go on with it."
+        )
 
 
 def _warn_of_lost(design: str, n: int, figures: list[dict[str, Any]], frame: pd.DataFrame) -> None:
@@ -365,6 +392,11 @@ def estimate_row(estimator: Any, log: Any, level: float = 0.95) -> dict[str, Any
         Several policies at once, or a mapping without ``value`` or with unknown keys.
     """
     if _has(estimator, "fit"):
+        if not _has(log, "fit_arguments"):
+            raise TypeError(
+                f"draw(n, rng) returned {type(log).__name__}, which has no rows to fit on: return "
+                "SimulatedLog(X, y, logs, X_target, groups) of causal_lm_opt.simulation."
+            )
         result = clone(estimator).fit(log.X, log.y, **log.fit_arguments()).result_
     else:
         result = estimator(log)

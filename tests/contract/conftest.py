@@ -99,6 +99,17 @@ KINDS = [
 ]
 
 
+def kinds(*, takes: str = "") -> list[Any]:
+    """The estimators' classes: all of them, or those with a setting of that name."""
+    every = [getattr(causal_lm_opt, name) for name in KINDS]
+    return [kind for kind in every if not takes or takes in kind().get_params()]
+
+
+def with_draws() -> list[Any]:
+    """The estimators that predict, and read draws."""
+    return [kind for kind in kinds() if hasattr(kind, "predict")]
+
+
 @pytest.fixture(params=KINDS)
 def kind(request: pytest.FixtureRequest) -> Any:
     """Each value estimator in turn."""

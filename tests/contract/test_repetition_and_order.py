@@ -8,6 +8,7 @@ the figures only to the forest's own noise.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,8 @@ from causal_lm_opt import (
     Temper,
 )
 
+from .conftest import kinds, with_draws
+
 RTOL = 1e-9
 FREQUENCY = np.resize([1, 0, 3, 2, 1, 1, 0, 5], 120)
 ORDER = np.random.default_rng(5).permutation(120)
@@ -41,12 +44,17 @@ MODELS = {
     "scaled": make_pipeline(StandardScaler(), Ridge(alpha=5.0)),
     "statsmodels": StatsmodelsGLM(),
 }
-#: IPW has no outcome model
-CASES = [pytest.param(IPW, None, id="IPW")] + [
+CASES = [pytest.param(kind, None, id=kind.__name__) for kind in kinds()] + [
     pytest.param(cls, model, id=f"{cls.__name__}-{name}")
-    for cls in (OutcomeRegression, DoublyRobust)
+    for cls in kinds(takes="outcome_model")
     for name, model in MODELS.items()
+    if model is not None
 ]
+
+
+def each(classes: Any) -> Any:
+    """A parameter ``cls``, told by its name (``-k`` finds the tests of one estimator)."""
+    return pytest.mark.parametrize("cls", [pytest.param(c, id=c.__name__) for c in classes])
 
 
 def assert_same(left: Any, right: Any) -> None:
@@ -67,7 +75,7 @@ def fit(est: Any, e: Any, *, groups: bool = False, policies: int = 2, **more: An
 
 
 def made(kind: Any, model: Any = None, **settings: Any) -> Any:
-    return kind(model, **settings) if hasattr(kind, "predict") else kind(**settings)
+    return kind(**settings) if model is None else kind(outcome_model=model, **settings)
 
 
 # ------------------------------------------------------------------------------ repetition
@@ -83,7 +91,7 @@ def test_weights_mean_repetition(cls, experiment, model, policies, groups):
 
 
 @pytest.mark.parametrize("weights", ["ht", Clip(3.0), Shrink(10.0), Temper(0.5)], ids=repr)
-@pytest.mark.parametrize("cls", [IPW, DoublyRobust])
+@each(kinds(takes="weights"))
 def test_weights_mean_repetition_under_every_weighting(cls, experiment, weights):
     e = experiment
     repeated = e.rows(np.repeat(np.arange(120), FREQUENCY))
@@ -91,7 +99,7 @@ def test_weights_mean_repetition_under_every_weighting(cls, experiment, weights)
     assert_same(left, fit(cls(weights=weights), repeated))
 
 
-@pytest.mark.parametrize("cls", [IPW, DoublyRobust])
+@each(kinds(takes="weights"))
 def test_weights_mean_repetition_under_pareto_smoothing(cls, experiment):
     e = experiment
     repeated = e.rows(np.repeat(np.arange(120), FREQUENCY))
@@ -123,18 +131,42 @@ def test_rows_of_weight_zero_are_absent(kind, experiment):
     assert left.result_.influence.shape == (70, 2)
 
 
-def test_subgroups_under_weights(experiment):
+def test_subgroups_under_weights(kind, experiment):
     e, s = experiment, FREQUENCY
     by = np.where(e.X[:, 1] > 0, "east", "west")
     again = np.repeat(np.arange(120), s)
-    left = fit(DoublyRobust(), e, by=by, sample_weight=s).result_by_
-    right = fit(DoublyRobust(), e.rows(again), by=by[again]).result_by_
+    more: dict[str, Any] = {"policies": 1}
+    if kind is OutcomeRegression:  # rests on draws alone, which then say their subgroup
+        more["X_target"] = TargetSample(e.draws[0], by=np.resize(["east", "west"], 40))
+    left = fit(kind(), e, by=by, sample_weight=s, **more).result_by_
+    right = fit(kind(), e.rows(again), by=by[again], **more).result_by_
     assert left.names == right.names
     assert_allclose(left.value, right.value, rtol=RTOL)
     assert_allclose(left.se, right.se, rtol=RTOL)
 
 
-@pytest.mark.parametrize("cls", [OutcomeRegression, DoublyRobust])
+def test_a_subgroup_has_the_value_of_its_own_rows(kind, experiment):
+    """Exactly where nothing is shared with the other rows; an outcome model is, so that there the
+    subgroup whose outcomes are raised must rise, and the other stay.
+    """
+    if kind is OutcomeRegression:
+        pytest.skip("values draws, whose subgroups they say themselves")
+    e = experiment
+    east = np.resize([True, False, True], 120)
+    by = np.where(east, "east", "west")
+    if kind in with_draws():
+        raised = replace(e, y=e.y + np.where(east, 1000.0, 0.0))
+        here, there = (fit(kind(), x, policies=1, by=by).result_by_.value for x in (e, raised))
+        assert_allclose(there - here, [1000.0, 0.0], atol=250.0)
+        return
+    found = fit(kind(), e, policies=1, by=by).result_by_
+    for k, rows in enumerate((east, ~east)):
+        alone = fit(kind(), e.rows(np.flatnonzero(rows)), policies=1)
+        assert_allclose(found.value[k], alone.value_, rtol=RTOL)
+        assert_allclose(found.se[k], alone.se_, rtol=RTOL)
+
+
+@each(with_draws())
 def test_weights_of_draws_mean_repeated_draws(cls, experiment):
     e = experiment
     s = np.resize([2, 1, 0, 4], 40)
@@ -150,7 +182,7 @@ def test_weights_of_draws_mean_repeated_draws(cls, experiment):
 
 
 @pytest.mark.parametrize("case", ["repetition", "order"])
-@pytest.mark.parametrize("cls", [OutcomeRegression, DoublyRobust])
+@each(with_draws())
 def test_shared_prompts(cls, experiment, case):
     """Draws weighted to the log's prompt frequencies, which repetition and weights both change."""
     e = experiment
@@ -169,7 +201,7 @@ def test_shared_prompts(cls, experiment, case):
     assert_same(left, right)
 
 
-@pytest.mark.parametrize("cls", [OutcomeRegression, DoublyRobust])
+@each(with_draws())
 def test_exact_support_in_any_order(cls, experiment):
     e = experiment
     p = np.random.default_rng(8).dirichlet(np.ones(40))
@@ -180,7 +212,7 @@ def test_exact_support_in_any_order(cls, experiment):
     assert_same(left, fit(cls(), e, policies=1, X_target=moved))
 
 
-@pytest.mark.parametrize("cls", [OutcomeRegression, DoublyRobust])
+@each(kinds(takes="outcome_model"))
 def test_fractional_weights_scale_free_value(cls, experiment):
     """The value depends on the ratios of the weights only, with an unpenalised learner."""
     e = experiment
@@ -218,7 +250,7 @@ def test_row_order_does_not_matter(cls, experiment, model, groups, weighted):
         )
 
 
-@pytest.mark.parametrize("cls", [OutcomeRegression, DoublyRobust])
+@each(with_draws())
 def test_order_of_draws_does_not_matter(cls, experiment):
     e = experiment
     p = np.random.default_rng(3).permutation(40)
@@ -328,7 +360,7 @@ def test_permuted_policies_give_permuted_values(cls, experiment, order, shift):
 
 @settings(max_examples=15)
 @given(s=st.lists(st.integers(0, 4), min_size=120, max_size=120), seed=st.integers(0, 99))
-@pytest.mark.parametrize("cls", [IPW, OutcomeRegression, DoublyRobust])
+@each(kinds())
 def test_any_weights_mean_repetition_in_any_order(cls, experiment, s, seed):
     e = experiment
     s = np.array(s)

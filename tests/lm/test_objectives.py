@@ -426,6 +426,16 @@ def test_refusals(call: Callable[[], Any], match: str) -> None:
         call()
 
 
+@pytest.mark.parametrize(
+    "named",
+    [{"samples": ("loged",)}, {"needs": (("target", "prediction"),)}],
+    ids=["no such sample", "a column of a sample that it does not rest on"],
+)
+def test_a_class_that_names_an_unknown_sample_is_refused(named: dict[str, Any]) -> None:
+    with pytest.raises(TypeError, match="Mine names a sample"):
+        type("Mine", (IPWObjective,), named)
+
+
 def test_overflow_and_rows_that_never_came() -> None:
     objective, logp = make("ipw", weights="ht")
     with pytest.raises(OverlapError, match="weight overflows"):

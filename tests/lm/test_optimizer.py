@@ -23,7 +23,7 @@ import transformers
 from causal_lm_opt._training_rows import lost_training_rows
 from causal_lm_opt.diagnostics.verdict import CLOSER, Verdict, worst
 from causal_lm_opt.estimators import IPW
-from causal_lm_opt.exceptions import DataError, EstimationWarning, OverlapError
+from causal_lm_opt.exceptions import DataError, EstimationWarning, OverlapError, OverlapWarning
 from causal_lm_opt.lm import LanguageModelPolicy, _optimizer_steps, from_texts
 from causal_lm_opt.lm._features import TextFeatures
 from causal_lm_opt.lm._heldout import Drawn, HeldOut
@@ -33,7 +33,7 @@ from causal_lm_opt.lm._optimizer_rows import read_rows, split
 from causal_lm_opt.lm._optimizer_settings import decide, trainer_settings
 from causal_lm_opt.lm._optimizer_steps import NOT_ELIGIBLE, Watch, make_objective
 from causal_lm_opt.lm._targeted import TargetedReward
-from causal_lm_opt.lm.objectives import OnPolicyObjective
+from causal_lm_opt.lm.objectives import IPWObjective, OnPolicyObjective
 from causal_lm_opt.lm.optimizer import CausalLMOptimizer
 from causal_lm_opt.lm.trainer import CausalPreferenceTrainer
 
@@ -570,6 +570,21 @@ def test_nothing_eligible_gives_the_start(start):
     assert run.result_.step == 0
     assert run.result_.difference.value == 0
     assert "no checkpoint" in run.result_.decision
+
+
+@pytest.mark.parametrize("choose", ["lower", "last"])
+def test_training_that_stops_before_the_first_evaluation_says_so(start, tmp_path, choose):
+    never = IPWObjective(ess_floor=1.0)  # the first step leaves such a trust region
+    run = make(start, objective=never, steps=6, eval_every=6, out=tmp_path / "run", choose=choose)
+    with pytest.warns(OverlapWarning, match="training stops at step 2"):
+        run.fit(*make_log(), groups=np.arange(240))
+    again = CausalLMOptimizer.load(tmp_path / "run")
+    for found in (run, again):
+        assert found.history_.empty
+        assert list(found.history_.columns)[:2] == ["step", "value"]
+        if choose == "lower":
+            assert found.policy_ is found.start_
+            assert "before the first evaluation" in found.result_.decision
 
 
 def told(finished: CausalLMOptimizer, **levels: str) -> dict[str, Any]:

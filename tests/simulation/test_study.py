@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -270,6 +270,34 @@ def test_an_error_names_the_estimator_and_the_design() -> None:
     study = Study({"d": GaussianDesign()}, {"f": DoublyRobust(LogisticRegression())}, [50], 20)
     with pytest.raises(ValueError, match=r"estimator 'f' in 'd', n = 50: outcome_model is a cla"):
         run(study=study)
+
+
+@dataclass(frozen=True)
+class Crooked:
+    """A design with one thing wrong with it."""
+
+    fault: str
+
+    def value(self) -> Any:
+        return {"nan": math.nan, "words": "much"}.get(self.fault, 0.0)
+
+    def draw(self, n: int, rng: np.random.Generator) -> Any:
+        log = GaussianDesign().draw(n, np.random.default_rng() if self.fault == "seed" else rng)
+        return (log.X, log.y) if self.fault == "tuple" else log
+
+
+@pytest.mark.parametrize(
+    ("fault", "error", "said"),
+    [
+        ("nan", ValueError, r"design 'd': value\(\) is nan"),
+        ("words", ValueError, r"design 'd': value\(\) is 'much'"),
+        ("seed", ValueError, "design 'd': draw.* other outcomes from the same rng"),
+        ("tuple", TypeError, "draw.* returned tuple.*return SimulatedLog"),
+    ],
+)
+def test_a_crooked_design_is_met_in_words(fault: str, error: type, said: str) -> None:
+    with pytest.raises(error, match=said):
+        run(study=Study({"d": Crooked(fault)}, {"Hajek": IPW()}, [50], 4))
 
 
 def test_refusals_are_counted_and_left_out() -> None:
