@@ -115,10 +115,15 @@ def _comma_hint(cell: object, decimal: str) -> str:
     )
 
 
-def _truth_hint(cell: Any) -> str:
-    """What to do with yes and no where a number is due."""
-    said = isinstance(cell, str) and cell.strip().lower() in {"true", "false", "yes", "no"}
-    return "; write 1 and 0 for true and false" if said else ""
+def _word_hint(cell: Any) -> str:
+    """What to do with yes and no, or a unit, where a number is due."""
+    if not isinstance(cell, str):
+        return ""
+    if cell.strip().lower() in {"true", "false", "yes", "no"}:
+        return "; write 1 and 0 for true and false"
+    words = cell.split()
+    numbers = [word for word in words if _as_number(word, ".") is not None]
+    return "; write the number without its unit" if len(words) == 2 and len(numbers) == 1 else ""
 
 
 def to_numbers(cells: Cells, place: Place, column: str) -> Float:
@@ -130,7 +135,7 @@ def to_numbers(cells: Cells, place: Place, column: str) -> Float:
         index = values.index(None)
         raise DataError(
             f"{place.at(index, column)}: {shown(cells[index])} is not a number"
-            f"{_comma_hint(cells[index], place.decimal)}{_truth_hint(cells[index])}"
+            f"{_comma_hint(cells[index], place.decimal)}{_word_hint(cells[index])}"
         )
     return np.asarray(values, dtype=np.float64)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -13,11 +14,14 @@ from causal_lm_opt.logged import LoggedData
 __all__ = ["odd_cells", "same_labels"]
 
 MOST_ODD = 3  # outcomes that are neither 0 nor 1
+STAND_IN = -20.0  # no log-probability above it is taken for one that is missing
 FEWEST_OF_EACH = 20  # zeros, and ones, beside them
 
 
 def odd_cells(log: LoggedData) -> list[str]:
-    """Notes on what may be slips of the pen: a number among zeros and ones, texts of blanks."""
+    """Notes on what may be slips of the pen: a number among zeros and ones, log-probabilities that
+    may stand for missing ones, texts of blanks.
+    """
     y, said = np.asarray(log.outcome, dtype=np.float64), []
     off = np.flatnonzero((y != 0.0) & (y != 1.0))
     two = min(int((y == 0.0).sum()), int((y == 1.0).sum())) >= FEWEST_OF_EACH
@@ -26,12 +30,39 @@ def odd_cells(log: LoggedData) -> list[str]:
             f"{log.source}: all outcomes are 0 or 1 but {_counted(y[off].tolist())}, of "
             f"{len(y):,}: mend it if it is a slip."
         )
+    said += _stand_ins(log)
     blank = sum(not str(text).strip() for text in log.text)
     if blank:
         said.append(
             f"{log.source}: {blank:,} of the {len(y):,} texts hold nothing but blanks, and are "
             "kept as texts; drop those rows if their texts are missing."
         )
+    return said
+
+
+def _stand_ins(log: LoggedData) -> list[str]:
+    """A note on a log-probability that is a round number far below all others (-99, -999)."""
+    columns: dict[str, Any] = {}
+    if log.logp_logging is not None:
+        columns["the logging policy"] = log.logp_logging
+    if log.logp_target is not None:
+        columns |= {f"policy {name!r}": log.logp_target[name] for name in log.logp_target}
+    said = []
+    for whose, column in columns.items():
+        every = np.asarray(column, dtype=np.float64)
+        value = every[np.isfinite(every)]
+        low = float(value.min(initial=0.0))
+        others = value[value > low]
+        whole = low == round(low) and bool((others != np.round(others)).any())
+        if whole and low < min(STAND_IN, 2.0 * float(others.min())):
+            many = value.size - others.size
+            are = "is" if many == 1 else "are"
+            said.append(
+                f"{log.source}: {many:,} of the {every.size:,} log-probabilities of {whose} {are} "
+                f"{low:g}, the others {others.min():.3g} or more: mend it if it stands for a missing "
+                "one. A text so improbable under the logging policy gets all the weight; -inf says "
+                "that a policy never writes it."
+            )
     return said
 
 

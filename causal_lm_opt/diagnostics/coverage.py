@@ -83,7 +83,7 @@ def effective_dof(contributions: FloatArray) -> float:
     >>> round(effective_dof(np.array([1., -1., 1., -1., 10.])), 1)
     2.7
     """
-    squares = contributions * contributions
+    squares = _in_units_of_the_largest(contributions)[0] ** 2
     total = float(squares.sum())
     if not total > 0:
         return math.inf
@@ -99,9 +99,15 @@ def sum_skewness(contributions: FloatArray) -> float:
     >>> round(sum_skewness(np.array([-1., -1., 2.])), 3)   # 3 rows: the rows' own over sqrt(3)
     0.408
     """
-    squares = contributions * contributions
-    total = float(squares.sum())
-    return float((squares * contributions).sum()) / total**1.5 if total > 0 else 0.0
+    parts, _ = _in_units_of_the_largest(contributions)
+    total = float((parts**2).sum())
+    return float((parts**3).sum()) / total**1.5 if total > 0 else 0.0
+
+
+def _in_units_of_the_largest(contributions: FloatArray) -> tuple[FloatArray, float]:
+    """Contributions over the largest one's size, and that size: fourth powers stay in range."""
+    size = float(np.abs(contributions).max(initial=0.0))
+    return (contributions / size if size > 0 else contributions), size
 
 
 def predicted_coverage(
@@ -148,7 +154,8 @@ def predicted_coverage(
     top = float(ell.max())
     beyond = ell_target > top + TIE
     mass = float(share[beyond].sum())
-    se = math.sqrt(float((contributions * contributions).sum()))
+    parts, size = _in_units_of_the_largest(contributions)
+    se = size * math.sqrt(float((parts**2).sum()))
     dof = effective_dof(contributions)
     excess = max(0.0, 1.0 - 1.0 / ((n_units + 1.0) * mass)) if mass > 0 else 0.0
     missing = 0.0

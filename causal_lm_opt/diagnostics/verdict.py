@@ -383,9 +383,8 @@ def verdict(
     if model_only:
         found.append((1, "Outcome regression is right only if its model is; nothing corrects it."))
         if abs(residual_z) > 3:
-            off = (
-                f"The model's weighted residuals are {residual_z:+.1f} standard errors from zero: "
-            )
+            far = f"{residual_z:+.1f}" if abs(residual_z) < 1000 else f"{residual_z:+.0e}"
+            off = f"The model's weighted residuals are {far} standard errors from zero: "
             found.append((2, off + "prefer the doubly robust value."))
     found = sorted([*found, *findings], key=lambda one: -one[0])
     level = found[0][0] if found else 0

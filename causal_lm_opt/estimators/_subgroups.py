@@ -42,8 +42,9 @@ def cells_of(log: Log, policies: Policies, *, by: bool = False) -> list[Cell]:
     small = [str(b) for b in labels if float(s[log.by == b].sum()) < 2]
     if small:
         raise ValueError(
-            f"by: {len(small)} subgroups hold fewer than two rows ({', '.join(small[:5])}"
-            f"{', ...' if len(small) > 5 else ''}); merge them."
+            f"by: {len(small)} of {len(labels)} subgroups have fewer than two rows "
+            f"({', '.join(small[:5])}{', ...' if len(small) > 5 else ''}): give their rows the "
+            "label of a larger one."
         )
     return [(k, label) for k in range(policies.count) for label in labels]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from causal_lm_opt._run.slips import odd_cells
@@ -36,3 +37,19 @@ def test_texts_of_blanks_are_counted() -> None:
     texts = [f"text {i}" for i in range(298)] + [" ", "\t \n"]
     (note,) = said(CLICKS, texts)
     assert "2 of the 300 texts hold nothing but blanks" in note
+
+
+@pytest.mark.parametrize(("value", "told"), [(-99.0, True), (-999.0, True), (-99.5, False),
+                                             (-12.0, False), (-np.inf, False)])  # fmt: skip
+def test_a_round_log_probability_far_below_the_others_is_told(value: float, told: bool) -> None:
+    logp = pd.DataFrame({"new": RNG.uniform(-9.0, -3.0, 300)})
+    logp.iloc[7, 0] = value
+    texts = [f"text {i}" for i in range(300)]
+    logging = RNG.uniform(-9.0, -3.0, 300)
+    log = LoggedData(
+        text=texts, outcome=CLICKS, logp_logging=logging, logp_target=logp, source="log.csv"
+    )
+    notes = odd_cells(log)
+    assert bool(notes) == told
+    if told:
+        assert f"1 of the 300 log-probabilities of policy 'new' is {value:g}" in notes[0]

@@ -201,7 +201,7 @@ def test_groups(refit, experiment):
     missing[7] = None
     with pytest.raises(ValueError, match=r"^groups has 1 missing labels, the first at row 7"):
         refit(groups=missing)
-    with pytest.raises(ValueError, match=r"^by: 120 subgroups hold fewer than two rows"):
+    with pytest.raises(ValueError, match=r"^by: 120 of 120 subgroups have fewer than two rows"):
         refit(by=np.arange(120))
 
 

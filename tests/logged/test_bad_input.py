@@ -48,6 +48,7 @@ CELLS = [
     ("y", "many", "'many' is not a number"),
     ("y", "1,5", "'1,5' is not a number"),
     ("y", "False", "'False' is not a number; write 1 and 0 for true and false"),
+    ("y", "25 EUR", "'25 EUR' is not a number; write the number without its unit"),
     ("y", "1_000", "'1_000' is not a number"),
     ("y", "\u0661", "is not a number"),
     ("lp", NAN, "NaN or missing"),
