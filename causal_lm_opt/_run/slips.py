@@ -59,9 +59,9 @@ def _stand_ins(log: LoggedData) -> list[str]:
             are = "is" if many == 1 else "are"
             said.append(
                 f"{log.source}: {many:,} of the {every.size:,} log-probabilities of {whose} {are} "
-                f"{low:g}, the others {others.min():.3g} or more: mend it if it stands for a missing "
-                "one. A text so improbable under the logging policy gets all the weight; -inf says "
-                "that a policy never writes it."
+                f"{low:g}, the others {others.min():.3g} or more: mend it if it stands for a "
+                "missing one. A text so improbable under the logging policy gets all the weight; "
+                "-inf says that a policy never writes it."
             )
     return said
 
