@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from causal_lm_opt._cells import shown
 from causal_lm_opt._training_rows import plain_text
 from causal_lm_opt.logged import LoggedData
 
@@ -20,7 +21,7 @@ FEWEST_OF_EACH = 20  # zeros, and ones, beside them
 
 def odd_cells(log: LoggedData) -> list[str]:
     """Notes on what may be slips of the pen: a number among zeros and ones, log-probabilities that
-    may stand for missing ones, texts of blanks.
+    may stand for missing ones, texts of blanks or spelt in several ways.
     """
     y, said = np.asarray(log.outcome, dtype=np.float64), []
     off = np.flatnonzero((y != 0.0) & (y != 1.0))
@@ -36,6 +37,16 @@ def odd_cells(log: LoggedData) -> list[str]:
         said.append(
             f"{log.source}: {blank:,} of the {len(y):,} texts hold nothing but blanks, and are "
             "kept as texts; drop those rows if their texts are missing."
+        )
+    distinct = [text for text in dict.fromkeys(map(str, log.text)) if text.strip()]
+    spelt = Counter(map(plain_text, distinct))
+    more = len(distinct) - len(spelt)
+    if more:
+        one = next(text for text in distinct if spelt[plain_text(text)] > 1)
+        said.append(
+            f"{log.source}: {more:,} of the {len(distinct):,} distinct texts differ from another "
+            f"in case or blanks alone, and count as texts of their own ({shown(one)}); write them "
+            "alike if they are one."
         )
     return said
 

@@ -30,7 +30,7 @@ def unlogged_findings(log: Log, policies: Policies, k: int) -> list[tuple[int, s
             f"The probabilities of the {mass.shape[0]:,} distinct texts under {whose} add up to "
             f"{total:.3g}, where 1 is the most: {name} holds no natural log-probs of whole texts "
             "(base 10, means per token, densities), or those given a prompt (--prompt; in Python "
-            "groups=)."
+            "groups=), or one text is spelt in several ways (case, blanks)."
         ))
         for whose, name, total in (
             ("the logging policy", "logp_logging", log.logged_mass),

@@ -53,3 +53,10 @@ def test_a_round_log_probability_far_below_the_others_is_told(value: float, told
     assert bool(notes) == told
     if told:
         assert f"1 of the 300 log-probabilities of policy 'new' is {value:g}" in notes[0]
+
+
+def test_texts_that_differ_in_blanks_are_counted() -> None:
+    texts = ["Join us.", "Join  us.", "join us.", "Stay."] * 75
+    (note,) = said(CLICKS, texts)
+    assert "2 of the 4 distinct texts differ from another in case or blanks alone" in note
+    assert "'Join us.'" in note
