@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -194,29 +194,39 @@ def reasons_of(part: Part) -> list[tuple[str, str]]:
     }
     out = []
     for form, by_label in concerned.items():
-        groups: dict[tuple[str, ...], list[str]] = {}
-        for label, policies in by_label.items():
-            groups.setdefault(tuple(policies), []).append(label)
         whose = [
             f"{_who(policies, everyone[labels[0]])} ({', '.join(labels)})"
-            for policies, labels in groups.items()
+            for policies, labels in _together(by_label)
         ]
         out.append((_with_ranges(said[form]), "; ".join(whose)))
     return out
+
+
+def _together(by_label: Mapping[str, Sequence[str]]) -> Iterator[tuple[list[str], list[str]]]:
+    """Names and the labels that have just these names."""
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for label, names in by_label.items():
+        groups.setdefault(tuple(names), []).append(label)
+    return ((list(names), labels) for names, labels in groups.items())
 
 
 def reasons_of_differences(part: Part) -> list[str]:
     """Reasons for the verdicts of differences that neither of their values has, each once."""
     known = {reason for row in part.rows for reason in row.reasons}
     said: dict[str, list[str]] = {}
-    whose: dict[str, list[str]] = {}
+    whose: dict[str, dict[str, list[str]]] = {}
     for c in (*part.contrasts, *part.subgroup_contrasts):
         for reason in c.reasons:
             if reason not in known:
                 form = _NUMBER.sub(_blank, reason)
                 said.setdefault(form, []).append(reason)
-                whose.setdefault(form, []).append(f"{' less '.join(c.sides)} ({c.label})")
-    return [f"{'; '.join(whose[form])}: {_with_ranges(said[form])}" for form in said]
+                names = whose.setdefault(form, {}).setdefault(c.label, [])
+                names.append(" less ".join(c.sides))
+    return [
+        "; ".join(f"{', '.join(names)} ({', '.join(of)})" for names, of in _together(whose[form]))
+        + f": {_with_ranges(sentences)}"
+        for form, sentences in said.items()
+    ]
 
 
 # A quoted name is no number, whatever is in it.
