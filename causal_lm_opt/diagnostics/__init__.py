@@ -21,6 +21,7 @@ from causal_lm_opt.diagnostics.drift import (
 from causal_lm_opt.diagnostics.label_correlation import LabelCorrelation, label_correlation
 from causal_lm_opt.diagnostics.latent_positivity import LatentPositivity, latent_positivity
 from causal_lm_opt.diagnostics.latent_probes import latent_probes
+from causal_lm_opt.diagnostics.new_pairs import LoggedPairs, NewPairs, new_pairs
 from causal_lm_opt.diagnostics.new_words import LoggedWords, NewWords, new_words
 from causal_lm_opt.diagnostics.overlap import (
     OverlapDiagnostics,
@@ -81,7 +82,9 @@ __all__ = [
     "LabelCorrelation",
     "LatentPositivity",
     "LengthDrift",
+    "LoggedPairs",
     "LoggedWords",
+    "NewPairs",
     "NewWords",
     "OmittedVariableBound",
     "OverlapDiagnostics",
@@ -123,6 +126,7 @@ __all__ = [
     "length_drift",
     "logging_probability_bounds",
     "logging_probability_contrast",
+    "new_pairs",
     "new_words",
     "omitted_variable_bound",
     "overlap",

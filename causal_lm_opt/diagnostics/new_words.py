@@ -17,7 +17,7 @@ from scipy.sparse.csgraph import connected_components
 
 from causal_lm_opt._validation import check_vector
 
-__all__ = ["LoggedWords", "NewWords", "new_words"]
+__all__ = ["LoggedWords", "NewWords", "new_words", "words_of"]
 
 FloatArray = npt.NDArray[np.float64]
 #: Scripts without spaces between words are read by characters.
@@ -124,7 +124,7 @@ class LoggedWords:
         held: list[set[str]] = [set() for _ in range(int(units.max()) + 1)]
         for text, unit in zip(texts, units.tolist(), strict=True):
             if text not in distinct:
-                distinct[text] = _words(text)
+                distinct[text] = words_of(text)
             held[unit].update(distinct[text])
         units = _versions(held)[units]
         once = {(unit, word) for unit, text in zip(units.tolist(), texts, strict=True)
@@ -187,7 +187,7 @@ def new_words(
     if none or not len(texts_target):
         raise ValueError("new_words needs logged texts and texts of the policy.")
     logged = texts if isinstance(texts, LoggedWords) else LoggedWords.of(texts)
-    drawn = [_words(text) for text in texts_target]
+    drawn = [words_of(text) for text in texts_target]
     weight = np.ones(len(drawn))
     if target_weight is not None:
         weight = check_vector(target_weight, "target_weight", len(drawn))
@@ -231,7 +231,8 @@ def _versions(held: list[set[str]]) -> npt.NDArray[np.intp]:
     return np.asarray(connected_components(graph, directed=False)[1], dtype=np.intp)
 
 
-def _words(text: str) -> list[str]:
+def words_of(text: str) -> list[str]:
+    """Words of a text, in lower case and order; scripts without spaces by characters."""
     return WORD.findall(text.lower())
 
 

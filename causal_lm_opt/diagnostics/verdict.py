@@ -385,7 +385,7 @@ def verdict(
         if abs(residual_z) > 3:
             far = f"{residual_z:+.1f}" if abs(residual_z) < 1000 else f"{residual_z:+.0e}"
             off = f"The model's weighted residuals are {far} standard errors from zero: "
-            found.append((2, off + "prefer the doubly robust value."))
+            found.append((2, off + "prefer the doubly robust value, where its verdict allows it."))
     found = sorted([*found, *findings], key=lambda one: -one[0])
     level = found[0][0] if found else 0
     return Verdict(LEVELS[level], tuple(text for _, text in found))

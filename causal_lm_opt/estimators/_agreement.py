@@ -14,6 +14,7 @@ from causal_lm_opt.diagnostics.agreement import draws_agreement
 from causal_lm_opt.diagnostics.verdict import draws_findings
 from causal_lm_opt.estimators._log import MANY_ROWS, Log
 from causal_lm_opt.estimators._policies import LogRatios, Policies, same_kind
+from causal_lm_opt.estimators._subgroups import own_draws
 from causal_lm_opt.estimators._target import TargetRows
 
 __all__ = ["CommonRows", "agreement", "common_rows", "scored_apart"]
@@ -155,14 +156,11 @@ def agreement(
 
 
 def _bridge(log: Log, policies: Policies, k: int, rows: IntArray | None, ell: FloatArray) -> float:
-    second = policies.rows_of(k)
+    second = own_draws(log, policies.rows_of(k), rows)
     drawn = None if second is None else second.ratio_to_logging(k)
     if drawn is None or second is None or policies.estimated is not None:
         return math.nan
     s = log.sample_weight
-    target_codes = second.shared
-    if target_codes is None and second.groups is not None:
-        target_codes = np.unique(second.groups, return_inverse=True)[1]
     codes = log.codes if log.n_texts < 2 else log.texts
     return draws_agreement(
         ell,
@@ -170,7 +168,7 @@ def _bridge(log: Log, policies: Policies, k: int, rows: IntArray | None, ell: Fl
         sample_weight=s if s is None or rows is None else s[rows],
         codes=codes if codes is None or rows is None else codes[rows],
         target_weight=drawn[1],
-        target_codes=target_codes,
+        target_codes=second.codes,
         exact=second.exact,
     )
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy import stats
 
 from causal_lm_opt.core.inference import contributions
 from causal_lm_opt.core.solve import weighted_mean, weighted_moments
@@ -38,7 +39,7 @@ from causal_lm_opt.estimators._left_out import ratio_report, relations_broken
 from causal_lm_opt.estimators._log import Log
 from causal_lm_opt.estimators._policies import Policies
 from causal_lm_opt.estimators._samples import PolicyValue, logged_sample, target_sample
-from causal_lm_opt.estimators._subgroups import subgroup_codes, subgroup_units
+from causal_lm_opt.estimators._subgroups import own_draws, subgroup_codes, subgroup_units
 from causal_lm_opt.estimators._target import TargetRows
 from causal_lm_opt.estimators._terms import LoggedTerm, transform_finding
 from causal_lm_opt.estimators._unlogged import unlogged_findings
@@ -90,7 +91,7 @@ def policy_overlap(
     if rows is not None:
         s = None if s is None else s[rows]
         codes = None if codes is None else codes[rows]
-    second = policies.rows_of(k)
+    second = own_draws(log, policies.rows_of(k), rows)
     drawn = None if second is None else second.ratio_to_logging(k)
     unseen = math.nan if drawn is None else unseen_mass(drawn[0], float(np.max(ell)), drawn[1])
     clusters = math.nan
@@ -128,8 +129,8 @@ def policy_coverage(
     logged, target : arrays, shape (n,), (m,)
         Influence functions of both samples.
     """
-    second = policies.rows_of(k)
-    drawn = None if second is None else second.ratio_to_logging(k)
+    second, own = policies.rows_of(k), own_draws(log, policies.rows_of(k), rows)
+    drawn = None if own is None else own.ratio_to_logging(k)
     if drawn is None or second is None or log.texts is not None:
         return None
     samples = [logged_sample(log, logged[:, None])]
@@ -235,17 +236,66 @@ def second_is_exact(policies: Policies, k: int) -> bool:
     return second is not None and second.exact
 
 
-def second_sample_findings(
-    policies: Policies, k: int, logged: FloatArray | None, target: FloatArray | None
+def dependence_finding(
+    log: Log, policies: Policies, k: int, rows: IntArray | None
 ) -> list[tuple[int, str]]:
-    """Reasons from the second sample: uneven weights of its draws, and too few draws."""
-    second = policies.rows_of(k)
-    if second is None or second.exact or policies.fixed:
+    """Reasons from subgroups in which weights average more than 1, over all readers or in one.
+
+    Log-probs of a logging policy that knew what it wrote for whom give each subgroup weights that
+    average 1, or less where the target writes what the logger cannot. More says that texts depend
+    on the subgroup and log-probs do not, which confounds the value over all readers too (level .001
+    over the subgroups together).
+    """
+    if log.by is None or policies.estimated is not None:
+        return []
+    labels = np.unique(log.by)
+    ell, own = policies.log_ratio(k), None if rows is None else log.by[rows[0]]
+    worst: tuple[float, str] | None = None
+    for label in labels if own is None else [own]:
+        some = np.flatnonzero(log.by == label)
+        found = policy_overlap(log, policies, k, some, ell[some])
+        z = found.mean_weight_z
+        told = bool(mean_weight_finding(found)) and z > stats.norm.isf(0.0005 / labels.size)
+        if told and (worst is None or z > worst[0]):
+            worst = (
+                z,
+                (
+                    f"Among the readers {str(label)!r} the weights average {found.mean_weight:.3g} "
+                    f"where 1 is due (z {z:+.1f})"
+                ),
+            )
+    if worst is None:
+        return []
+    # A label that is the text's own has such weights whoever reads it.
+    first, inverse = log.contents
+    of_readers = bool((log.by != log.by[first][inverse]).any())
+    trait = "" if of_readers else ", unless the subgroup is a trait of the text"
+    return [(2 if of_readers else 1, (
+        f"{worst[1]}: which texts they got depends on the subgroup (by=, --by), and logp_logging "
+        f"does not know it{trait}. Give its log-probs given the subgroup: the value over all "
+        "readers is confounded without."
+    ))]  # fmt: skip
+
+
+def second_sample_findings(
+    log: Log,
+    policies: Policies,
+    k: int,
+    rows: IntArray | None,
+    logged: FloatArray | None,
+    target: FloatArray | None,
+) -> list[tuple[int, str]]:
+    """Reasons from the second sample: uneven weights of its draws, and too few draws.
+
+    ``rows``: logged rows of a subgroup; ``logged``, ``target``: influence of all rows and draws.
+    """
+    every = policies.rows_of(k)
+    if every is None or every.exact or policies.fixed:
         return []
     found: list[tuple[int, str]] = []
-    codes = second.shared
-    if codes is None and second.groups is not None:
-        codes = np.unique(second.groups, return_inverse=True)[1]
+    second = own_draws(log, every, rows)
+    assert second is not None
+    codes = second.codes
     if codes is None:
         found += clusters_finding(float(second.frequency.sum()), "draws", clustered=False)
     else:
@@ -257,7 +307,7 @@ def second_sample_findings(
         ess = float(effective_sample_size(relative_weights(ell, normalize=True), second.frequency))
         found += sampling_findings(ess, float(second.size), float(inside.std()))
     if logged is not None and target is not None:
-        found += _draws_share(logged, target, codes)
+        found += _draws_share(logged, target, every.codes)
     return found
 
 
@@ -337,14 +387,17 @@ def judged(
     )
     found = transform_finding(term, s, codes, log.n_clusters) + contradictions
     found += repeats_finding(log, exact=any(r.exact for r in policies.row_sets))
-    found += unlogged_findings(log, policies, k)
+    found += unlogged_findings(log, policies, k, rows)
     if rows is not None and policies.estimated is None:  # a part tells less than the whole
         every = policy_overlap(log, policies, k, None, policies.log_ratio(k))
         if every.mean_weight_z > 0:  # which no subgroup can bring about
             found += [(how, f"Over all readers: {why}") for how, why in mean_weight_finding(every)]
+    found += dependence_finding(log, policies, k, rows)
     found += [*findings]
     found += outcome_findings(log, rows, term.raw_weight, residual()) + said
-    drawn = second_sample_findings(policies, k, part.logged if tell_share else None, part.target)
+    drawn = second_sample_findings(
+        log, policies, k, rows, part.logged if tell_share else None, part.target
+    )
     # Draws that do not enter the value say something of its trust alone.
     found += drawn if part.target is not None else [(min(level, 1), why) for level, why in drawn]
     told = verdict(

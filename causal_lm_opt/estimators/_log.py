@@ -188,20 +188,36 @@ class Log:
         found = np.unique(content_keys(self.X), return_index=True, return_inverse=True)
         return found[1], found[2]
 
-    @cached_property
-    def logged_mass(self) -> float:
-        """Probability of the distinct logged texts under the logging policy.
+    def mass_of(self, rows: IntArray | None) -> tuple[float, tuple[IntArray, IntArray] | None]:
+        """Probability, under the logging policy, of the distinct texts of all rows or some.
+
+        Beside it the `contents` of those rows.
 
         Not a number where it tells nothing: of rows that are no texts, where log-probs are
         conditional (several of one text, or texts within clusters), and far from 1.
         """
+        return self._mass if rows is None else self._mass_of(rows)
+
+    @cached_property
+    def _mass(self) -> tuple[float, tuple[IntArray, IntArray] | None]:
+        return self._mass_of(None)
+
+    def _mass_of(self, rows: IntArray | None) -> tuple[float, tuple[IntArray, IntArray] | None]:
         texts = isinstance(self.X, np.ndarray) and self.X.ndim == 1 and self.texts is None
+        if not texts or self.logp_logging is None:
+            return math.nan, None
+        logp = self.logp_logging if rows is None else self.logp_logging[rows]
         # the sum over rows bounds that over distinct texts: of long texts nothing is looked up
-        if not texts or self.logp_logging is None or np.exp(self.logp_logging).sum() < LEAST_MASS:
-            return math.nan
-        own = distinct_mass(self.logp_logging, *self.contents)
-        nested = self.codes is not None and within_clusters(self.contents[1], self.codes)
-        return math.nan if own is None or nested else float(own.sum())
+        if np.exp(logp).sum() < LEAST_MASS:
+            return math.nan, None
+        first, inverse = self.contents
+        codes = self.codes
+        if rows is not None:
+            first, inverse = np.unique(inverse[rows], return_index=True, return_inverse=True)[1:]
+            codes = None if codes is None else codes[rows]
+        own = distinct_mass(logp, first, inverse)
+        nested = codes is not None and within_clusters(inverse, codes)
+        return (math.nan if own is None or nested else float(own.sum())), (first, inverse)
 
     @cached_property
     def rarer_outcomes(self) -> float:

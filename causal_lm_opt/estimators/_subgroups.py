@@ -12,12 +12,14 @@ from causal_lm_opt.core.inference import leave_out_factor
 from causal_lm_opt.diagnostics.overlap import effective_clusters
 from causal_lm_opt.estimators._log import Log
 from causal_lm_opt.estimators._policies import Policies
+from causal_lm_opt.estimators._target import TargetRows
 
 __all__ = [
     "Cell",
     "Subgroup",
     "cells_of",
     "in_subgroup",
+    "own_draws",
     "spread",
     "subgroup_codes",
     "subgroup_rows",
@@ -43,8 +45,8 @@ def cells_of(log: Log, policies: Policies, *, by: bool = False) -> list[Cell]:
     if small:
         raise ValueError(
             f"by: {len(small)} of {len(labels)} subgroups have fewer than two rows "
-            f"({', '.join(small[:5])}{', ...' if len(small) > 5 else ''}): give their rows the "
-            "label of a larger one."
+            f"({', '.join(map(repr, small[:5]))}{', ...' if len(small) > 5 else ''}): give their "
+            "rows the label of a larger one."
         )
     return [(k, label) for k in range(policies.count) for label in labels]
 
@@ -61,6 +63,14 @@ def subgroup_rows(by: npt.NDArray[Any] | None, label: Any) -> IntArray | None:
             "labels written as in the log."
         )
     return rows
+
+
+def own_draws(log: Log, second: TargetRows | None, rows: IntArray | None) -> TargetRows | None:
+    """A subgroup's own draws, where draws say whose readers they are for; else all of them."""
+    if second is None or rows is None or second.by is None or log.by is None:
+        return second
+    picked = subgroup_rows(second.by, log.by[rows[0]])
+    return second if picked is None else second.select_rows(picked)
 
 
 def in_subgroup(log: Log, ell: FloatArray, label: Any) -> Subgroup:

@@ -188,6 +188,13 @@ class TargetRows:
         weight, _ = self.policy_weight(k, Weighting.of("hajek"))
         return ell, weight * self.frequency
 
+    @property
+    def codes(self) -> npt.NDArray[np.intp] | None:
+        """Clusters (m,) of the draws: the log's own prompts, or groups of their own."""
+        if self.shared is not None or self.groups is None:
+            return self.shared
+        return np.unique(self.groups, return_inverse=True)[1]
+
     def select_rows(self, rows: npt.NDArray[Any]) -> TargetRows:
         """A subset or a resample of the rows (frequencies kept); of which draws is not kept."""
 

@@ -339,7 +339,7 @@ class OutcomeRegression(RegressorMixin, BaseValueEstimator):
                 figures,
                 model_only=True,
                 residual_z=z,
-                findings=second_sample_findings(policies, k, part.logged, part.target)
+                findings=second_sample_findings(log, policies, k, rows, part.logged, part.target)
                 + unsupported_finding(never_written(policies, k))
                 + _unmet_findings(log, policies, k)
                 + (UNSEEN_SUBGROUP if rows is not None and np.ndim(log.X) == 1 else []),
@@ -348,9 +348,10 @@ class OutcomeRegression(RegressorMixin, BaseValueEstimator):
         )
 
 
-UNSEEN_SUBGROUP = [(1, (
+UNSEEN_SUBGROUP = [(2, (
     "The outcome model does not read the subgroup (it is no part of X): values of subgroups differ "
-    "by their draws alone, as if every subgroup responded alike."
+    "by their draws alone, as if every subgroup responded alike. Weights or doubly robust values "
+    "ask no such thing."
 ))]  # fmt: skip
 
 

@@ -11,6 +11,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from causal_lm_opt.diagnostics.label_correlation import label_correlation
+from causal_lm_opt.diagnostics.new_pairs import MANY as MANY_SCRAPS
+from causal_lm_opt.diagnostics.new_pairs import LoggedPairs, NewPairs, new_pairs
 from causal_lm_opt.diagnostics.new_words import LoggedWords, new_words
 from causal_lm_opt.diagnostics.sufficiency import TextResponse, text_response
 from causal_lm_opt.diagnostics.unlogged import (
@@ -27,7 +29,7 @@ from causal_lm_opt.lm._features import TextFeatures
 from causal_lm_opt.lm._heldout import Drawn
 from causal_lm_opt.lm._optimizer_rows import BREAK, MANY_PROMPTS, Rows
 
-__all__ = ["LoggedTexts", "fixed_prompts", "judged", "led_away", "response_beyond"]
+__all__ = ["LoggedTexts", "fixed_prompts", "judged", "led_away", "led_to_scraps", "response_beyond"]
 
 FloatArray = npt.NDArray[np.float64]
 MOST_WORDS, MOST_PROMPT_WORDS = 500, 50
@@ -89,26 +91,30 @@ class LoggedTexts:
     texts : list of n str
     prompts : list of n str, or None
     words : LoggedWords
+    pairs : LoggedPairs
     logp_logging : (n,) array, or None
     """
 
     texts: list[str]
     prompts: list[str] | None
     words: LoggedWords
+    pairs: LoggedPairs
     logp_logging: FloatArray | None
 
     @classmethod
     def of(cls, rows: Rows) -> LoggedTexts:
         """Of all rows."""
         texts, prompts = _parted(rows.read, prompted=rows.prompts is not None)
-        return cls(texts, prompts, LoggedWords.of(texts), rows.logp_logging)
+        pairs = LoggedPairs.of(texts, prompts)
+        return cls(texts, prompts, LoggedWords.of(texts), pairs, rows.logp_logging)
 
     def beyond(
         self, drawn: Mapping[str, Drawn], *, estimated: bool, words: bool = True
     ) -> dict[str, list[tuple[int, str]]]:
         """Reasons, by policy, from draws that hold what no logged text does.
 
-        Words of no logged text; and texts that no row holds, where log-probs of the log, or the
+        Words of no logged text; words side by side that stand so in none, where weights are odds of
+        features; and texts that no row holds, where log-probs of the log, or the
         logging policy's of the draws, say that it writes hardly any such.
 
         Parameters
@@ -123,11 +129,14 @@ class LoggedTexts:
         """
         found: dict[str, list[tuple[int, str]]] = {}
         unlogged: dict[str, UnloggedTexts] = {}
+        scraps: dict[str, NewPairs] = {}
         for name, draws in drawn.items():
             own, asked = _parted(draws.read, prompted=self.prompts is not None)
             found[name] = []
             if words:
                 found[name] += new_words(self.words, own, codes_target=draws.groups).findings
+            if estimated:
+                scraps[name] = new_pairs(self.pairs, own, codes_target=draws.groups)
             told = []
             if self.logp_logging is not None:
                 told.append(unlogged_texts(
@@ -143,6 +152,10 @@ class LoggedTexts:
         for name, one in unlogged.items():
             away = led_away(one, start) if name == "trained" and start is not None else []
             found[name] += away or one.findings(estimated=estimated)
+        for name, pairs in scraps.items():
+            start_pairs = scraps.get("start") if name == "trained" else None
+            away = [] if start_pairs is None else led_to_scraps(pairs, start_pairs)
+            found[name] += away or pairs.findings
         return found
 
 
@@ -159,6 +172,19 @@ def led_away(trained: UnloggedTexts, start: UnloggedTexts) -> list[tuple[int, st
         f"{start.share:.1%} of the start's, though the logging policy hardly writes such. "
         "Nothing tells what they are worth: read some, and "
         "stay nearer to the log (fewer steps, a larger ess_floor, kl)."
+    ))]  # fmt: skip
+
+
+def led_to_scraps(trained: NewPairs, start: NewPairs) -> list[tuple[int, str]]:
+    """Do not use a policy that training led to string scraps of logged texts together."""
+    if not trained.low - max(start.share - start.expected, 0.0) > MANY_SCRAPS:
+        return []
+    named = ", ".join(map(repr, trained.pairs))
+    return [(2, (
+        f"Training led to scraps of logged texts: {trained.share:.0%} of the trained policy's put "
+        f"words side by side that stand so in no logged text (most often {named}), "
+        f"{start.share:.0%} of the start's, {trained.expected:.0%} of logged ones. Nobody has read "
+        "such: read some, and stay nearer to the log (fewer steps, a larger ess_floor, kl)."
     ))]  # fmt: skip
 
 
