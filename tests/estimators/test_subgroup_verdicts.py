@@ -17,7 +17,10 @@ from causal_lm_opt import IPW, TargetSample
 
 TEXTS = np.array([f"appeal {i}" for i in range(6)], dtype=object)
 TARGET = np.array([0.1, 0.1, 0.2, 0.2, 0.2, 0.2])
-OF_READERS = {"new": np.array([0.3, 0.3, 0.1, 0.1, 0.1, 0.1]), "old": TARGET[::-1]}
+OF_READERS = {
+    "new": np.array([0.35, 0.25, 0.2, 0.1, 0.05, 0.05]),
+    "old": np.array([0.05, 0.05, 0.1, 0.2, 0.25, 0.35]),
+}
 
 
 def log(rng: np.random.Generator, n: int = 1200) -> tuple[Any, ...]:

@@ -29,7 +29,7 @@ from causal_lm_opt.lm._features import TextFeatures
 from causal_lm_opt.lm._heldout import Drawn, HeldOut
 from causal_lm_opt.lm._left_out import LoggedTexts, fixed_prompts, judged, response_beyond
 from causal_lm_opt.lm._optimizer_files import nearer_checkpoints
-from causal_lm_opt.lm._optimizer_rows import read_rows, split
+from causal_lm_opt.lm._optimizer_rows import joined, read_rows, split
 from causal_lm_opt.lm._optimizer_settings import decide, trainer_settings
 from causal_lm_opt.lm._optimizer_steps import NOT_ELIGIBLE, Watch, make_objective
 from causal_lm_opt.lm._targeted import TargetedReward
@@ -945,6 +945,35 @@ def test_texts_that_no_row_holds_are_told_and_training_that_led_there_is_refused
     assert levels(0.5, 0.1, estimated=True) == [2]  # training led there
     assert levels(0.9, 0.9, estimated=True) == [1]  # the start was meant to
     assert levels(0.5, 0.5, estimated=False) == [2]
+
+
+def test_scraps_of_logged_texts_are_told_and_training_that_led_there_is_refused() -> None:
+    """Without log-probs: words side by side that stand so in no text of any prompt."""
+    texts = [f"{a} {b}" for a in BEGINNINGS for b in REASONS] * 10
+    prompts = [f"question {i // 4}" for i in range(160)]
+    rows = read_rows(texts, np.arange(160.0), prompts, None, None)
+
+    def drawn(share: float) -> Drawn:
+        """Draws of which a share are logged texts without their second word."""
+        cut = [" ".join(t.split()[:1] + t.split()[2:]) for t in texts[:50]]
+        read = [
+            c if i < 50 * share else t for i, (c, t) in enumerate(zip(cut, texts[:50], strict=True))
+        ]
+        return Drawn(joined(read, prompts[:50]), None, np.zeros(50), None)
+
+    def found(trained: float, start: float, *, estimated: bool = True) -> list[tuple[int, str]]:
+        both = {"trained": drawn(trained), "start": drawn(start)}
+        return LoggedTexts.of(rows).beyond(both, estimated=estimated)["trained"]
+
+    assert found(0.0, 0.0) == []
+    ((how, said),) = found(0.3, 0.1)
+    assert how == 1
+    assert "put words side by side that stand so in no logged text" in said
+    ((how, said),) = found(0.6, 0.1)
+    assert how == 2
+    assert said.startswith("Training led to scraps of logged texts: 60% of the trained policy's")
+    assert [how for how, _ in found(0.9, 0.9)] == [1]
+    assert found(0.6, 0.1, estimated=False) == []
 
 
 def test_default_topics_hold_what_is_additive_in_phrases():
