@@ -7,6 +7,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
+import pandas as pd
 
 from causal_lm_opt._cells import shown
 from causal_lm_opt._training_rows import plain_text
@@ -14,7 +16,8 @@ from causal_lm_opt.logged import LoggedData
 
 __all__ = ["odd_cells", "same_labels"]
 
-MOST_ODD = 3  # outcomes that are neither 0 nor 1
+MOST_ODD = 3  # outcomes that are neither 0 nor 1; rows whose text has another log-prob elsewhere
+ENOUGH, SAME = 5, 0.05  # rows of a text that tell its log-prob; nats of rounding
 STAND_IN = -20.0  # no log-probability above it is taken for one that is missing
 FEWEST_OF_EACH = 20  # zeros, and ones, beside them
 
@@ -61,11 +64,13 @@ def _stand_ins(log: LoggedData) -> list[str]:
     said = []
     for whose, column in columns.items():
         every = np.asarray(column, dtype=np.float64)
+        odd = _odd_ones_out(log, whose, every)
+        said += odd
         value = every[np.isfinite(every)]
         low = float(value.min(initial=0.0))
         others = value[value > low]
         whole = low == round(low) and bool((others != np.round(others)).any())
-        if whole and low < min(STAND_IN, 2.0 * float(others.min())):
+        if not odd and whole and low < min(STAND_IN, 2.0 * float(others.min())):
             many = value.size - others.size
             are = "is" if many == 1 else "are"
             said.append(
@@ -75,6 +80,25 @@ def _stand_ins(log: LoggedData) -> list[str]:
                 "-inf says that a policy never writes it."
             )
     return said
+
+
+def _odd_ones_out(log: LoggedData, whose: str, logp: npt.NDArray[np.float64]) -> list[str]:
+    """A note on a few rows whose log-probability is another than that of all rows of their text."""
+    if log.prompt is not None:
+        return []
+    rows = pd.DataFrame({"text": list(map(str, log.text)), "logp": logp})
+    by_text = rows.groupby("text", sort=False)["logp"]
+    usual, many = by_text.transform("median"), by_text.transform("size")
+    off = np.flatnonzero((many >= ENOUGH) & ~np.isclose(logp, usual, rtol=0.0, atol=SAME))
+    if not 0 < off.size <= MOST_ODD:
+        return []
+    at = int(off[0])
+    more = f" (and {off.size - 1} more)" if off.size > 1 else ""
+    return [
+        f"{log.source}, row {at + 1:,}{more}: its log-probability under {whose} is {logp[at]:.4g}, "
+        f"that of the other {many[at] - 1:,} rows of its text {usual[at]:.4g}: mend it if it is a "
+        "slip; a single such row may carry all the weight."
+    ]
 
 
 def _counted(values: Sequence[float]) -> str:

@@ -180,6 +180,8 @@ def read_json(file: Path) -> Any:
     try:
         return json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise DataError(f"{file} is missing: the folder holds no finished run.") from None
+        inside = file.parent / RUN / file.name  # of the command's folder
+        there = f" There is one in {inside.parent}." if inside.is_file() else ""
+        raise DataError(f"{file} is missing: the folder holds no finished run.{there}") from None
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise DataError(f"{file} is damaged ({error}); delete the folder and fit again.") from error

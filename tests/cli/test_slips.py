@@ -60,3 +60,16 @@ def test_texts_that_differ_in_blanks_are_counted() -> None:
     (note,) = said(CLICKS, texts)
     assert "2 of the 4 distinct texts differ from another in case or blanks alone" in note
     assert "'Join us.'" in note
+
+
+@pytest.mark.parametrize(("rows", "told"), [([7], True), ([7, 8], True), (range(60), False)])
+def test_a_row_whose_text_has_another_log_probability_elsewhere_is_named(rows, told) -> None:
+    texts = [f"text {i % 20}" for i in range(300)]
+    logp = np.repeat([-3.0 - 0.1 * np.arange(20)], 15, axis=0).ravel()
+    logp[list(rows)] = -19.7
+    log = LoggedData(text=texts, outcome=CLICKS, logp_logging=logp, source="log.csv")
+    notes = odd_cells(log)
+    assert bool(notes) == told
+    if told:
+        assert notes[0].startswith("log.csv, row 8")
+        assert "is -19.7, that of the other 14 rows of its text -3.7" in notes[0]
