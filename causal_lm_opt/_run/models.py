@@ -184,9 +184,11 @@ def check_folder(option: str, value: str) -> None:
         own = returned_model(value)
         if own is not None:
             raise ValueError(f"{option} {value}: is a run of optimize; its model is {own}")
+        inside = Path(value) / "trained"  # of a run in Python
+        other = f" (there is one in {inside})" if is_model_folder(str(inside)) else ""
         raise ValueError(
             f"{option} {value}: no model there (no config.json); give a folder that "
-            "save_pretrained wrote"
+            f"save_pretrained wrote{other}"
         )
 
 

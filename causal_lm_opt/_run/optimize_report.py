@@ -294,7 +294,7 @@ def win_rate_grid(rates: WinRates) -> Grid:
         ]
         for p in rates.pairs
     ]  # fmt: skip
-    columns = ["", "Win rate", f"{percent(rates.level)} interval", "Ties", "Pairs", "p"]
+    columns = ["", "Win rate", f"{percent(rates.level)} interval", "Ties", "Pairs", "p (Holm)"]
     return Grid("A tie counts half; 50% is no difference", columns, lines, ["", *"nnnnn"])
 
 

@@ -26,7 +26,7 @@ from causal_lm_opt._readers import (
     json_chunks,
     parquet_chunks,
 )
-from causal_lm_opt._run.optimize_files import returned_model
+from causal_lm_opt._run.models import check_folder
 from causal_lm_opt._run.output import OutputError
 from causal_lm_opt.exceptions import DataError
 
@@ -123,9 +123,6 @@ def score_file(request: ScoreRequest) -> Scored:
     if request.prompt is not None:
         prompts = to_strings(cells[request.prompt], place, request.prompt, allow_empty=True)
     kept = Path(request.cache) if request.cache else target.with_name(f"{target.name}.scores")
-    own = returned_model(request.model)
-    if own is not None:
-        raise DataError(f"{request.model}: is a run of optimize; its model is {own}")
     policy = _policy(request, kept)
     found = policy.log_prob(texts, prompts, eos=request.eos)
     _write(target, header, cells, request, found)
@@ -138,14 +135,25 @@ def score_file(request: ScoreRequest) -> Scored:
 
 
 def _policy(request: ScoreRequest, cache: Path) -> LanguageModelPolicy:
+    """The model of a folder or hub name; whatever is wrong with it said in one line."""
     from causal_lm_opt.lm import LanguageModelPolicy
 
-    return LanguageModelPolicy(
-        request.model, adapter=request.adapter, dtype=request.dtype, device=request.device,
-        temperature=request.temperature, top_k=request.top_k, top_p=request.top_p,
-        too_long="truncate" if request.truncate else "error", cache=cache,
-        progress=request.progress, name="scoring",
-    )  # fmt: skip
+    model = str(request.model)
+    no_hub_name = model.count("/") > 1 or model.startswith((".", "~", "/"))
+    if no_hub_name or Path(model).expanduser().exists():
+        check_folder("--model", model)
+    settings: dict[str, Any] = {
+        "adapter": request.adapter, "dtype": request.dtype, "device": request.device,
+        "temperature": request.temperature, "top_k": request.top_k, "top_p": request.top_p,
+        "too_long": "truncate" if request.truncate else "error",
+    }  # fmt: skip
+    try:
+        return LanguageModelPolicy(
+            request.model, cache=cache, progress=request.progress, name="scoring", **settings
+        )
+    except OSError as error:  # no such name, no network, a damaged folder
+        why = " ".join(str(error).split()) or type(error).__name__
+        raise DataError(f"--model {model}: cannot be loaded: {why}") from error
 
 
 def _check_out(request: ScoreRequest) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import warnings
 from pathlib import Path
 from typing import Any
@@ -109,7 +110,7 @@ def test_a_training_run_is_no_model_but_holds_one(tmp_path: Path) -> None:
     for accepted, model in ((True, "trained"), (False, "start")):
         record = {"result": {"accepted": accepted}}
         (tmp_path / "trained" / "run" / "optimizer.json").write_text(json.dumps(record))
-        with pytest.raises(DataError, match=rf"a run of optimize; its model is .*run.{model}$"):
+        with pytest.raises(ValueError, match=rf"a run of optimize; its model is .*run.{model}$"):
             score_file(request)
 
 
@@ -154,6 +155,16 @@ def test_what_is_refused(folder: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no column 'body'; it has text, y, q"):
         score_file(ScoreRequest(str(log), folder, out, text="body"))
     assert [path.name for path in tmp_path.iterdir()] == ["log.csv"]
+
+
+@pytest.mark.parametrize("model", ["./nowhere", "run/run/trained"])
+def test_a_model_that_is_not_there_is_one_line(model: str, tmp_path: Path) -> None:
+    log = tmp_path / "log.csv"
+    log.write_text("text\nJoin us.\n", encoding="utf-8")
+    request = ScoreRequest(str(log), model, str(tmp_path / "out.csv"))
+    with pytest.raises(ValueError, match=rf"--model {re.escape(model)}: no model there"):
+        score_file(request)
+    assert not (tmp_path / "out.csv").exists()
 
 
 def test_models_as_target_policies(folder: str) -> None:
