@@ -227,6 +227,11 @@ def plan_sample_size(
         raise ValueError(f"level must lie strictly between 0 and 1, got {level!r}.")
     if isinstance(moments, ValueEstimate):
         moments = SamplingMoments.of_pilot(moments)
+    if not isinstance(moments, SamplingMoments):
+        raise TypeError(
+            "moments must be a pilot's ValueEstimate (est.result_) or SamplingMoments, got "
+            f"{type(moments).__name__}."
+        )
     ratio = _draws_per_row(moments, draws_per_row, draw_cost)
     rows = _fewest_rows(moments, ratio, half_width, level)
     pessimist = SamplingMoments(

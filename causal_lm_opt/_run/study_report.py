@@ -20,7 +20,7 @@ from causal_lm_opt._run.optimize_page import (
     markdown_page,
 )
 from causal_lm_opt.diagnostics.typicality import binomial_interval
-from causal_lm_opt.simulation.study import StudyResult
+from causal_lm_opt.simulation.study import Study, StudyResult
 
 __all__ = ["how_sure", "reading", "study_files"]
 
@@ -43,8 +43,13 @@ WORDS = (
     "sd: spread of the estimates; se / sd: mean standard error over it, 1 where it is right.",
     "coverage: share of intervals that hold the true value, which the level promises.",
     "trustworthy: share of the replications with that verdict.",
-    "as stated: these replications do not contradict that the intervals cover as they say.",
+    "as stated: these replications do not contradict that the intervals cover as they say; covers "
+    "too little, covers more than stated: the 95% interval (Wilson) of the coverage lies below, or "
+    "above, the level.",
+    f"biased: the bias is more than {TOLD_BIAS:.0f} of its Monte-Carlo standard errors; beside it "
+    "the bias in sd of the estimates.",
 )
+MOST_TOLD = 240  # characters of a design's or an estimator's own description
 
 
 def how_sure(level: float, replications: int) -> str:
@@ -153,6 +158,11 @@ def _pages(
         lines, ["w", "n", "w", *"nnnnn", ""],
     )  # fmt: skip
     shown: list[Block] = [Picture(svg, FIGURES[name][1]) for name, svg in pictures.items()]
+    lines_told = len(result.summary)
+    chance = (
+        f"Of {lines_told:,} lines about {0.05 * lines_told:.1f} are expected to be told of their "
+        "coverage by chance alone: run a line that surprises again, with another seed."
+    )
     made = [
         f"{_fewest(result):,} replications of each design and size, seed {study.seed}.",
         f"Truth by design: {'; '.join(_truths(result))}.",
@@ -160,8 +170,8 @@ def _pages(
     ]
     sections = [
         Section("What was found", [grid, *shown]),
-        Section("Words", [Points(WORDS)]),
-        Section("How it was made", [Points(made)]),
+        Section("Words", [Points((*WORDS, chance))]),
+        Section("How it was made", [Points(made), _simulated(study)]),
     ]
     lead = study.about or "How far are estimates from a truth that is known?"
     footer = f"causal-lm-opt {__version__}"
@@ -169,6 +179,25 @@ def _pages(
         "report.md": markdown_page("Simulation study", lead, sections, footer),
         "report.html": html_page("Simulation study", lead, sections, footer),
     }
+
+
+def _simulated(study: Study) -> Grid:
+    """What the names of designs and estimators stand for."""
+    lines = [["design", name, _described(design)] for name, design in study.designs.items()]
+    known: dict[str, Any] = {}
+    for design in study.designs.values():
+        known |= study.estimators_for(design)
+    lines += [["estimator", name, _described(one)] for name, one in known.items()]
+    return Grid("What the names stand for", ["", "Name", "Is"], lines, ["w", "w", ""])
+
+
+def _described(thing: Any) -> str:
+    """Its representation in one line, or its name where that would be an address."""
+    said = getattr(thing, "__qualname__", None) or repr(thing)
+    if " at 0x" in said:
+        said = type(thing).__qualname__
+    said = " ".join(said.split())
+    return said if len(said) <= MOST_TOLD else said[: MOST_TOLD - 3] + "..."
 
 
 def _fewest(result: StudyResult) -> int:

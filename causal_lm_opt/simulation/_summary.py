@@ -65,9 +65,10 @@ def summarise(frame: pd.DataFrame, truth: float, *, level: float = 0.95) -> list
         covered, width = _interval(good, truth)
         row |= _interval_figures(covered, width, float(row["sd"]), level)
         verdicts = good["verdict"] if "verdict" in good else pd.Series("", index=good.index)
+        judged = bool(verdicts.isin(LEVELS).any())  # a function of the log may judge nothing
         for verdict in LEVELS:
             chosen = (verdicts == verdict).to_numpy()
-            row[f"share {verdict}"] = float(chosen.mean()) if chosen.size else math.nan
+            row[f"share {verdict}"] = float(chosen.mean()) if judged else math.nan
             row[f"coverage {verdict}"] = _mean(covered[chosen])
         rows.append(row)
     return rows
