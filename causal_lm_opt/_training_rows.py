@@ -1,7 +1,7 @@
 """Rows of a log that trained a model, or chose it: no value of that model may come from them.
 
 A trained model's folder says, wherever it is copied to, which texts it was given and which of them
-it used: a 64-bit key of each text, without regard to case and blanks, and no text.
+it used: 64-bit keys of each text and its prompt, without regard to case and blanks, and no text.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ Keys = NDArray[np.uint64]
 FILE = "training_rows.json"
 MARK = "training_rows"  # of a model's config: it was trained on rows that FILE tells
 RUN, MOST, FEW, COPIES = 12, 0.5, 20, 5
+CHANCE = 1e-3  # of two logs of independent rows: that they share a run of neighbours
 
 
 def plain_text(text: str) -> str:
@@ -60,44 +61,56 @@ class TrainingRows:
         Whether the row trained or chose the model; the others were held out.
     prompted : bool
         Whether the model was given a prompt with each text: without one it is another law.
+    prompts : (m,) uint64 array, optional
+        Of each row's prompt; files of earlier versions hold none.
     """
 
     keys: Keys
     used: Mask
     prompted: bool = False
+    prompts: Keys | None = None
 
     @classmethod
-    def of(cls, texts: Sequence[str], used: Mask, *, prompted: bool = False) -> TrainingRows:
-        """Of m texts, in the log's order."""
-        return cls(_keys(texts), np.asarray(used, dtype=bool), prompted)
+    def of(
+        cls, texts: Sequence[str], used: Mask, *, prompts: Sequence[str] | None = None
+    ) -> TrainingRows:
+        """Of m texts and their prompts, in the log's order."""
+        asked = None if prompts is None else _keys(prompts)
+        return cls(_keys(texts), np.asarray(used, dtype=bool), prompts is not None, asked)
 
-    def among(self, texts: Sequence[str]) -> Mask:
+    def among(self, texts: Sequence[str], prompts: Sequence[str] | None = None) -> Mask:
         """Which of n texts must not value the model, (n,).
 
         A row is the training's own where twelve neighbours or more are as they were there, in an
-        order that occurred once. Else it goes by its text: one that training was given once, and
-        used, must not value the model in whatever row it is, as the model may know it by heart. A
-        text that is common (training was given it several times, or it is here more than five
-        times) says so only where most of the log is known to be the training's.
+        order that occurred once (more than twelve where texts are so few that chance would do).
+        Else it goes by its text: one that training was given once, and used, must not value the
+        model in whatever row it is, as the model may know it by heart. A text that is common
+        (training was given it several times, or it is here more than five times) says so only
+        where most of the log is known to be the training's. Where both have prompts, "text" is
+        the prompt and its text.
         """
-        return self._told(texts)[0]
+        return self._told(texts, prompts)[0]
 
-    def unsure(self, texts: Sequence[str]) -> float:
+    def unsure(self, texts: Sequence[str], prompts: Sequence[str] | None = None) -> float:
         """Share of n rows of common texts that training used, which may be its own rows or not."""
-        return float(self._told(texts)[1].mean()) if len(texts) else 0.0
+        return float(self._told(texts, prompts)[1].mean()) if len(texts) else 0.0
 
-    def _told(self, texts: Sequence[str]) -> tuple[Mask, Mask]:
+    def _told(self, texts: Sequence[str], prompts: Sequence[str] | None) -> tuple[Mask, Mask]:
         """Rows that must not value the model, and those of which nothing tells."""
-        keys = _keys(texts)
+        keys, kept = _keys(texts), self.keys
         if not keys.size:
             return np.zeros(0, dtype=bool), np.zeros(0, dtype=bool)
-        place = _places(keys, self.keys)
-        known, once = place >= 0, _once(self.keys)
+        place = _places(keys, kept)  # of texts alone: prompts may have been put in other words
+        if prompts is not None and self.prompts is not None:
+            keys, kept = _pairs(keys, _keys(prompts)), _pairs(kept, self.prompts)
+            paired = _places(keys, kept)
+            place = np.where(paired >= 0, paired, place)
+        known, once = place >= 0, _once(kept)
         distinct, which, count = np.unique(keys, return_inverse=True, return_counts=True)
         single = distinct[count == 1]
         same = single.size >= FEW and np.isin(single, once).mean() > MOST
         rare = np.isin(keys, once) & (count[which] <= COPIES)
-        used = np.isin(keys, self.keys[self.used])
+        used = np.isin(keys, kept[self.used])
         seen = (rare | same | (known.mean() > MOST)) & used
         seen[known] = self.used[place[known]]
         return seen, used & ~seen & ~known
@@ -105,20 +118,19 @@ class TrainingRows:
     def to_dict(self) -> dict[str, Any]:
         """As JSON holds it."""
         runs = [[bool(used), len(list(alike))] for used, alike in groupby(self.used.tolist())]
-        return {
-            "prompted": self.prompted,
-            "used": runs,
-            "keys": base64.b64encode(self.keys.astype("<u8").tobytes()).decode("ascii"),
-        }
+        asked = {} if self.prompts is None else {"prompts": _packed(self.prompts)}
+        return {"prompted": self.prompted, "used": runs, "keys": _packed(self.keys)} | asked
 
     @classmethod
     def from_dict(cls, kept: dict[str, Any]) -> TrainingRows:
         """What `to_dict` gave; ``ValueError`` or its like where it is damaged."""
-        keys = np.frombuffer(base64.b64decode(kept["keys"], validate=True), dtype="<u8")
+        keys = _unpacked(kept["keys"])
+        prompts = _unpacked(kept["prompts"]) if "prompts" in kept else None
         used = np.repeat([bool(u) for u, _ in kept["used"]], [int(m) for _, m in kept["used"]])
-        if keys.shape != used.shape:
-            raise ValueError(f"{keys.size} keys of {used.size} rows")
-        return cls(keys.astype(np.uint64), used, bool(kept.get("prompted", False)))
+        for read in (keys, keys if prompts is None else prompts):
+            if read.shape != used.shape:
+                raise ValueError(f"{read.size} keys of {used.size} rows")
+        return cls(keys, used, bool(kept.get("prompted", False)), prompts)
 
 
 def write_training_rows(folder: Path, trainings: Sequence[TrainingRows]) -> None:
@@ -181,28 +193,59 @@ def _keys(texts: Sequence[str]) -> Keys:
     return content_keys(np.array([plain_text(text) for text in texts], dtype=object))
 
 
+def _packed(keys: Keys) -> str:
+    return base64.b64encode(keys.astype("<u8").tobytes()).decode("ascii")
+
+
+def _unpacked(packed: str) -> Keys:
+    return np.frombuffer(base64.b64decode(packed, validate=True), dtype="<u8").astype(np.uint64)
+
+
+def _pairs(texts: Keys, prompts: Keys) -> Keys:
+    """A key of each text and its prompt, (n,)."""
+    with np.errstate(over="ignore"):
+        return mix64(texts + mix64(prompts, RUN), RUN)
+
+
 def _places(keys: Keys, kept: Keys) -> NDArray[np.intp]:
-    """Where in ``kept`` each of ``keys`` (n,) stands, -1 where no run of `RUN` rows tells."""
+    """Where in ``kept`` each of ``keys`` (n,) stands, -1 where no run of neighbours tells."""
     place = np.full(keys.size, -1, dtype=np.intp)
-    mine, theirs = _runs(keys), _runs(kept)
+    length = max(_run_length(keys, kept), _run_length(kept, keys))
+    mine, theirs = _runs(keys, length), _runs(kept, length)
     if not mine.size or not theirs.size:
         return place
     distinct, first, count = np.unique(theirs, return_index=True, return_counts=True)
     at = np.minimum(np.searchsorted(distinct, mine), distinct.size - 1)
     varied = np.zeros(mine.size, dtype=bool)  # a run of one text alone tells nothing
-    for k in range(1, RUN):
+    for k in range(1, length):
         varied |= keys[k : k + mine.size] != keys[: mine.size]
     found = np.flatnonzero((distinct[at] == mine) & (count[at] == 1) & varied)
-    for k in range(RUN):
+    for k in range(length):
         place[found + k] = first[at[found]] + k
     return place
 
 
-def _runs(keys: Keys) -> Keys:
-    """A key of each run of `RUN` neighbours, (n - RUN + 1,)."""
-    out = np.zeros(max(keys.size - RUN + 1, 0), dtype=np.uint64)
+def _run_length(keys: Keys, others: Keys) -> int:
+    """Neighbours that two logs of independent rows share with probability `CHANCE` at most.
+
+    Rows of ``keys`` (n,) are equal with probability c, and ``n * others.size`` pairs of places
+    could begin a run, so that one of length l is met c^l times as often; texts that stand
+    several times in a row are one draw.
+    """
+    heads = keys[np.r_[True, keys[1:] != keys[:-1]]] if keys.size else keys
+    count = np.unique(heads, return_counts=True)[1].astype(float)
+    equal = float(count @ (count - 1)) / max(heads.size * (heads.size - 1), 1)
+    if equal >= 1:
+        return RUN  # one text: no run is varied
+    least = np.log(CHANCE / (keys.size * max(others.size, 1))) / np.log(max(equal, 1e-3))
+    return max(RUN, int(np.ceil(least * keys.size / heads.size)))
+
+
+def _runs(keys: Keys, length: int) -> Keys:
+    """A key of each run of ``length`` neighbours, (n - length + 1,)."""
+    out = np.zeros(max(keys.size - length + 1, 0), dtype=np.uint64)
     with np.errstate(over="ignore"):
-        for k in range(RUN if out.size else 0):
+        for k in range(length if out.size else 0):
             out = mix64(out + keys[k : k + out.size], k + 1)
     return out
 

@@ -22,7 +22,9 @@ from causal_lm_opt.logged import LoggedData
 __all__ = ["lost_rows", "models_of_prompts", "seen_rows", "unsure_rows", "without_seen_rows"]
 
 
-def seen_rows(folder: str, texts: Sequence[str]) -> NDArray[np.bool_]:
+def seen_rows(
+    folder: str, texts: Sequence[str], prompts: Sequence[str] | None = None
+) -> NDArray[np.bool_]:
     """Which of n rows trained or chose the model in a folder, or hold such a text, shape (n,).
 
     Raises
@@ -32,7 +34,7 @@ def seen_rows(folder: str, texts: Sequence[str]) -> NDArray[np.bool_]:
     """
     seen = np.zeros(len(texts), dtype=bool)
     for training in read_training_rows(Path(folder).expanduser()):
-        seen |= training.among(texts)
+        seen |= training.among(texts, prompts)
     return seen
 
 
@@ -68,13 +70,14 @@ def unsure_rows(log: LoggedData, models: Mapping[str, str]) -> dict[str, str]:
     found = {}
     for name, folder in models.items():
         trainings = read_training_rows(Path(folder).expanduser())
-        share = max((training.unsure(log.text) for training in trainings), default=0.0)
+        share = max((one.unsure(log.text, log.prompt) for one in trainings), default=0.0)
         if share > MOST:
             found[name] = (
                 f"{share:.0%} of the rows hold texts that trained this model, each given to it "
                 "many times, and their order does not tell whether they are the rows that trained "
-                "it: if they are, this value flatters. Give the log in the order in which it "
-                "trained the model, or rows that did not."
+                "it: if they are, this value flatters, and the log in the order in which it "
+                "trained the model would tell which to leave out. If you know that they are other "
+                "rows, logged apart from those, this is no reason for caution."
             )
     return found
 
@@ -94,7 +97,7 @@ def without_seen_rows(log: LoggedData, models: Mapping[str, str]) -> tuple[Logge
     n, told = len(log), []
     left_out = np.zeros(n, dtype=bool)
     for name, folder in models.items():
-        seen = seen_rows(folder, log.text)
+        seen = seen_rows(folder, log.text, log.prompt)
         if seen.any():
             left_out |= seen
             told.append(

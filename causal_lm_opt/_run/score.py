@@ -130,7 +130,7 @@ def score_file(request: ScoreRequest) -> Scored:
         shutil.rmtree(kept, ignore_errors=True)
     used = np.zeros(len(texts), dtype=bool)
     for training in policy.training_rows:
-        used |= training.among(texts)
+        used |= training.among(texts, prompts)
     return Scored(target, request.column, found, policy.decoding.describe(), int(used.sum()))
 
 

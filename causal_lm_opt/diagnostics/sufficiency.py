@@ -21,6 +21,7 @@ LEVEL, LEVEL_Z = 0.001, 3.29  # two-sided
 NAMED = 0.05
 UNBALANCED = 0.05  # standard deviations
 RESPONSE_LEVEL = 0.01
+ROWS_PER_COEFFICIENT = 3
 
 
 @dataclass(frozen=True)
@@ -33,13 +34,15 @@ class Sufficiency:
         How far the value would move if the features left out were balanced too and the outcome
         were linear in them.
     z : float
-        That shift over its standard error when outcomes do not respond to them.
+        That shift over its standard error when outcomes do not respond to them, brought from
+        Student's t of rows (clusters) less coefficients to a standard normal.
     worst : str
         The unbalanced feature to which outcomes respond most surely; empty where all balance.
     p_value : float
         Of that response, times the number of unbalanced features (Bonferroni).
     features : int
-        Number of features looked at.
+        Number of features looked at: of more than the rows (clusters) bear, those furthest out of
+        balance.
     gap_z : float
         The shift over the sampling error of the imbalance itself, outcomes' responses given.
     """
@@ -128,7 +131,7 @@ def latent_sufficiency(
 
     with z the latent and log ratio the regression knows already, F further features of the text.
     Under latent sufficiency :math:`\gamma = 0`, and :math:`\Delta` over its (clustered, robust)
-    standard error is standard normal. It is the doubly robust correction of a linear outcome
+    standard error is all but Student's t. It is the doubly robust correction of a linear outcome
     model, and looks in the direction that matters to the value; each unbalanced feature's own
     :math:`\gamma_k` is tested besides, as many irrelevant ones may drown one that matters.
 
@@ -152,7 +155,8 @@ def latent_sufficiency(
     Returns
     -------
     Sufficiency, or ``None`` where the features say nothing beyond the latent, or with fewer than
-    three rows (clusters) for each coefficient.
+    three rows (clusters) for each coefficient of the latent and one more. Of more features than
+    that bears, those furthest out of balance are looked at.
 
     Examples
     --------
@@ -166,39 +170,40 @@ def latent_sufficiency(
     """
     n, d = residual.shape[0], features.shape[1]
     s = np.ones(n) if sample_weight is None else sample_weight
-    known = _basis(log_ratio, latent, squares=squares)
     units = n if codes is None else int(np.unique(codes).size)
+    room = units // ROWS_PER_COEFFICIENT
+    known = _basis(log_ratio, latent, squares=squares)
+    if known.shape[1] + d > room:
+        known = _basis(log_ratio, latent, squares=False)
     mean = np.average(features, axis=0, weights=s)
     scale = np.sqrt(np.average((features - mean) ** 2, axis=0, weights=s))
     root = np.sqrt(s)[:, None]
     q, _ = np.linalg.qr(root * known)
     clean = root * (features - mean) / np.where(scale > 0, scale, 1.0)
     clean = clean - q @ (q.T @ clean)  # Frisch-Waugh: what the known basis explains is taken out
-    some = (clean**2).sum(axis=0) > 1e-6 * s.sum()
-    if not some.any() or 3 * (known.shape[1] + int(some.sum())) > units:
+    some = np.flatnonzero((clean**2).sum(axis=0) > 1e-6 * s.sum())
+    if not some.size or known.shape[1] >= room:
         return None
-    clean, scale = clean[:, some], scale[some]
     away = np.average(features_target[:, some], axis=0, weights=target_weight)
     weight = s * relative_weights(log_ratio, normalize=True)
-    gap = (away - np.average(features[:, some], axis=0, weights=weight)) / scale
+    gap = (away - np.average(features[:, some], axis=0, weights=weight)) / scale[some]
+    if known.shape[1] + some.size > room:  # no outcome is looked at in choosing
+        most = np.sort(np.argsort(-np.abs(gap), kind="stable")[: room - known.shape[1]])
+        some, gap = some[most], gap[most]
+    clean, scale = clean[:, some], scale[some]
     left = root[:, 0] * residual
     left = left - q @ (q.T @ left)
-    gram = np.linalg.pinv(clean.T @ clean, rcond=1e-9, hermitian=True)
-    gamma = gram @ (clean.T @ left)
-    lever = np.einsum("ij,ij->i", clean @ gram, clean) + np.einsum("ij,ij->i", q, q)
-    noise = (left - clean @ gamma) / np.sqrt(np.maximum(1.0 - lever, 0.05))
-    moved = (clean @ gram) * noise[:, None]
-    if codes is not None:
-        moved = np.stack([np.bincount(codes, weights=x) for x in moved.T], axis=1)
-    covariance = moved.T @ moved
+    gamma, covariance = _slopes(left, clean, np.einsum("ij,ij->i", q, q), codes)
     floor = 1e-9 * (float(np.abs(residual).max()) + 1e-300)
     unbalanced = np.flatnonzero(np.abs(gap) > UNBALANCED)
-    z = np.array([_ratio(gamma[k], math.sqrt(covariance[k, k]), floor) for k in unbalanced])
+    dof = units - known.shape[1] - some.size
+    each = [_ratio(gamma[k], math.sqrt(covariance[k, k]), floor) for k in unbalanced]
+    z = np.array([_normal_score(t, dof) for t in each])
     worst, p_value = "", 1.0
     if z.size:
         k = int(np.argmax(np.abs(z)))
         p_value = min(1.0, 2.0 * float(special.ndtr(-abs(z[k]))) * z.size)
-        position = int(np.flatnonzero(some)[unbalanced[k]])
+        position = int(some[unbalanced[k]])
         worst = f"feature {position}" if names is None else str(names[position])
     shift = float(gamma @ gap)
     se = math.sqrt(max(float(gap @ covariance @ gap), 0.0))
@@ -208,7 +213,24 @@ def latent_sufficiency(
         t = np.ones(features_target.shape[0]) if target_weight is None else target_weight
         spread += _mean_variance(features_target[:, some] @ along, t, target_codes)
     gap_z = _ratio(shift, math.sqrt(spread), floor)
-    return Sufficiency(shift, _ratio(shift, se, floor), worst, p_value, d, gap_z)
+    z_shift = _normal_score(_ratio(shift, se, floor), dof)
+    return Sufficiency(shift, z_shift, worst, p_value, int(some.size), gap_z)
+
+
+def _slopes(
+    left: FloatArray, clean: FloatArray, lever: FloatArray, codes: IntArray | None
+) -> tuple[FloatArray, FloatArray]:
+    """Slopes (d,) of ``left`` (n,) on ``clean`` (n, d) and their robust covariance (d, d): HC3, by
+    cluster HC2's. ``lever`` (n,): leverage of what both were cleaned of.
+    """
+    gram = np.linalg.pinv(clean.T @ clean, rcond=1e-9, hermitian=True)
+    gamma = gram @ (clean.T @ left)
+    rest = np.maximum(1.0 - lever - np.einsum("ij,ij->i", clean @ gram, clean), 0.05)
+    noise = (left - clean @ gamma) / (rest if codes is None else np.sqrt(rest))
+    moved = (clean @ gram) * noise[:, None]
+    if codes is not None:
+        moved = np.stack([np.bincount(codes, weights=x) for x in moved.T], axis=1)
+    return gamma, moved.T @ moved
 
 
 def _mean_variance(u: FloatArray, weight: FloatArray, codes: IntArray | None) -> float:
@@ -224,6 +246,14 @@ def _ratio(value: float, se: float, floor: float) -> float:
     if se > floor:
         return float(value / se)
     return 0.0 if abs(value) <= floor else math.copysign(math.inf, value)
+
+
+def _normal_score(t: float, dof: int) -> float:
+    """The normal deviate as far out as ``t`` is under Student's law."""
+    if not math.isfinite(t):
+        return t
+    tail = max(float(stats.t.logsf(abs(t), dof)), -1e10)
+    return math.copysign(-float(special.ndtri_exp(tail)), t)
 
 
 def _basis(log_ratio: FloatArray, latent: FloatArray | None, *, squares: bool) -> FloatArray:

@@ -34,12 +34,14 @@ TARGET = ("prompt", "completion", "prediction", "logp_sampling", "logp_reference
 
 @dataclass(frozen=True)
 class Examples:
-    """Encoded rows of all samples of an objective, the columns of each, and the logged texts."""
+    """Encoded rows of all samples of an objective, the columns of each, the logged texts and their
+    prompts.
+    """
 
     rows: list[Encoded]
     columns: list[Columns] = field(default_factory=list)
     logged: tuple[str, ...] = ()
-    prompted: bool = False
+    prompts: tuple[str, ...] | None = None
 
 
 class EncodedRows(Dataset[tuple[int, Encoded]]):
@@ -229,7 +231,9 @@ def read_examples(
             )))
         )  # fmt: skip
     texts = () if logged is None else tuple(map(prompt_words, logged.get("completion", ())))
-    return Examples(rows, columns, texts, logged is not None and "prompt" in logged)
+    prompts = None if logged is None or "prompt" not in logged else logged["prompt"]
+    asked = None if prompts is None else tuple(map(prompt_words, prompts))
+    return Examples(rows, columns, texts, asked)
 
 
 def _tensor(x: Float | None, n: int) -> Tensor:

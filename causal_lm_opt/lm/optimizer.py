@@ -379,12 +379,13 @@ class CausalLMOptimizer:
         return policy
 
     def _rows_used(self, used: npt.NDArray[np.bool_]) -> TrainingRows:
-        return TrainingRows.of(self._logged.texts, used, prompted=self.prompted_)
+        return TrainingRows.of(self._logged.texts, used, prompts=self._logged.prompts)
 
     def _check_unseen(self, start: LanguageModelPolicy) -> None:
         """``DataError`` where what training starts from was trained on the report rows."""
         for training in start.training_rows:
-            seen = int(np.sum(training.among(self._logged.texts) & (self.parts_ == "report")))
+            own = training.among(self._logged.texts, self._logged.prompts)
+            seen = int(np.sum(own & (self.parts_ == "report")))
             if seen:
                 raise DataError(
                     f"the model was trained, or chosen, on {seen:,} of the "

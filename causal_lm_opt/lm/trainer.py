@@ -211,7 +211,7 @@ class CausalPreferenceTrainer(AtomicTrainer):
         if self.rounds is None:
             examples = self._read(data, target, objective, args, "train_dataset")
             used = np.ones(len(examples.logged), dtype=bool)
-            own = TrainingRows.of(examples.logged, used, prompted=examples.prompted)
+            own = TrainingRows.of(examples.logged, used, prompts=examples.prompts)
             self.policy.training_rows += (own,) * bool(used.size)
             objective.begin(examples.columns)
             return examples.rows

@@ -134,15 +134,60 @@ def test_a_folder_that_lost_its_list_of_rows_is_a_caution(model: Path) -> None:
 def test_a_model_of_prompts_is_known_where_the_log_names_none(model: Path) -> None:
     log = log_of(TEXTS)
     assert models_of_prompts(log, {"f": str(model)}) == {}
-    write_training_rows(model, [TrainingRows.of(TEXTS, USED, prompted=True)])
+    write_training_rows(model, [TrainingRows.of(TEXTS, USED, prompts=["Why?", "How?"] * (N // 2))])
     assert list(models_of_prompts(log, {"f": str(model)})) == ["f"]
     assert "--prompt COL" in models_of_prompts(log, {"f": str(model)})["f"]
     asked = LoggedData(text=TEXTS, outcome=np.ones(N), prompt=["Why?", "How?"] * (N // 2))
     assert models_of_prompts(asked, {"f": str(model)}) == {}
     kept = json.loads((model / FILE).read_text())
-    del kept["trainings"][0]["prompted"]  # as files of earlier versions
+    del kept["trainings"][0]["prompts"]  # as files of earlier versions, and of still earlier ones
+    (model / FILE).write_text(json.dumps(kept))
+    (read,) = read_training_rows(model)
+    assert read.prompted
+    assert read.prompts is None
+    np.testing.assert_array_equal(read.among(TEXTS, ["Else?"] * N), USED)  # by text alone
+    del kept["trainings"][0]["prompted"]
     (model / FILE).write_text(json.dumps(kept))
     assert not read_training_rows(model)[0].prompted
+
+
+def asked_and_answered(seed: int, n: int) -> tuple[list[str], list[str]]:
+    """Rows of 60 prompts, each with one of 40 replies: 2,400 pairs of texts that are common."""
+    rng = np.random.default_rng([9, seed])
+    asked, reply = rng.integers(0, 60, n), rng.integers(0, 40, n)
+    return [f"Reply {i}." for i in reply], [f"Question {i}?" for i in asked]
+
+
+def test_a_fresh_log_of_the_same_few_replies_is_no_training_log() -> None:
+    """Rows are told by prompt and text: of texts alone nothing would tell them apart."""
+    texts, prompts = asked_and_answered(0, 600)
+    used = np.arange(600) < 400
+    training = TrainingRows.of(texts, used, prompts=prompts)
+    np.testing.assert_array_equal(training.among(texts, prompts), used)
+    assert training.unsure(texts, prompts) == 0.0
+    for seed in range(1, 6):
+        fresh = asked_and_answered(seed, 600)
+        assert training.unsure(*fresh) < 0.5
+        assert training.among(*fresh).mean() < 0.2  # pairs that training was given once
+        assert training.unsure(fresh[0]) == 1.0
+    at = np.random.default_rng(1).permutation(600)
+    shuffled = [texts[i] for i in at], [prompts[i] for i in at]
+    told = training.among(*shuffled)
+    assert (told == used[at]).mean() > 0.9
+    in_other_words = [f"{p} Please tell me." for p in prompts]
+    np.testing.assert_array_equal(training.among(texts, in_other_words), used)
+
+
+@pytest.mark.parametrize("size", [2, 3, 8])
+def test_two_logs_of_very_few_texts_share_no_run_by_chance(size: int) -> None:
+    """Of two texts there are 4,096 runs of twelve: as many as a log has rows."""
+    share = np.r_[0.7, np.full(size - 1, 0.3 / (size - 1))]
+    for seed in range(20):
+        rng = np.random.default_rng([10, seed])
+        logs = [[f"text {i}" for i in rng.choice(size, 1500, p=share)] for _ in range(2)]
+        training = TrainingRows.of(logs[0], np.arange(1500) < 1000)
+        assert not training.among(logs[1]).any()
+        np.testing.assert_array_equal(training.among(logs[0]), np.arange(1500) < 1000)
 
 
 def test_what_everybody_writes_is_no_sign_of_the_same_log() -> None:

@@ -1,4 +1,4 @@
-"""The global test of responses to the text beyond some features: level, power, robustness.
+"""Tests of what outcomes respond to beyond some features of the text: level, power, robustness.
 
 Level: 1,000 null samples, where a rejection rate of .05 has a Monte-Carlo sd of .007; the test may
 be conservative (its noise is that of the null), not liberal, hence the one-sided bounds.
@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from causal_lm_opt.diagnostics import text_response
-from causal_lm_opt.diagnostics.sufficiency import _quadratic_form_p
+from causal_lm_opt.diagnostics import latent_sufficiency, text_response
+from causal_lm_opt.diagnostics.sufficiency import Sufficiency, _quadratic_form_p
 
 
 def sample(seed: int, effect: float, n: int = 300) -> tuple[np.ndarray, ...]:
@@ -95,3 +95,50 @@ def test_what_is_seen_is_a_caution_and_names_the_word() -> None:
     null = text_response(sample(1, 0.0)[2], *sample(1, 0.0)[:2])
     assert null is not None
     assert null.findings == []
+
+
+def left_out(seed: int, units: int, size: int, effect: float) -> tuple[Sufficiency | None, float]:
+    """A ratio of two latent factors, 80 more features of which the policy prefers ten.
+
+    With `effect`, outcomes respond to those ten. Rows come in ``units`` clusters of ``size``; the
+    second figure is the standard error of the weighted mean.
+    """
+    rng = np.random.default_rng([13, seed])
+    n = units * size
+    codes = np.repeat(np.arange(units), size)
+    z, F = rng.normal(size=(n, 2)), rng.normal(size=(n, 80))
+    draws = rng.normal(0.3, 1, (1000, 80)) * (np.arange(80) < 10) + (
+        rng.normal(size=(1000, 80)) * (np.arange(80) >= 10)
+    )
+    z_draws = rng.normal(0.3, 1, (1000, 2))
+    mixed = rng.normal(size=(2, 80)) * 0.3  # what features tell of the latent
+    y = z @ [1.0, -0.5] + effect * F[:, :10].sum(axis=1) + rng.normal(size=n)
+    y = y + 0.7 * rng.normal(size=units)[codes]
+    log_ratio = 0.3 * z.sum(axis=1) - 0.09
+    found = latent_sufficiency(
+        y, log_ratio, F + z @ mixed, draws + z_draws @ mixed, latent=z,
+        codes=codes if size > 1 else None,
+    )  # fmt: skip
+    return found, float(y.std() / np.sqrt(units))
+
+
+@pytest.mark.statistical
+@pytest.mark.parametrize(("units", "size"), [(40, 10), (120, 6), (60, 1), (150, 1)])
+def test_more_features_than_the_clusters_bear_are_no_reason_to_be_silent(
+    units: int, size: int
+) -> None:
+    """Of 80 features in fewer than 249 clusters nothing was tested: IPW was half the truth."""
+    null = [left_out(s, units, size, 0.0) for s in range(200)]
+    other = [left_out(s, units, size, 0.5) for s in range(60)]
+    assert all(found is not None and found.features < 80 for found, _ in null)
+    assert np.mean([found.seen for found, _ in null]) <= 0.02  # of .002 with both tests
+    assert np.mean([found.refutes(se) for found, se in null]) <= 0.01
+    power = np.mean([found.refutes(se) for found, se in other])
+    assert power > (0.2 if units * size == 60 else 0.9)
+
+
+def test_all_features_are_looked_at_where_the_rows_bear_them() -> None:
+    few, _ = left_out(0, 260, 1, 0.5)
+    assert few is not None
+    assert few.features == 80
+    assert left_out(0, 12, 10, 0.5)[0] is None  # the latent and its log ratio alone

@@ -67,7 +67,7 @@ def test_rows_that_trained_the_model_are_told(folder: str, tmp_path: Path) -> No
 
 def test_a_model_of_prompts_that_is_given_none_is_told(folder: str, tmp_path: Path) -> None:
     policy = LanguageModelPolicy(folder)
-    policy.training_rows = (TrainingRows.of(["x"], np.ones(1, dtype=bool), prompted=True),)
+    policy.training_rows = (TrainingRows.of(["x"], np.ones(1, dtype=bool), prompts=["Why?"]),)
     mine = LanguageModelPolicy(policy.save(tmp_path / "trained"))
     for call in (lambda: mine.log_prob(["ab"]), lambda: mine.sample(1, 0, max_new_tokens=2)):
         with pytest.warns(EstimationWarning, match="without a prompt it is another policy"):
