@@ -14,9 +14,10 @@ from causal_lm_opt import __version__
 from causal_lm_opt._run.optimize_settings import check_installed
 from causal_lm_opt._run.output import json_text
 from causal_lm_opt._run.page import Chapter, bullets, page, paragraph, table
-from causal_lm_opt._run.study_folder import check_study_folder, study_run
+from causal_lm_opt._run.study_folder import check_study_folder, replaced_tables, study_run
 from causal_lm_opt._run.terminal import printable
 from causal_lm_opt.simulation._blocks import write_atomically
+from causal_lm_opt.simulation._claim import read_facts
 from causal_lm_opt.simulation.confounding_tables import (
     Claim,
     claims,
@@ -97,11 +98,13 @@ def simulate_confounding(
     worlds.append(appeals_world())
     best = {w.name: float(w.world.best_value) for w in worlds}
     facts = confounding_facts(study, worlds) | {"quick": quick, "best_values": best}
+    held = read_facts(folder)
     with study_run(out, folder):
         rows, gradients = run_confounding_study(
             study, worlds, folder, jobs=jobs, progress=progress, facts=facts
         )
-        return write_confounding(rows, gradients, best, folder, facts)
+        text = write_confounding(rows, gradients, best, folder, facts)
+    return text + replaced_tables(held, read_facts(folder) or {})
 
 
 # ------------------------------------------------------------------------------ files

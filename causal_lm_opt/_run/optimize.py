@@ -285,11 +285,23 @@ def _told(
     return TrainingRun(
         result=optimizer.result_, history=optimizer.history_, sizes=optimizer.sizes_,
         settings=settings, objective=settings["objective"], unit=str(request.outcome),
-        logged=log.logp_logging is not None, floor=optimizer.ess_floor,
+        logged=log.logp_logging is not None, clusters=_clusters(request, log),
+        floor=optimizer.ess_floor,
         steps=int(steps["step"].max()) if len(steps) else 0, rates=rates, pairs=pairs,
         provenance=facts | {"seed": optimizer.random_state}, warnings=tuple(warned),
         figures=request.figures,
     )  # fmt: skip
+
+
+def _clusters(request: OptimizeRequest, log: LoggedData) -> str:
+    """What the rows of a cluster, which are dealt together, have in common."""
+    from causal_lm_opt.lm._optimizer_rows import many_prompts
+
+    if request.group is not None:
+        return f"one {request.group!r} (--group)"
+    if log.prompt is not None and many_prompts(log.prompt):
+        return "equal prompt"
+    return "equal text" if log.prompt is None else "equal prompt and text"
 
 
 def _files(run: TrainingRun, optimizer: CausalLMOptimizer) -> dict[str, str]:

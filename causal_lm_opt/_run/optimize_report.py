@@ -73,6 +73,8 @@ class TrainingRun:
         Name of the outcome.
     logged : bool
         Whether the log says how likely its texts were.
+    clusters : str
+        What rows of a cluster have in common.
     steps : int
         Optimiser steps taken.
     rates : WinRates or None
@@ -92,6 +94,7 @@ class TrainingRun:
     objective: str
     unit: str
     logged: bool
+    clusters: str
     steps: int
     floor: float
     rates: WinRates | None
@@ -373,8 +376,7 @@ def _making(run: TrainingRun) -> list[Block]:
     blocks: list[Block] = [
         Words(f"Objective {run.objective}: {told}." if told else f"Objective {run.objective}."),
         Grid(
-            "Rows, dealt by cluster (--group; else of equal prompt where there are 50, else of "
-            "equal text)",
+            f"Rows: those of {run.clusters} are in one part",
             ["Part", "Rows", "Used for"],
             rows,
             ["", "n", ""],

@@ -14,9 +14,9 @@ from causal_lm_opt._run.optimize_settings import check_installed
 from causal_lm_opt._run.output import file_facts
 from causal_lm_opt._run.preference_report import told_facts, write_study
 from causal_lm_opt._run.preference_words import WORDS
-from causal_lm_opt._run.study_folder import check_study_folder, study_run
+from causal_lm_opt._run.study_folder import check_study_folder, replaced_tables, study_run
 from causal_lm_opt.exceptions import DataError
-from causal_lm_opt.simulation._claim import refuse_other
+from causal_lm_opt.simulation._claim import read_facts, refuse_other
 from causal_lm_opt.simulation.preference_study import (
     LATENT,
     OBJECTIVES,
@@ -161,6 +161,7 @@ def simulate_preferences(
     )  # fmt: skip
     rows = None if ratings is None else read_ratings(ratings)
     check_installed(f"simulate {name}")
+    held = read_facts(folder)
     with study_run(out, folder):
         facts: dict[str, Any] = {"quick": quick}
         if ratings is None or rows is None:
@@ -172,7 +173,8 @@ def simulate_preferences(
             study, results, facts = _rated(
                 study, folder, rows, ratings, quick=quick, jobs=jobs, progress=progress
             )
-        return write_study(study, results, folder, facts)
+        text = write_study(study, results, folder, facts)
+    return text + replaced_tables(held, read_facts(folder) or {})
 
 
 # ------------------------------------------------------------------------------ real ratings

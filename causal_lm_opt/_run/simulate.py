@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from causal_lm_opt._run.optimize_files import write_files
-from causal_lm_opt._run.study_folder import check_study_folder, study_run
+from causal_lm_opt._run.study_folder import check_study_folder, replaced_tables, study_run
 from causal_lm_opt._run.study_report import how_sure, study_files
 from causal_lm_opt._run.terminal import printable
 from causal_lm_opt.simulation._claim import read_facts
@@ -83,19 +82,7 @@ def simulate(
         result = study.run(folder, jobs=jobs, progress=progress)
         pages = study_files(result)
         write_files(folder, pages)
-    return _text(result, folder, list(pages)) + _replaced(held or {}, study_facts(study))
-
-
-def _replaced(held: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
-    """A line on what an earlier run's tables held and these do not."""
-    fewer = int(held.get("replications", 0)) > facts["replications"]
-    if not fewer and set(held.get("sizes", ())) <= set(facts["sizes"]):
-        return ""
-    sizes = ", ".join(f"{n:,}" for n in held["sizes"])
-    return (
-        f"The tables of {held['replications']:,} replications of {sizes} rows are replaced; their "
-        "blocks are kept, and a run of them takes these up.\n"
-    )
+    return _text(result, folder, list(pages)) + replaced_tables(held, study_facts(study))
 
 
 def _text(result: StudyResult, folder: Path, pages: Sequence[str]) -> str:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from causal_lm_opt._run.output import OutputError
 from causal_lm_opt._run.preference_report import FILES as PREFERENCES
 from causal_lm_opt.simulation._blocks import clear_unfinished, unfinished_of
 from causal_lm_opt.simulation._claim import OtherStudyError
 
-__all__ = ["check_study_folder", "study_run"]
+__all__ = ["check_study_folder", "replaced_tables", "study_run"]
 
 ESTIMATORS = (
     *("blocks", "replications.csv.gz", "study.json", "summary.csv"),
@@ -66,3 +67,36 @@ def study_run(out: str | Path, folder: Path) -> Iterator[None]:
         raise
     except OSError as error:
         raise OutputError(f"{out} cannot be written: {error.strerror or error}") from error
+
+
+def replaced_tables(held: Mapping[str, Any] | None, facts: Mapping[str, Any]) -> str:
+    """A line on what an earlier run's tables held and these do not; empty where that is nothing.
+
+    Parameters
+    ----------
+    held : mapping or None
+        What ``study.json`` said before the run.
+    facts : mapping
+        What it says now.
+    """
+    before, now = _size(held or {}), _size(facts)
+    if before is None or now is None:
+        return ""
+    (count, unit, sizes), (count_now, _, sizes_now) = before, now
+    if count <= count_now and set(sizes) <= set(sizes_now):
+        return ""
+    of = f" of {', '.join(f'{n:,}' for n in sizes)} rows" if sizes else ""
+    return (
+        f"The tables of {count:,} {unit}{of} are replaced; their blocks are kept, and a run of "
+        "them takes these up.\n"
+    )
+
+
+def _size(facts: Mapping[str, Any]) -> tuple[int, str, list[int]] | None:
+    """How many replications or seeds a study has, which, and of what sizes of logs."""
+    for unit in ("replications", "seeds"):
+        for place in (facts, facts.get("settings")):
+            if isinstance(place, Mapping) and isinstance(place.get(unit), int):
+                sizes = place.get("sizes", ()) if unit == "replications" else ()
+                return place[unit], unit, list(sizes)
+    return None

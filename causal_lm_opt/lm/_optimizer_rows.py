@@ -32,6 +32,7 @@ __all__ = [
     "Parts",
     "Rows",
     "joined",
+    "many_prompts",
     "read_rows",
     "split",
 ]
@@ -157,14 +158,17 @@ def _check_prompts(prompts: Sequence[Any], n: int) -> None:
             )
 
 
+def many_prompts(prompts: Sequence[Any]) -> bool:
+    """Whether rows of equal prompt are clusters, their prompts standing for others like them."""
+    return len({prompt_words(p) for p in prompts}) >= MANY_PROMPTS
+
+
 def _own_clusters(texts: Sequence[str], prompts: Sequence[Any] | None) -> Any:
     """Equal prompts share a cluster where there are many, else rows that are equal but for case
     and blanks, under the first of their spellings.
     """
-    if prompts is not None:
-        words = [prompt_words(p) for p in prompts]
-        if len(set(words)) >= MANY_PROMPTS:
-            return np.array(words, dtype=object)
+    if prompts is not None and many_prompts(prompts):
+        return np.array([prompt_words(p) for p in prompts], dtype=object)
     rows = joined(texts, prompts)
     plain = [plain_text(row) for row in rows]
     first: dict[str, str] = {}

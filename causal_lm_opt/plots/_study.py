@@ -14,6 +14,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.markers import CARETDOWNBASE
+from matplotlib.text import Annotation
 from scipy import stats
 
 from causal_lm_opt.plots._theme import (
@@ -43,6 +44,7 @@ SAID = {
 FLOOR = 0.70  # coverage below it is written, not drawn to scale
 SHAPES = ("o", "s", "^", "D", "v", "P")
 MC_LEVEL = 0.95
+BELOW, STACKED = SMALL - 1.5, 3  # size of the figures at the floor, most above one another
 NUMBER = re.compile(r"^(.*?)\s*([-+]?\d+(?:\.\d+)?(?:e[-+]?\d+)?)$")
 
 
@@ -122,8 +124,9 @@ def plot_study(
         raise ValueError(f"The table has no finite {y!r} to draw.")
     _lines(ax, table, axis, (along, other, y), names, parts, palette)
     _dress(ax, axis, y, level, palette)
+    crowded = _stack_figures(ax)
     left = [str(name) for k, name in enumerate(every) if k not in names]
-    _words(ax, left, y, palette)
+    _words(ax, left, y, palette, crowded=crowded)
     legend_below(ax, _legend(names, other, parts, palette), palette)
     return ax
 
@@ -231,9 +234,27 @@ def _series(
                 linestyle="", clip_on=False, gid=f"{gid}-below-{k}", zorder=4)  # fmt: skip
         ax.annotate(
             f"{100 * value[k]:.0f}%", (at[k], floor), xytext=(0, 5), textcoords="offset points",
-            rotation=90, ha="center", va="bottom", size=SMALL - 1.5, color=style["color"],
-            **DATA_TEXT,
+            rotation=90, ha="center", va="bottom", size=BELOW, color=style["color"],
+            gid=f"{gid}-figure-{k}", **DATA_TEXT,
         )  # fmt: skip
+
+
+def _stack_figures(ax: Axes) -> bool:
+    """Figures at the floor that stand too close go above one another; limits must be set.
+
+    Whether some found no room and were taken out.
+    """
+    figures = [t for t in ax.texts if "-figure-" in str(t.get_gid()) and isinstance(t, Annotation)]
+    points = 72.0 / ax.figure.dpi
+    placed: list[tuple[float, int]] = []  # across, in points, and the row above the floor
+    for text in sorted(figures, key=lambda t: float(t.xy[0])):
+        across = float(ax.transData.transform(text.xy)[0]) * points
+        taken = {row for x, row in placed if across - x < BELOW}
+        row = next(r for r in range(len(placed) + 1) if r not in taken)
+        text.set_position((0, 5 + row * 2.8 * BELOW))
+        text.set_visible(row < STACKED)
+        placed.append((across, row))
+    return any(row >= STACKED for _, row in placed)
 
 
 def _shifted(place: FloatArray, axis: _Axis, share: float) -> FloatArray:
@@ -297,11 +318,12 @@ def _folded(words: str, count: int) -> str:
     return "\n".join(lines)
 
 
-def _words(ax: Axes, left: Sequence[str], y: str, palette: Theme) -> None:
+def _words(ax: Axes, left: Sequence[str], y: str, palette: Theme, *, crowded: bool) -> None:
     """What the bars are, and which estimators have nothing to draw."""
     lines = [f"bars: {100 * MC_LEVEL:.0f}% Monte-Carlo intervals"]
     if any("-below-" in str(line.get_gid()) for line in ax.lines):
         lines[0] += f"; below {100 * FLOOR:.0f}% as written"
+        lines += ["(not all of these have room: see the table)"] * crowded
     if left:
         lines.insert(0, f"without {SAID[y]}: {', '.join(shown_text(e, 24) for e in left)}")
     note_above(ax, lines, palette)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import types
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["other_than", "study_facts"]
 
 NAMED = 3  # designs or estimators that a message names
+MOST_TOLD = 80  # characters of a setting that a message shows
 #: Facts that tell one study from another, in the order in which a message looks for one: of a study
 #: of estimators, and of the studies that train models, by name.
 ESTIMATORS = ("designs", "estimators", "seed", "level")
@@ -99,8 +101,11 @@ def _difference(key: str, mine: Any, its: Any) -> str:
         other = " of another content" if mine.get("name") == its.get("name") else ""
         return f"data {its.get('name')}{other}"
     if key in ("designs", "estimators", "worlds") and isinstance(its, Mapping):
-        also = " of other settings" if isinstance(mine, Mapping) and set(mine) == set(its) else ""
-        return f"{key} {_names(its)}{also}"
+        if not isinstance(mine, Mapping) or set(mine) != set(its):
+            return f"{key} {_names(its)}"
+        changed = [name for name in its if not _same(mine[name], its[name])]
+        told = _setting(mine[changed[0]], its[changed[0]])
+        return f"{key} {_names(changed)} of other settings ({told})"
     if isinstance(mine, Mapping) and isinstance(its, Mapping):
         at = next(k for k in (*its, *mine) if k != "seeds" and not _same(mine.get(k), its.get(k)))
         if at not in its:
@@ -108,6 +113,28 @@ def _difference(key: str, mine: Any, its: Any) -> str:
         return _difference(at, mine.get(at), its[at])
     told = ", ".join(map(str, its)) if isinstance(its, list) else its
     return f"{_words(key)} {told}"
+
+
+def _setting(mine: Any, its: Any) -> str:
+    """What of one thing is otherwise: the first setting that both name, else all of it.
+
+    >>> _setting("GaussianDesign(shift=0.3, size=2)", "GaussianDesign(shift=0.4, size=2)")
+    'shift=0.4, here shift=0.3'
+    >>> _setting("IPW(weights='ht')", "IPW()")
+    "IPW(), here IPW(weights='ht')"
+    """
+    if isinstance(mine, Mapping) and isinstance(its, Mapping):
+        key = next(k for k in (*its, *mine) if not _same(mine.get(k), its.get(k)))
+        return f"{_words(key)} {its.get(key)}, here {mine.get(key)}"
+    ours, theirs = (re.findall(r"\b\w+=[^,()]+(?=[,)])", str(x)) for x in (mine, its))
+    for a, b in zip(theirs, ours, strict=False):
+        if a != b and a.partition("=")[0] == b.partition("=")[0]:
+            return f"{_cut(a)}, here {_cut(b)}"
+    return f"{_cut(str(its))}, here {_cut(str(mine))}"
+
+
+def _cut(told: str) -> str:
+    return told if len(told) <= MOST_TOLD else f"{told[: MOST_TOLD - 3]}..."
 
 
 def _words(key: str) -> str:

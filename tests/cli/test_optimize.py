@@ -137,7 +137,8 @@ def test_a_run_writes_values_with_intervals_and_verdicts(shop: Workshop) -> None
     assert f"is in {kept}, beside this report" in report
     assert f"LanguageModelPolicy('{shop.out}/{kept}').sample(5, 0).texts" in report
     assert "V(f0), start" in shop.said
-    assert "wrote 40 texts for its value" in (shop.out / "report.md").read_text("utf-8")
+    assert "wrote 40 texts for its value" in report
+    assert "Rows: those of one 'reader' (--group) are in one part" in report
     assert facts["settings"]["n_draws"] == "40"
     assert [i["role"] for i in facts["inputs"]] == ["log", "settings"]
     history = pd.read_csv(shop.out / "history.csv")
@@ -271,7 +272,9 @@ def test_prompts_stand_beside_their_texts(shop: Workshop, tmp_path: Path) -> Non
     assert all(row["prompt"].startswith("Ask ") for row in rows)
     assert len({row["prompt"] for row in rows}) == len(rows) > 10
     drawn = r"wrote [0-9,]+ texts for its value: [0-9]+ for the prompt of each report row"
-    assert re.search(drawn, (tmp_path / "out" / "report.md").read_text("utf-8"))
+    report = (tmp_path / "out" / "report.md").read_text("utf-8")
+    assert re.search(drawn, report)
+    assert "Rows: those of equal prompt are in one part" in report
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert "&lt;b&gt;" in page
     assert "<b>" not in page.partition("Texts before and after")[2]

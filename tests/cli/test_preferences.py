@@ -99,6 +99,10 @@ def test_another_study_or_setting_in_the_folder_is_refused(tmp_path: Path) -> No
     assert run(*mine) == (0, "")
     assert files_of(out) == before
     assert {p: p.stat().st_mtime_ns for p in (out / "blocks").iterdir()} == times
+    fewer, more = ([*mine[:2], "--seeds", n, "--out", str(out)] for n in "23")
+    assert "replaced" not in run(*more)[1]
+    assert "The tables of 3 seeds are replaced; their blocks are kept, and" in run(*fewer)[1]
+    assert "replaced" not in run(*fewer)[1]
 
 
 @pytest.mark.torch

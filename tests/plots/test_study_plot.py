@@ -78,6 +78,22 @@ def test_coverage_has_its_line_and_a_floor() -> None:
     assert "below 70% as written" in ax.get_title("left")
 
 
+@pytest.mark.parametrize(("count", "crowded"), [(3, False), (7, True)])
+def test_figures_at_the_floor_do_not_lie_on_one_another(count: int, crowded: bool) -> None:
+    frame = pd.DataFrame([
+        {"design": f"shift {s}", "n": n, "estimator": f"E{k}", "coverage": 0.05 * k + 0.1}
+        for s in (0.1, 0.2, 0.3, 0.4, 0.6) for n in (200, 800)[: 1 + crowded] for k in range(count)
+    ]).assign(coverage_mc_se=0.01)  # fmt: skip
+    ax = drawn(frame)
+    boxes = [t.get_window_extent() for t in ax.texts if t.get_visible() and "%" in t.get_text()]
+    apart = [a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i]]
+    assert len(boxes) >= 15
+    assert not any(apart)
+    assert max(b.y1 for b in boxes) < ax.get_window_extent().y1
+    assert ("see the table" in ax.get_title("left")) == crowded
+    assert (len(boxes) < len(frame)) == crowded
+
+
 def test_an_estimator_all_below_the_floor_is_marks_alone() -> None:
     frame = pd.DataFrame({"design": ["a 1", "a 2"], "n": 5, "estimator": "E"})
     ax = drawn(frame.assign(coverage=[0.5, 0.6], coverage_mc_se=0.01))

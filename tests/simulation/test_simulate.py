@@ -97,9 +97,9 @@ def test_another_study_in_the_folder_is_refused(file: Path, tmp_path: Path) -> N
     other = tmp_path / "other.toml"
     for change, said in (
         (("designs.near", "designs.far"), "designs 'near'; give another --out"),
-        (("shift = 0.3", "shift = 0.4"), "designs 'near' of other settings; give another --out"),
+        (("shift = 0.3", "shift = 0.4"), "designs 'near' of other settings (shift=0.3, here "),
         (("estimators.H", "estimators.X"), "estimators 'H'; give another --out"),
-        (('kind = "hajek"', 'kind = "ht"'), "estimators 'H' of other settings; "),
+        (('kind = "hajek"', 'kind = "ht"'), "estimators 'H' of other settings (IPW(), here IPW("),
         (("sizes", "level = 0.9\nsizes"), "level 0.95; give another --out"),
     ):
         other.write_text(TOML.replace(*change))
