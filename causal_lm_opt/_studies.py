@@ -40,8 +40,8 @@ __all__ = [
 MODEL_BASED = ("or", "dr")
 WEIGHTED = ("hajek", "dr")
 SUBGROUPS = (
-    "its values by subgroup need the subgroup of every draw: give the draws file the column that "
-    "--by names."
+    "it has no values by subgroup, which need the subgroup of every draw: give the draws file the "
+    "column that --by names."
 )
 
 NO_SUBGROUPS = "it has no values by subgroup: its model does not tell readers apart."

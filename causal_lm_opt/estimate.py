@@ -44,6 +44,10 @@ SAME_TEXT_NOTE = (
     "This is the value of the logging policy itself (the mean outcome of the log): no log-probs or "
     "draws of another policy were given."
 )
+LOGGING_HINT = (
+    " The logging policy's own value is that of fit(X, y) alone: subtract its result_, or name it "
+    "as a policy whose logp_target is logp_logging."
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -291,7 +295,8 @@ class ValueEstimate:
         """Position of a policy given by name or position."""
         if isinstance(policy, str):
             if policy not in self.names:
-                raise KeyError(f"No policy named {policy!r}; there are {list(self.names)}.")
+                hint = LOGGING_HINT if "logging" in policy.lower() else ""
+                raise KeyError(f"No policy named {policy!r}; there are {list(self.names)}.{hint}")
             return self.names.index(policy)
         if not -len(self.names) <= policy < len(self.names):
             raise IndexError(f"Policy {policy} of {len(self.names)} does not exist.")

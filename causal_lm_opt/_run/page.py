@@ -73,7 +73,8 @@ pre .w{white-space:nowrap}
 @media (max-width:40rem){figure{padding:.8rem .5rem}main{padding:1rem .9rem 3rem}
 details{padding:.5rem .6rem}td.w{white-space:normal}
 tbody th,thead th:first-child{position:sticky;left:0;background:var(--paper);max-width:9rem;
-min-width:5rem;padding-right:.6rem}}
+min-width:4rem}th,td,tbody th,thead th:first-child{padding-right:.6rem}}
+@media (max-width:28rem){td.n{white-space:normal}}
 @media print{body{font-size:11pt}main{max-width:none;padding:0}
 .scroll{overflow:visible;background:none}table{font-size:8pt}th,td{padding-right:.5rem}
 tbody th{min-width:4rem}td.n,td.w,td.k{white-space:normal}

@@ -182,7 +182,9 @@ def test_getitem() -> None:
     assert r.influence.shape == (N, K)
     np.testing.assert_allclose(r.confint()[1], r["b"].confint(), rtol=1e-12)
     assert r["b"].names == ("b",)
-    with pytest.raises(KeyError, match="No policy named 'z'"):
+    with pytest.raises(KeyError, match="subtract its result_, or name it as a policy"):
+        r.compare("logging policy")
+    with pytest.raises(KeyError, match=r"No policy named 'z'; there are \[.*\]\."):
         r["z"]
     with pytest.raises(IndexError):
         r[K]
