@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from causal_lm_opt.logged import LoggedData
 
 MOST_VIEWS = 8  # policies whose plots a report holds
-RATIO_RESAMPLES = 50  # refits of a cross-fitted ratio, whose noise has no first-order form
+RATIO_RESAMPLES = 200  # refits of a cross-fitted ratio, whose noise has no first-order form
 FEWEST_RESAMPLES = 20
 
 __all__ = [

@@ -37,6 +37,7 @@ Keys = NDArray[np.uint64]
 FILE = "training_rows.json"
 MARK = "training_rows"  # of a model's config: it was trained on rows that FILE tells
 RUN, MOST, FEW, COPIES = 12, 0.5, 20, 5
+FAR_Z = 3.29  # two-sided level .001
 CHANCE = 1e-3  # of two logs of independent rows: that they share a run of neighbours
 
 
@@ -84,15 +85,18 @@ class TrainingRows:
         A row is the training's own where twelve neighbours or more are as they were there, in an
         order that occurred once (more than twelve where texts are so few that chance would do).
         Else it goes by its text: one that training was given once, and used, must not value the
-        model in whatever row it is, as the model may know it by heart. A text that is common
-        (training was given it several times, or it is here more than five times) says so only
-        where most of the log is known to be the training's. Where both have prompts, "text" is
-        the prompt and its text.
+        model in whatever row it is, where such texts are more than a fresh log would share with
+        training's by chance (leaving those out would take rows by what they say). A text that is
+        common (training was given it several times, or it is here more than five times) says so
+        only where most of the log is known to be the training's. Where both have prompts, "text"
+        is the prompt and its text.
         """
         return self._told(texts, prompts)[0]
 
     def unsure(self, texts: Sequence[str], prompts: Sequence[str] | None = None) -> float:
-        """Share of n rows of common texts that training used, which may be its own rows or not."""
+        """Share of n rows of texts that training used, which may be its own rows or not: of common
+        texts, or no more of them than chance gives.
+        """
         return float(self._told(texts, prompts)[1].mean()) if len(texts) else 0.0
 
     def _told(self, texts: Sequence[str], prompts: Sequence[str] | None) -> tuple[Mask, Mask]:
@@ -110,6 +114,8 @@ class TrainingRows:
         single = distinct[count == 1]
         same = single.size >= FEW and np.isin(single, once).mean() > MOST
         rare = np.isin(keys, once) & (count[which] <= COPIES)
+        if not _beyond_chance(rare & ~known, kept):
+            rare[:] = False
         used = np.isin(keys, kept[self.used])
         seen = (rare | same | (known.mean() > MOST)) & used
         seen[known] = self.used[place[known]]
@@ -167,9 +173,17 @@ def read_training_rows(folder: Path) -> tuple[TrainingRows, ...]:
 
 
 def needs_prompts(trainings: Sequence[TrainingRows], *, given: bool) -> str:
-    """What to say of a model of prompts that is given none; empty where nothing is amiss."""
-    if given or not any(one.prompted for one in trainings):
+    """What to say of a model of prompts that is given none, or of one without that is given some;
+    empty where nothing is amiss.
+    """
+    if not trainings or given == any(one.prompted for one in trainings):
         return ""
+    if given:
+        return (
+            "this model was trained on texts without prompts, and what it writes given one nobody "
+            "trained: leave prompts out (prompts= in Python, --prompt COL on the command line), "
+            "or train it with them."
+        )
     return (
         "this model was trained on texts given their prompts, and without a prompt it is another "
         "policy: name the log's prompts (prompts= in Python, --prompt COL on the command line)."
@@ -248,6 +262,17 @@ def _runs(keys: Keys, length: int) -> Keys:
         for k in range(length if out.size else 0):
             out = mix64(out + keys[k : k + out.size], k + 1)
     return out
+
+
+def _beyond_chance(rare: Mask, kept: Keys) -> bool:
+    """Whether rows (n,) that hold a text which training was given once are more than a log of
+    other rows would have: by Good's formula it has 2 f_2 / m of them, with f_2 texts given twice
+    among the m of training. Few rows that chance may have made are taken for training's own.
+    """
+    twice = int((np.unique(kept, return_counts=True)[1] == 2).sum())
+    each = 2.0 * rare.size / kept.size
+    expected, noise = each * twice, np.sqrt(each * twice * (1.0 + each))  # of f_2 and of the rows
+    return expected < FEW or bool(rare.sum() > expected + FAR_Z * noise)
 
 
 def _once(keys: Keys) -> Keys:

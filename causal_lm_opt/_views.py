@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from causal_lm_opt.diagnostics.balance import BalanceSummary
     from causal_lm_opt.diagnostics.ratio import RatioDiagnostics
     from causal_lm_opt.diagnostics.trust import TrustReport
+    from causal_lm_opt.estimate import ValueEstimate
 
 __all__ = [
     "PolicyView",
@@ -184,7 +185,7 @@ def policy_views(
     shown_policies = zip(policies, positions, details, strict=True)
     for name, k, detail in track(shown_policies, len(policies), "policies"):
         ell, second = given.ell.column(k), given.rows_of(k)
-        phi = np.asarray(fitted.result_.select([k], scalar=True).influence)
+        phi = _row_influence(fitted.result_.select([k], scalar=True), log.y, ell)
         heavy: tuple[tuple[TextShare, ...], tuple[TextShare, ...]] = ((), ())
         if shown is not None:
             heavy = heaviest_texts(shown, log.y, ell, phi, sample_weight=log.sample_weight)
@@ -200,6 +201,13 @@ def policy_views(
             )
         )  # fmt: skip
     return tuple(views)
+
+
+def _row_influence(value: ValueEstimate, y: FloatArray, ell: FloatArray) -> FloatArray:
+    """Influence of each logged row (n,); of a bootstrapped value that of its weighted mean."""
+    if any(s.role == "logged" for s in value.samples):
+        return np.asarray(value.influence)
+    return np.asarray(relative_weights(ell, normalize=True) * (y - value.value))
 
 
 def _path(fitted: Any, k: int, ell: FloatArray) -> pd.DataFrame | None:

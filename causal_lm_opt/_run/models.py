@@ -21,6 +21,7 @@ from causal_lm_opt._evaluation import LOGGING, Table
 from causal_lm_opt._parts import cluster_label, object_array
 from causal_lm_opt._run.optimize_files import returned_model
 from causal_lm_opt._run.shell import say
+from causal_lm_opt._training_rows import needs_prompts
 from causal_lm_opt.estimators import TargetSample
 from causal_lm_opt.exceptions import DataError
 
@@ -340,11 +341,12 @@ def _draw(
     kept = np.flatnonzero(drawn.finished)
     lost = np.setdiff1d(drawn.prompt_index, drawn.prompt_index[kept])
     if lost.size:
+        asked = needs_prompts(policy.training_rows, given=distinct is not None)
+        why = asked or "was the model trained to end its texts?"
         where = "" if distinct is None else f" for prompt {distinct[int(lost[0])][:60]!r}"
         raise DataError(
             f"policy {policy.name!r}: none of its {count:,} draws{where} ended within "
-            f"{NEW_TOKENS} tokens (or its context), so that there is no text of its to value; was "
-            "the model trained to end its texts?"
+            f"{NEW_TOKENS} tokens (or its context), so that there is no text of its to value; {why}"
         )
     texts = [drawn.texts[i] for i in kept]
     prompts = None if distinct is None else [distinct[drawn.prompt_index[i]] for i in kept]

@@ -172,6 +172,9 @@ def _judged(
         if len(loaded) < 2:
             return None, None, same
         prompts = asked_prompts(rows)
+        apart = _other_prompts(loaded, given=prompts is not None)
+        if apart:
+            return None, None, [apart, *same]
         texts = {
             name: fresh_texts(optimizer.policy_, prompts, (seed, k), optimizer.max_new_tokens_)
             for k, (name, optimizer) in enumerate(loaded.items())
@@ -182,6 +185,19 @@ def _judged(
     if isinstance(found, str):
         return rates, None, [note, found, *same]
     return rates, found, [note, *same]
+
+
+def _other_prompts(loaded: Mapping[str, CausalLMOptimizer], *, given: bool) -> str:
+    """Why policies cannot be compared by texts given prompts, or without; empty if they can."""
+    other = [name for name, optimizer in loaded.items() if optimizer.prompted_ != given]
+    if not other:
+        return ""
+    so, but = ("without", "has") if given else ("with", "is told without")
+    return (
+        f"No win rate and no difference is told: {', '.join(other)} trained {so} prompts, and "
+        f"--log {but} them, so that texts of the runs' policies answer different questions. "
+        "Compare runs that were made from the same columns."
+    )
 
 
 def _distinct(

@@ -52,7 +52,9 @@ def lost_rows(models: Mapping[str, str]) -> dict[str, str]:
 
 
 def models_of_prompts(log: LoggedData, models: Mapping[str, str]) -> dict[str, str]:
-    """The policies that are models of prompts, where the log names none, with a reason each."""
+    """The policies that are models of prompts where the log names none, or were trained without
+    where it names some, with a reason each.
+    """
     found = {
         name: needs_prompts(
             read_training_rows(Path(folder).expanduser()), given=log.prompt is not None
@@ -65,7 +67,7 @@ def models_of_prompts(log: LoggedData, models: Mapping[str, str]) -> dict[str, s
 def unsure_rows(log: LoggedData, models: Mapping[str, str]) -> dict[str, str]:
     """The policies that rows of the log may have trained, with a reason for caution each.
 
-    Where a log has few texts, each many times, only the order of its rows tells whose they are.
+    Where texts repeat, only the order of a log's rows tells whose they are.
     """
     found = {}
     for name, folder in models.items():
@@ -73,11 +75,11 @@ def unsure_rows(log: LoggedData, models: Mapping[str, str]) -> dict[str, str]:
         share = max((one.unsure(log.text, log.prompt) for one in trainings), default=0.0)
         if share > MOST:
             found[name] = (
-                f"{share:.0%} of the rows hold texts that trained this model, each given to it "
-                "many times, and their order does not tell whether they are the rows that trained "
-                "it: if they are, this value flatters, and the log in the order in which it "
-                "trained the model would tell which to leave out. If you know that they are other "
-                "rows, logged apart from those, this is no reason for caution."
+                f"{share:.0%} of the rows hold texts that trained this model, and texts repeat so "
+                "often that neither they nor their order tell whether they are the rows that "
+                "trained it: if they are, this value flatters, and the log in the order in which "
+                "it trained the model would tell which to leave out. If you know that they are "
+                "other rows, logged apart from those, this is no reason for caution."
             )
     return found
 

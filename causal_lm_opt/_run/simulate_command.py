@@ -46,7 +46,8 @@ def simulate(
         bool,
         typer.Option(
             "--quick",
-            help="A first look: 40 replications; where models are trained, tiny sizes.",
+            help="A first look: 40 replications of the smallest size; of trained models, tiny "
+            "ones.",
             rich_help_panel=METHOD,
         ),
     ] = False,

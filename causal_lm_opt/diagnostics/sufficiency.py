@@ -45,6 +45,8 @@ class Sufficiency:
         balance.
     gap_z : float
         The shift over the sampling error of the imbalance itself, outcomes' responses given.
+    given_latent : bool
+        Whether responses are those beyond what the ratio was made of.
     """
 
     shift: float
@@ -53,11 +55,17 @@ class Sufficiency:
     p_value: float
     features: int
     gap_z: float = math.nan
+    given_latent: bool = True
 
     @property
     def seen(self) -> bool:
-        """Whether outcomes respond to features out of balance, at level .001."""
-        return abs(self.z) > LEVEL_Z or self.p_value < LEVEL
+        """Whether outcomes respond to features out of balance, at level .001.
+
+        Where the regression does not know what the ratio was made of, outcomes may respond to
+        just that: the imbalance must then be no noise of the samples, either.
+        """
+        responds = abs(self.z) > LEVEL_Z or self.p_value < LEVEL
+        return responds and (self.given_latent or abs(self.gap_z) > LEVEL_Z)
 
     def refutes(self, se: float) -> bool:
         """Whether the value is off: outcomes respond, the imbalance is no noise of the samples, and
@@ -214,7 +222,8 @@ def latent_sufficiency(
         spread += _mean_variance(features_target[:, some] @ along, t, target_codes)
     gap_z = _ratio(shift, math.sqrt(spread), floor)
     z_shift = _normal_score(_ratio(shift, se, floor), dof)
-    return Sufficiency(shift, z_shift, worst, p_value, int(some.size), gap_z)
+    given = latent is not None and _enters(latent)
+    return Sufficiency(shift, z_shift, worst, p_value, int(some.size), gap_z, given)
 
 
 def _slopes(
@@ -248,6 +257,11 @@ def _ratio(value: float, se: float, floor: float) -> float:
     return 0.0 if abs(value) <= floor else math.copysign(math.inf, value)
 
 
+def _enters(latent: FloatArray) -> bool:
+    """Whether the rows bear a regression on all of the latent."""
+    return bool(latent.shape[1] <= latent.shape[0] // 10)
+
+
 def _normal_score(t: float, dof: int) -> float:
     """The normal deviate as far out as ``t`` is under Student's law."""
     if not math.isfinite(t):
@@ -261,7 +275,7 @@ def _basis(log_ratio: FloatArray, latent: FloatArray | None, *, squares: bool) -
     finite = np.isfinite(log_ratio)
     lowest = float(log_ratio[finite].min()) if finite.any() else 0.0
     parts = [np.where(finite, log_ratio, lowest)[:, None]]
-    if latent is not None and latent.shape[1] <= log_ratio.shape[0] // 10:
+    if latent is not None and _enters(latent):
         parts.append(latent)
     columns = np.hstack(parts)
     scale = columns.std(axis=0)

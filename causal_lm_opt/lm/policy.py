@@ -309,7 +309,7 @@ class LanguageModelPolicy:
         return [(row.context, row.completion) for row in rows]
 
     def _check_prompted(self, prompts: object) -> None:
-        """A warning where a model of prompts is given none."""
+        """A warning where a model of prompts is given none, or one without is given some."""
         said = needs_prompts(self.training_rows, given=prompts is not None)
         if said:
             warnings.warn(f"{self.name}: {said}", EstimationWarning, stacklevel=3)

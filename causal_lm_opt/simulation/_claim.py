@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from causal_lm_opt.exceptions import EstimationWarning
 from causal_lm_opt.simulation._blocks import BLOCK, Cell, block_files, write_atomically
 from causal_lm_opt.simulation._facts import other_than
 
@@ -14,6 +16,13 @@ __all__ = ["OtherStudyError", "claim", "read_facts", "refuse_other"]
 
 FACTS = "study.json"
 NAMELESS = "blocks without study.json, none of which is of this study and version"
+
+
+OTHER_CODE = (
+    "out={!r} holds this study as other code computed it (of a design or estimator, of this "
+    "package, or another version of a library): all of it is computed anew, and its tables are "
+    "replaced."
+)
 
 
 class OtherStudyError(ValueError):
@@ -53,14 +62,22 @@ def claim(
         A ``ValueError``.
     """
     refuse_other(folder, facts)
-    if (folder / FACTS).is_file():
-        return
     blocks = folder / "blocks"
     kept = {file.name for file in blocks.glob("*.json.gz")}
-    if kept and kept.isdisjoint(file.name for file in block_files(cells, blocks, block)):
+    own = {file.name for file in block_files(cells, blocks, block)}
+    if (folder / FACTS).is_file():
+        if kept.isdisjoint(own) and not {*map(_place, kept)}.isdisjoint(map(_place, own)):
+            warnings.warn(OTHER_CODE.format(str(folder)), EstimationWarning, stacklevel=3)
+        return
+    if kept and kept.isdisjoint(own):
         raise OtherStudyError(folder, NAMELESS)
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(folder / FACTS, (json.dumps(facts, indent=1) + "\n").encode())
+
+
+def _place(block: str) -> str:
+    """A block's file name without the digest of what computed it."""
+    return block.rpartition("-")[0]
 
 
 def refuse_other(folder: Path, facts: Mapping[str, Any]) -> None:

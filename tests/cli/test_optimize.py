@@ -462,6 +462,15 @@ def test_compare_reads_columns_as_the_runs_did_and_says_what_it_cannot_tell(
     assert done.exit_code == 0, done.output
     assert "rows of the log that no run trained on" in done.stdout
     assert (tmp_path / "c" / "differences.csv").is_file()
+    record = other / "run" / "optimizer.json"
+    before = record.read_text(encoding="utf-8")
+    record.write_text(json.dumps(json.loads(before) | {"prompted": True}), encoding="utf-8")
+    done = run([*asked, "--log", str(shop.log)])
+    assert "No win rate and no difference is told: other trained with prompts" in " ".join(
+        done.stdout.split()
+    )
+    assert not (tmp_path / "c" / "win_rates.csv").exists()
+    record.write_text(before, encoding="utf-8")
     frame = pd.read_csv(shop.log)
     frame.assign(y=frame["y"] + 1).to_csv(log, index=False)
     done = run([*asked, "--log", str(log)])

@@ -16,7 +16,9 @@ from sklearn.base import clone
 from causal_lm_opt import IPW, DoublyRobust, _evaluate
 from causal_lm_opt._run.options import RATIO_NAMES
 from causal_lm_opt._run.without_logp import FOUND, RESTS, TITLE
+from causal_lm_opt._views import policy_views
 from causal_lm_opt.datasets import hong_kong_policies, load_hong_kong
+from causal_lm_opt.estimators import DensityRatio
 from causal_lm_opt.estimators._named_models import named_outcome_model
 from causal_lm_opt.estimators._named_ratios import (
     RATIOS,
@@ -139,6 +141,21 @@ def test_groups_cluster_and_subgroups_share_the_ratio(
     assert (everyone["se"].to_numpy() != plain["se"].to_numpy()).all()
     of_warm = clustered[clustered["policy"] == "warm"]["subgroup"]
     assert sorted(of_warm.dropna()) == ["north", "south"]
+
+
+def test_texts_of_bootstrapped_weights_are_shown() -> None:
+    """Replicates have no influence function row by row, which the report's texts need."""
+    rng = np.random.default_rng(0)
+    words, tilted = np.array([f"w{i}" for i in range(12)]), np.arange(1, 13) / 78
+    logged, drawn = ([" ".join(row) for row in rng.choice(words, (300, 3), p=p)]
+                     for p in (None, tilted))  # fmt: skip
+    outcome, few = rng.normal(size=300), np.arange(300) % 10
+    fitted = IPW(ratio=DensityRatio(), n_bootstrap=20)
+    fitted.fit(logged, outcome, groups=few, X_target={"f": drawn})
+    assert [s.role for s in fitted.result_.samples] == ["replicates"]
+    (view,) = policy_views(fitted, "Hajek", logged, ["f"])
+    assert view.by_influence
+    assert all(np.isfinite(text.pull) for text in view.by_influence)
 
 
 def test_prompts_that_estimated_weights_do_not_read_are_told(
