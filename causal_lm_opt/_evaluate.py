@@ -43,6 +43,7 @@ from causal_lm_opt.estimators import IPW, DoublyRobust, OutcomeRegression, Targe
 from causal_lm_opt.estimators._figures import repeats_finding
 from causal_lm_opt.estimators._progress import track
 from causal_lm_opt.exceptions import NotIdentifiedError, OverlapError
+from causal_lm_opt.influence import covariance_parts, on_resamples
 
 if TYPE_CHECKING:
     from causal_lm_opt.diagnostics.trust import TrustReport
@@ -438,17 +439,42 @@ def _notes(results: Mapping[str, Any]) -> tuple[str, ...]:
         if name != MEAN
         for note in fitted.result_.notes
     ]
-    bootstrapped = [
+    logging = results[MEAN].result_.samples
+    alone = [
         LABELS[name]
         for name, fitted in results.items()
         if any(s.role == "replicates" for s in fitted.result_.samples)
+        and on_resamples(logging, fitted.result_.samples)[0].role == "logged"
     ]
-    if bootstrapped:
+    if alone:
         notes.append(
-            f"Contrasts of {' and '.join(bootstrapped)} with the logging policy's mean take the "
-            "two as independent, since bootstrap replicates are not row by row."
+            f"Contrasts of {' and '.join(alone)} with the logging policy's mean take the two as "
+            "independent: texts are held fixed, and only their readers are resampled."
         )
-    return tuple(notes)
+    return (*notes, *_draws_notes(results))
+
+
+def _draws_notes(results: Mapping[str, Any]) -> list[str]:
+    """Where the draws, not the log, are what makes differences from the logging policy wide.
+
+    Much of the log's noise is in both values and cancels; that of the draws is in one.
+    """
+    logging, said = results[MEAN].result_, []
+    for name, fitted in results.items():
+        apart = fitted.result_ - logging if name != MEAN else None
+        if apart is None or not any(s.role == "target" for s in apart.samples):
+            continue
+        draws = [s for s in apart.samples if s.role == "target"]
+        parts = [np.diagonal(cov) for cov, _ in covariance_parts(draws)]
+        share = np.max(sum(parts) / np.maximum(np.square(apart.se), np.finfo(float).tiny))
+        if share > 0.5:
+            more = "draws" if all(s.codes is None for s in draws) else "draws, of more prompts,"
+            said.append(
+                f"{LABELS[name].capitalize()}. Up to {min(share, 1.0):.0%} of the variance of the "
+                f"differences from the logging policy comes from the draws: more {more} would "
+                "narrow them."
+            )
+    return said
 
 
 def with_provenance(

@@ -26,6 +26,7 @@ from causal_lm_opt.influence import (
     independent_units,
     merge_samples,
     multiplier_interval,
+    on_resamples,
 )
 
 if TYPE_CHECKING:
@@ -516,8 +517,9 @@ def _independence_notes(a: ValueEstimate, b: ValueEstimate) -> tuple[str, ...]:
             "The two estimates rest on different logged rows or outcomes and are combined as "
             "independent; for the same rows the standard error of the combination is wrong.",
         )
-    bootstrapped = {r: any(s.role == "replicates" for s in r.samples) for r in (a, b)}
-    if bootstrapped[a] == bootstrapped[b]:
+    paired = on_resamples(a.samples, b.samples), on_resamples(b.samples, a.samples)
+    bootstrapped = [any(s.role == "replicates" for s in samples) for samples in paired]
+    if bootstrapped[0] == bootstrapped[1]:
         return ()
     return (
         "One side has a bootstrap and the other an influence function: they are combined as if "

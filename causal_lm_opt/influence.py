@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -19,10 +19,26 @@ __all__ = [
     "independent_units",
     "merge_samples",
     "multiplier_interval",
+    "on_resamples",
 ]
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.intp]
+
+
+class Resamples(Protocol):
+    """The logged rows behind bootstrap replicates."""
+
+    @property
+    def rows(self) -> str:
+        """Identity of the logged rows (an :class:`InfluenceSample`'s ``key``)."""
+
+    @property
+    def codes(self) -> IntArray | None:
+        """Clusters that were resampled whole."""
+
+    def means(self, columns: FloatArray) -> FloatArray:
+        """Means (B, K) of the columns (n, K) on each resample's rows."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +66,8 @@ class InfluenceSample:
     units : array, shape (K,), optional
         Independent units behind each column where fewer than the sample's carry it (a subgroup's):
         rows, or the equal clusters that its clusters are worth.
+    resamples : Resamples, optional
+        Of replicates: which logged rows each of them holds.
     """
 
     key: str
@@ -60,6 +78,7 @@ class InfluenceSample:
     n_clusters: int = 0
     cluster_key: str = ""
     units: FloatArray | None = None
+    resamples: Resamples | None = None
 
     def unit_contributions(self) -> FloatArray:
         """Contributions of the independent units, shape (G, K) or (n, K)."""
@@ -150,6 +169,9 @@ def merge_samples(
 ) -> tuple[InfluenceSample, ...]:
     """Row-wise sum of influence functions; samples of one side only are kept with their sign.
 
+    Where one side is a bootstrap and the other rests on the same logged rows alone, the latter is
+    taken on the former's resamples, so that the two keep their correlation.
+
     Examples
     --------
     >>> import numpy as np
@@ -158,6 +180,7 @@ def merge_samples(
     >>> merged.influence.ravel().tolist()
     [0.0, 0.0]
     """
+    left, right = on_resamples(left, right), on_resamples(right, left)
     out = {(s.key, s.role, s.influence.shape[0]): s for s in left}
     for s in right:
         name = (s.key, s.role, s.influence.shape[0])
@@ -170,6 +193,38 @@ def merge_samples(
         else:
             out[name] = s.with_influence(sign * s.influence, s.units)
     return tuple(out.values())
+
+
+def on_resamples(
+    samples: Sequence[InfluenceSample], others: Sequence[InfluenceSample]
+) -> tuple[InfluenceSample, ...]:
+    """Samples that are logged rows alone as replicates of the others' bootstrap of these rows.
+
+    Others, and those that share nothing with the bootstrap, come back as they are.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> sample = InfluenceSample('log', 'logged', np.array([[1.], [-1.]]))
+    >>> on_resamples([sample], [sample])[0] is sample  # no bootstrap
+    True
+    """
+    given = tuple(samples)
+    boot = next((s for s in others if s.resamples is not None), None)
+    if boot is None or boot.resamples is None or [s.role for s in given] != ["logged"]:
+        return given
+    (sample,), drawn = given, boot.resamples
+    alike = sample.codes is drawn.codes or (
+        sample.codes is not None
+        and drawn.codes is not None
+        and np.array_equal(sample.codes, drawn.codes)
+    )
+    if sample.key != drawn.rows or not alike:
+        return given
+    means = drawn.means(sample.influence)
+    centred = np.sqrt(means.shape[0]) * (means - means.mean(axis=0))
+    units = sample.units if sample.codes is None else sample.unit_counts()
+    return (InfluenceSample(boot.key, "replicates", centred, units=units, resamples=drawn),)
 
 
 def _same_clusters(a: InfluenceSample, b: InfluenceSample) -> InfluenceSample:

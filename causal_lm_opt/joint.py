@@ -141,7 +141,8 @@ def compare_estimates(
     [['ht', 'mild', 3.3], ['ht', 'bold', 4.2], ['hajek', 'mild', 3.3], ['hajek', 'bold', 4.2]]
     """
     joint = join_estimates(estimates)
-    frame = joint.to_frame(level).drop(columns=["level", "reasons"])
+    frame = pd.concat([e.to_frame(level) for e in estimates.values()], ignore_index=True)
+    frame = frame.drop(columns=["level", "reasons"])
     frame.insert(0, "label", [label for label, e in estimates.items() for _ in e.names])
     frame["policy"] = [name for e in estimates.values() for name in e.names]
     frame["estimator"] = [e.estimator for e in estimates.values() for _ in e.names]

@@ -135,7 +135,9 @@ def _by_logged_clusters(
     return out
 
 
-def cautioned(evaluation: Evaluation, reasons: Mapping[str, str], *, ratio: bool) -> Evaluation:
+def cautioned(
+    evaluation: Evaluation, reasons: Mapping[str, str], *, ratio: bool, cause: bool = False
+) -> Evaluation:
     """The evaluation with verdicts no better than caution on what rests on these draws.
 
     Parameters
@@ -144,14 +146,18 @@ def cautioned(evaluation: Evaluation, reasons: Mapping[str, str], *, ratio: bool
     reasons : mapping policy -> reason
     ratio : bool
         The weights were estimated from the draws, so that every value rests on them.
+    cause : bool
+        The reasons are what may have brought about the others, and come first.
     """
     if not reasons:
         return evaluation
-    parts = tuple(_cautioned_part(part, reasons, ratio=ratio) for part in evaluation.parts)
+    parts = tuple(
+        _cautioned_part(part, reasons, ratio=ratio, cause=cause) for part in evaluation.parts
+    )
     return replace(evaluation, parts=parts)
 
 
-def _cautioned_part(part: Part, reasons: Mapping[str, str], *, ratio: bool) -> Part:
+def _cautioned_part(part: Part, reasons: Mapping[str, str], *, ratio: bool, cause: bool) -> Part:
     def rests(policy: str, estimator: str) -> bool:
         return policy in reasons and (ratio or estimator in READ_DRAWS)
 
@@ -159,8 +165,10 @@ def _cautioned_part(part: Part, reasons: Mapping[str, str], *, ratio: bool) -> P
         if not rests(given.policy, given.estimator):
             return given
         own = Verdict(given.verdict, given.reasons)
-        both = worst([own, Verdict(LEVELS[1], (reasons[given.policy],))])
-        return replace(given, verdict=both.level, reasons=both.reasons)
+        why = reasons[given.policy]
+        both = worst([own, Verdict(LEVELS[1], (why,))])
+        ordered = dict.fromkeys((why, *both.reasons)) if cause else both.reasons
+        return replace(given, verdict=both.level, reasons=tuple(ordered))
 
     def contrast(given: Contrast) -> Contrast:
         sides = (given.policy, given.reference)

@@ -99,7 +99,8 @@ FIGURES = {
     ),
     "bias_bound": Figure(
         "bias bound", "number", "The most that changing the weights (such as capping them) may "
-        "have moved the value; the interval is widened by it.",
+        "have moved the value, and about what an estimated ratio's penalty did; the interval is "
+        "widened by it.",
     ),
     "plug_in": Figure(
         "model's average", "number", "The outcome model's average over the target's texts, before "

@@ -140,8 +140,6 @@ def evaluate_file(request: Request, settings: Settings) -> Evaluation:
     stand_in = {} if request.logging_policy is None else {LOGGING: request.logging_policy}
     log, left_out = without_seen_rows(log, folders | stand_in)
     unsure = lost_rows(folders) | ({} if left_out else unsure_rows(log, folders))
-    for name, reason in models_of_prompts(log, folders).items():
-        unsure[name] = f"{unsure.get(name, '')} {reason}".lstrip()
     notes += tuple(left_out)
     models = Models(
         folders, request.logging_policy, request.draws_count, settings.seed, request.cache,
@@ -152,6 +150,7 @@ def evaluate_file(request: Request, settings: Settings) -> Evaluation:
     crossed = any(one.column == request.prompt for one in alike)
     doubt = CROSSED if crossed else cluster_caution(alike)
     found = cautioned(found, unsure, ratio=True)
+    found = cautioned(found, models_of_prompts(log, folders), ratio=True, cause=True)
     if doubt:
         found = cautioned(found, dict.fromkeys(_policies_of(found), doubt), ratio=True)
     if not scored.facts:

@@ -108,7 +108,7 @@ def without_seen_rows(log: LoggedData, models: Mapping[str, str]) -> tuple[Logge
     if not told:
         return log, []
     rest = int(n - left_out.sum())
-    where = "parts.csv of its run says which part a row was in"
+    where = "parts.csv in the folder of its training says which part each row was in"
     if rest < FEW:
         raise DataError(
             f"{log.source}: {'; '.join(told)}, so that {rest:,} are left to value it by, where "

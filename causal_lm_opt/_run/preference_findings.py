@@ -85,11 +85,11 @@ def _weights(results: pd.DataFrame, gaps: pd.DataFrame) -> list[str]:
         rho, lost = row["rho"], float(row["lost"])
         low, high = float(row["lost_low"]), float(row["lost_high"])
         sure = high <= NEAR or low > NEAR
-        near = f"{'within' if lost <= NEAR else 'beyond'} {100 * NEAR:.1f} points"
+        near = f"{'at most' if lost <= NEAR else 'more than'} {100 * NEAR:.1f} points below it"
         said.append(
-            f"Stratum weights at rho {rho:g} ({ess[rho]:,.0f} effective pairs): ood accuracy loses "
-            f"{100 * lost:+.1f} points ({100 * low:+.1f} to {100 * high:+.1f}) on "
-            f"that of no weights at rho {start:g}, {near}{'' if sure else ', but not surely'}."
+            f"Stratum weights at rho {rho:g} ({ess[rho]:,.0f} effective pairs): ood accuracy less "
+            f"that of no weights at rho {start:g} is {-100 * lost:+.1f} points "
+            f"({-100 * high:+.1f} to {-100 * low:+.1f}), {near}{'' if sure else ', not surely'}."
         )
     return said
 
@@ -117,6 +117,8 @@ def _series(rows: pd.DataFrame) -> str:
 
 def _monotone(values: Any) -> str:
     steps = np.diff(np.asarray(values, dtype=np.float64))
+    if len(steps) == 1:
+        return "the mean falls" if steps[0] < 0 else "the mean does not fall"
     return "the mean falls at every step" if (steps < 0).all() else "not falling at every step"
 
 

@@ -25,7 +25,7 @@ from causal_lm_opt.simulation.study import Study, StudyResult
 __all__ = ["how_sure", "reading", "study_files"]
 
 Z = 1.96
-TOLD_BIAS = 3.0  # Monte-Carlo standard errors
+TOLD_BIAS, CHANCE_BIAS = 3.0, 0.0027  # Monte-Carlo standard errors; share beyond them by chance
 #: Name of each figure, its title for those who cannot see it, and what stands under it.
 FIGURES: dict[Literal["bias", "coverage"], tuple[str, str]] = {
     "bias": (
@@ -49,7 +49,7 @@ WORDS = (
     f"biased: the bias is more than {TOLD_BIAS:.0f} of its Monte-Carlo standard errors; beside it "
     "the bias in sd of the estimates.",
 )
-MOST_TOLD = 240  # characters of a design's or an estimator's own description
+MOST_TOLD = 1000  # characters of a design's or an estimator's own description
 
 
 def how_sure(level: float, replications: int) -> str:
@@ -142,26 +142,27 @@ def _pages(
 ) -> dict[str, str]:
     """``report.html`` and ``report.md``."""
     study, table = result.study, result.summary
-    columns = ["Design", "Rows", "Estimator", "Bias", "sd", "se / sd", "Coverage", "Trustworthy",
-               "Reading"]  # fmt: skip
+    columns = ["Design", "Rows", "Estimator", "Reading", "Coverage", "Bias", "sd", "se / sd",
+               "Trustworthy"]  # fmt: skip
     lines = [
         [
             str(row["design"]), f"{int(row['n']):,}", str(row["estimator"]),
+            reading(row, study.level), _share(row["coverage"]),
             f"{_figure(row['bias'])} ± {_figure(row['bias_mc_se'])}", _figure(row["sd"]),
-            _figure(row["se_over_sd"]), _share(row["coverage"]),
-            _share(row.get("share trustworthy", math.nan)), reading(row, study.level),
+            _figure(row["se_over_sd"]), _share(row.get("share trustworthy", math.nan)),
         ]
         for row in table.to_dict("records")
     ]  # fmt: skip
     grid = Grid(
         f"{percent(study.level)} intervals; {how_sure(study.level, _fewest(result))}", columns,
-        lines, ["w", "n", "w", *"nnnnn", ""],
+        lines, ["w", "n", "w", "", *"nnnnn"],
     )  # fmt: skip
     shown: list[Block] = [Picture(svg, FIGURES[name][1]) for name, svg in pictures.items()]
     lines_told = len(result.summary)
     chance = (
         f"Of {lines_told:,} lines about {0.05 * lines_told:.1f} are expected to be told of their "
-        "coverage by chance alone: run a line that surprises again, with another seed."
+        f"coverage by chance alone, and {CHANCE_BIAS * lines_told:.2g} of their bias: run a line "
+        "that surprises again, with another seed."
     )
     made = [
         f"{_fewest(result):,} replications of each design and size, seed {study.seed}.",

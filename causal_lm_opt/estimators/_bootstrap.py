@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from joblib import Parallel, delayed
 
-from causal_lm_opt._validation import take_rows
+from causal_lm_opt._validation import digest, take_rows
 from causal_lm_opt.diagnostics.verdict import Verdict, worst
 from causal_lm_opt.estimators._estimand import resample_readers, spread_of_readers
 from causal_lm_opt.estimators._log import Log
 from causal_lm_opt.estimators._policies import Policies
 from causal_lm_opt.estimators._progress import track
+from causal_lm_opt.estimators._samples import Replicates
 from causal_lm_opt.estimators._target import TargetRows
 
 __all__ = ["bootstrap_values", "replicate_influence", "with_lost"]
@@ -24,6 +25,47 @@ FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.intp]
 MOST_LOST = 0.05  # share of resamples that cannot be valued
 Statistic = Callable[[Log, Policies, IntArray], FloatArray]
+
+
+@dataclass(frozen=True, eq=False)
+class Resamples:
+    """Which logged rows each replicate holds; drawn anew from the seed wherever they are needed.
+
+    Attributes
+    ----------
+    rows : str
+        Identity of the logged rows.
+    n : int
+    sample_weight : array, shape (n,), optional
+    codes : integer array, shape (n,), optional
+    n_clusters, seed : int
+    kept : integer array, shape (B,)
+        Numbers of the replicates that could be valued.
+    """
+
+    rows: str
+    n: int
+    sample_weight: FloatArray | None
+    codes: IntArray | None
+    n_clusters: int
+    seed: int
+    kept: IntArray
+
+    @property
+    def key(self) -> str:
+        """Identity of the resamples: replicates of two estimates pair where it is the same."""
+        return f"{self.rows}:bootstrap:{self.seed}:{digest(self.kept)}"
+
+    def means(self, columns: FloatArray) -> FloatArray:
+        """Means (B, K) of the columns (n, K) on each resample's rows."""
+        found = np.empty((self.kept.shape[0], columns.shape[1]))
+        for row, b in enumerate(self.kept):
+            rng = np.random.default_rng([self.seed, int(b)])
+            counts = None if self.codes is None else _cluster_counts(self.n_clusters, rng)
+            picked, spent = _resample(self.n, self.codes, counts, self.sample_weight, rng)
+            s = None if spent or self.sample_weight is None else self.sample_weight[picked]
+            found[row] = np.average(columns[picked], axis=0, weights=s)
+        return found
 
 
 def _cluster_rows(codes: IntArray, counts: IntArray) -> IntArray:
@@ -108,8 +150,8 @@ def bootstrap_values(
     n_bootstrap: int,
     seed: int,
     n_jobs: int | None,
-) -> FloatArray:
-    """Values of resamples, shape (B, L); ``B < n_bootstrap`` where some could not be valued.
+) -> Replicates:
+    """Replicates of the values; fewer than ``n_bootstrap`` where some could not be valued.
 
     Clusters (prompts, readers) are resampled whole; draws are resampled on their own, or with the
     log's clusters where they share prompts. Replicate b uses the seed ``(seed, b)``, so that
@@ -129,17 +171,20 @@ def bootstrap_values(
         delayed(_one)(log, policies, statistic, [seed, b]) for b in range(n_bootstrap)
     )
     every = list(track(values, n_bootstrap, "bootstrap replicates"))
-    kept = [value for value in every if not isinstance(value, str)]
+    kept = [b for b, value in enumerate(every) if not isinstance(value, str)]
     if 2 * len(kept) < n_bootstrap:
         first = next(b for b, value in enumerate(every) if isinstance(value, str))
         raise ValueError(
             f"{n_bootstrap - len(kept)} of {n_bootstrap} bootstrap resamples cannot be valued, so "
             f"that there is no standard error. Replicate {first}: {every[first]}"
         )
-    found = np.stack(kept)
-    if log.texts is None:
-        return found
-    return spread_of_readers(found, log.texts, log.sample_weight)
+    found = np.array([every[b] for b in kept])
+    if log.texts is not None:
+        found = spread_of_readers(found, log.texts, log.sample_weight)
+    drawn = Resamples(
+        log.key, log.y.shape[0], log.sample_weight, log.codes, log.n_clusters, seed, np.array(kept)
+    )
+    return Replicates(replicate_influence(found), drawn.key, drawn if log.texts is None else None)
 
 
 def with_lost(verdict: Verdict, kept: int, n_bootstrap: int) -> Verdict:

@@ -404,6 +404,6 @@ def judged(
         plain=not weighting.normalize,
         findings=found,
     )
-    diagnostics = policy_figures(figures, coverage) | {"bias_bound": term.bias_bound}
+    diagnostics = policy_figures(figures, coverage) | {"bias_bound": part.bias_bound}
     diagnostics |= {"agreement_z": agreement_z, **ratio_figures, **part.diagnostics}
     return replace(part, verdict=told, diagnostics=diagnostics)

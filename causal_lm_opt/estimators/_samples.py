@@ -13,15 +13,37 @@ from causal_lm_opt.diagnostics.verdict import Verdict
 from causal_lm_opt.estimators._log import Log
 from causal_lm_opt.estimators._policies import Policies
 from causal_lm_opt.estimators._target import TargetRows
-from causal_lm_opt.influence import InfluenceSample
+from causal_lm_opt.influence import InfluenceSample, Resamples
 
-__all__ = ["PolicyValue", "logged_sample", "policy_samples", "target_sample"]
+__all__ = ["PolicyValue", "Replicates", "logged_sample", "policy_samples", "target_sample"]
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.intp]
 
 
 UNJUDGED = Verdict("caution", ("No diagnostic has judged this value.",))
+
+
+@dataclass(frozen=True, eq=False)
+class Replicates:
+    """Bootstrap replicates of L values as an influence function (B, L).
+
+    ``resamples`` says which logged rows they come from; ``None`` where texts are held fixed, whose
+    readers alone are resampled.
+    """
+
+    influence: FloatArray
+    key: str
+    resamples: Resamples | None
+
+    @property
+    def size(self) -> int:
+        """Number of replicates."""
+        return int(self.influence.shape[0])
+
+    def column(self, c: int) -> Replicates:
+        """Those of one value."""
+        return replace(self, influence=self.influence[:, [c]])
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +61,7 @@ class PolicyValue:
     bias_bound: float = 0.0
     verdict: Verdict = UNJUDGED
     diagnostics: Mapping[str, Any] = field(default_factory=dict)
-    replicates: FloatArray | None = None
+    replicates: Replicates | None = None
     units: float | None = None
 
 
@@ -93,9 +115,7 @@ def policy_samples(
     if any(column is not None for column in logged):
         sample = logged_sample(log, _columns(logged, log.y.shape[0]))
         if any(p.units is not None for p in parts):
-            every = sample.unit_counts()
-            counts = [every[j] if p.units is None else p.units for j, p in enumerate(parts)]
-            sample = replace(sample, units=np.array(counts))
+            sample = replace(sample, units=_units(sample, parts))
         samples.append(sample)
     columns: dict[str, tuple[TargetRows, FloatArray]] = {}
     for j, (k, part) in enumerate(zip(positions, parts, strict=True)):
@@ -108,7 +128,26 @@ def policy_samples(
         _, block = columns.setdefault(rows.key, (rows, np.zeros((rows.size, len(parts)))))
         block[:, j] = part.target
     samples += [target_sample(log, rows, block) for rows, block in columns.values()]
-    if parts[0].replicates is not None:
-        stacked = np.stack([p.replicates for p in parts if p.replicates is not None], axis=1)
-        samples.append(InfluenceSample(f"{log.key}:bootstrap", "replicates", stacked))
+    replicates = [p.replicates for p in parts if p.replicates is not None]
+    if replicates:
+        samples.append(_replicated(log, replicates, parts))
     return tuple(samples)
+
+
+def _units(sample: InfluenceSample, parts: Sequence[PolicyValue]) -> FloatArray:
+    """Independent logged units behind each part (K,)."""
+    every = sample.unit_counts()
+    return np.array([every[j] if p.units is None else p.units for j, p in enumerate(parts)])
+
+
+def _replicated(
+    log: Log, replicates: Sequence[Replicates], parts: Sequence[PolicyValue]
+) -> InfluenceSample:
+    """Replicates as a sample; few clusters and subgroups keep the degrees of freedom they have."""
+    stacked = np.concatenate([r.influence for r in replicates], axis=1)
+    units = None
+    if log.codes is not None or any(p.units is not None for p in parts):
+        units = _units(logged_sample(log, np.zeros((log.y.shape[0], len(parts)))), parts)
+    return InfluenceSample(
+        replicates[0].key, "replicates", stacked, units=units, resamples=replicates[0].resamples
+    )

@@ -23,7 +23,6 @@ from causal_lm_opt.estimators._base import (
 )
 from causal_lm_opt.estimators._bootstrap import (
     bootstrap_values,
-    replicate_influence,
     with_lost,
 )
 from causal_lm_opt.estimators._crossfit import Folds, crossfit, make_folds
@@ -40,7 +39,7 @@ from causal_lm_opt.estimators._doubly_robust import (
 )
 from causal_lm_opt.estimators._log import Log, read_log, read_new_rows
 from causal_lm_opt.estimators._policies import Policies, read_policies, with_ratio
-from causal_lm_opt.estimators._samples import PolicyValue
+from causal_lm_opt.estimators._samples import PolicyValue, Replicates
 from causal_lm_opt.estimators._subgroups import Cell, cells_of
 from causal_lm_opt.estimators._trust import LoggedPredictions
 from causal_lm_opt.estimators.outcome_models import check_outcome_model
@@ -348,7 +347,7 @@ class DoublyRobust(RegressorMixin, BaseValueEstimator):
         ]
         replicates = None
         if self.inference == "bootstrap":
-            replicates = replicate_influence(self._bootstrap(policies, cells))
+            replicates = self._bootstrap(policies, cells)
         order = {cell: c for c, cell in enumerate(cells)}
         by_cell: list[list[float]] = []
 
@@ -360,8 +359,8 @@ class DoublyRobust(RegressorMixin, BaseValueEstimator):
             by_cell.append([p.value for p in parts])
             part = median_part(parts)
             if replicates is not None:
-                column = replicates[:, order[k, label]]
-                said = with_lost(part.verdict, column.shape[0], self.n_bootstrap)
+                column = replicates.column(order[k, label])
+                said = with_lost(part.verdict, column.size, self.n_bootstrap)
                 part = replace(part, logged=None, target=None, replicates=column, verdict=said)
             return part
 
@@ -436,7 +435,7 @@ class DoublyRobust(RegressorMixin, BaseValueEstimator):
             return self.splits_
         return self.splits_
 
-    def _bootstrap(self, policies: Policies, cells: list[Cell]) -> FloatArray:
+    def _bootstrap(self, policies: Policies, cells: list[Cell]) -> Replicates:
         weighting, fresh = Weighting.of(self.weights), Weighting.of(self.weights_target)
         assert self.splits_[0].crossfit is not None
         folds = self.splits_[0].crossfit.folds

@@ -16,7 +16,6 @@ from causal_lm_opt.estimators._assemble import assemble, sample_mean
 from causal_lm_opt.estimators._base import BaseValueEstimator, estimand_notes
 from causal_lm_opt.estimators._bootstrap import (
     bootstrap_values,
-    replicate_influence,
     with_lost,
 )
 from causal_lm_opt.estimators._estimated import ratio_noise
@@ -26,7 +25,8 @@ from causal_lm_opt.estimators._figures import (
 )
 from causal_lm_opt.estimators._log import Log, read_log
 from causal_lm_opt.estimators._policies import Policies, read_policies, with_ratio
-from causal_lm_opt.estimators._samples import PolicyValue
+from causal_lm_opt.estimators._samples import PolicyValue, Replicates
+from causal_lm_opt.estimators._smoothing import smoothing_bias, smoothing_finding
 from causal_lm_opt.estimators._subgroups import (
     Cell,
     cells_of,
@@ -62,8 +62,9 @@ class IPW(BaseValueEstimator):
         Estimates the weights from the logged texts and the draws ``X_target``, instead of
         ``logp_target`` and ``logp_logging``; cloned and fitted for every policy. The standard
         error carries its noise: to first order where it is parametric (a logistic regression on
-        all rows, cells, balancing), else by a cluster bootstrap that fits it anew, which makes no
-        allowance for the classifier's smoothing bias.
+        all rows, cells, balancing), else by a cluster bootstrap that fits it anew. Such a ratio is
+        penalised or cross-fitted and balances less well: its interval is widened by the bias that
+        a ridge regression of the outcomes on what it reads foresees (``bias_bound``).
     estimand : {"model", "texts"}, default "model"
         Whose value: of texts the policy would write, or of these texts as they stand (see Notes).
     utility : mapping class -> float, optional
@@ -234,7 +235,7 @@ class IPW(BaseValueEstimator):
         cells = cells_of(log, policies, by=by)
         estimated, replicates = policies.estimated, None
         if estimated is not None and not estimated.parametric and not policies.fixed:
-            replicates = replicate_influence(self._bootstrap(policies, cells, weighting))
+            replicates = self._bootstrap(policies, cells, weighting)
         order = {cell: c for c, cell in enumerate(cells)}
 
         def value_of(k: int, label: Any) -> PolicyValue:
@@ -243,8 +244,8 @@ class IPW(BaseValueEstimator):
             part = _ipw_value(log, policies, k, label, weighting)
             if replicates is None:
                 return part
-            column = replicates[:, order[k, label]]
-            said = with_lost(part.verdict, column.shape[0], self.n_bootstrap)
+            column = replicates.column(order[k, label])
+            said = with_lost(part.verdict, column.size, self.n_bootstrap)
             return replace(part, logged=None, target=None, replicates=column, verdict=said)
 
         plain = weighting.unbiased and not weighting.normalize and estimated is None
@@ -269,13 +270,14 @@ class IPW(BaseValueEstimator):
         how = "influence function, with the noise of the ratio's fit"
         if not policies.estimated.parametric:
             how = (
-                f"cluster bootstrap with refit of the ratio, {self.n_bootstrap} replicates (no "
-                "allowance for its smoothing bias)"
+                f"cluster bootstrap with refit of the ratio, {self.n_bootstrap} replicates; the "
+                "interval is widened by the smoothing bias that a ridge regression of the outcomes "
+                "on what the ratio reads foresees"
             )
         return [label, *about, f"Standard errors: {how}."]
 
-    def _bootstrap(self, policies: Policies, cells: list[Cell], weighting: Weighting) -> FloatArray:
-        """Values of resamples, the ratio fitted anew on each, shape (B, cells)."""
+    def _bootstrap(self, policies: Policies, cells: list[Cell], weighting: Weighting) -> Replicates:
+        """Replicates of the cells' values, the ratio fitted anew on each resample."""
 
         def statistic(log: Log, resampled: Policies, _: IntArray) -> FloatArray:
             refitted = with_ratio(self.ratio, log, resampled, replicate=True)
@@ -307,11 +309,13 @@ def _ipw_value(
     if noise is not None:
         logged = logged + noise[0]
         target = None if second_is_exact(policies, k) else noise[1]
+    smoothing = smoothing_bias(log, policies, k, rows, y, s, term, weighting)
     part = PolicyValue(
         value=term.value,
         logged=logged,
         target=target,
-        bias_bound=term.bias_bound,
+        bias_bound=term.bias_bound + smoothing,
         units=subgroup_worth(log, rows),
     )
-    return judged(part, log, policies, k, rows, ell, term, lambda: y, weighting)
+    found = smoothing_finding(smoothing, logged, log)
+    return judged(part, log, policies, k, rows, ell, term, lambda: y, weighting, found)

@@ -26,7 +26,6 @@ from causal_lm_opt.estimators._base import (
 )
 from causal_lm_opt.estimators._bootstrap import (
     bootstrap_values,
-    replicate_influence,
     with_lost,
 )
 from causal_lm_opt.estimators._figures import policy_overlap, second_sample_findings
@@ -38,7 +37,7 @@ from causal_lm_opt.estimators._linear import (
 )
 from causal_lm_opt.estimators._log import Log, read_log, read_new_rows
 from causal_lm_opt.estimators._policies import Policies, read_policies
-from causal_lm_opt.estimators._samples import PolicyValue
+from causal_lm_opt.estimators._samples import PolicyValue, Replicates
 from causal_lm_opt.estimators._subgroup_mix import plug_in_of
 from causal_lm_opt.estimators._subgroups import Cell, cells_of, subgroup_rows
 from causal_lm_opt.estimators._target import TargetRows
@@ -245,7 +244,7 @@ class OutcomeRegression(RegressorMixin, BaseValueEstimator):
                 n_clusters=log.n_clusters, noise=None if log.texts is None else log.noise(),
             )  # fmt: skip
         else:
-            replicates = replicate_influence(self._bootstrap(policies, cells, weighting))
+            replicates = self._bootstrap(policies, cells, weighting)
         predictions = [predict_outcome(self.model_, r.X, self.utility) for r in policies.row_sets]
         order = {cell: c for c, cell in enumerate(cells)}
 
@@ -256,15 +255,12 @@ class OutcomeRegression(RegressorMixin, BaseValueEstimator):
             if policies.fixed:
                 part = replace(part, target=None)
             if replicates is not None:
-                part = replace(
-                    part, logged=None, target=None, replicates=replicates[:, order[k, label]]
-                )
+                column = replicates.column(order[k, label])
+                part = replace(part, logged=None, target=None, replicates=column)
             part = self._judged(part, policies, k, label)
             if replicates is None:
                 return part
-            return replace(
-                part, verdict=with_lost(part.verdict, replicates.shape[0], self.n_bootstrap)
-            )
+            return replace(part, verdict=with_lost(part.verdict, replicates.size, self.n_bootstrap))
 
         return assemble(
             log, policies, cells, value_of, estimator="Outcome regression", notes=notes,
@@ -294,7 +290,7 @@ class OutcomeRegression(RegressorMixin, BaseValueEstimator):
             "smoothing bias"
         )
 
-    def _bootstrap(self, policies: Policies, cells: list[Cell], weighting: Weighting) -> FloatArray:
+    def _bootstrap(self, policies: Policies, cells: list[Cell], weighting: Weighting) -> Replicates:
         model, utility = self._learner(), self.utility
 
         def statistic(log: Log, resampled: Policies, _: Any) -> FloatArray:

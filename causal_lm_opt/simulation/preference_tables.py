@@ -55,7 +55,8 @@ def summary_table(
     keys = ["noise", "rho", "model", "lambda", "test"]
     for at, part in results.groupby(keys, sort=False, dropna=False):
         noise, rho, model, strength, test = _key(at)
-        low, high = t_interval(part["accuracy"].to_numpy(), level)
+        found = t_interval(part["accuracy"].to_numpy(), level)
+        low, high = (float(np.clip(end, 0.0, 1.0)) for end in found)  # accuracies are shares
         known = _paper(study, strength)
         rows.append(
             {

@@ -251,7 +251,8 @@ def test_the_rest_is_valued_and_told(model: Path) -> None:
     assert log.text == TEXTS[70:]
     assert told == [
         "70 of the 100 rows hold texts that trained or chose 'f': they are left out, and every "
-        "policy is valued on the other 30 (parts.csv of its run says which part a row was in)."
+        "policy is valued on the other 30 (parts.csv in the folder of its training says which part "
+        "each row was in)."
     ]
     with pytest.raises(DataError, match="so that 10 are left"):
         without_seen_rows(log_of(TEXTS[:80]), {"f": str(model)})

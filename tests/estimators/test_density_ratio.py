@@ -14,7 +14,7 @@ from sklearn.naive_bayes import BernoulliNB
 from sklearn.pipeline import make_pipeline
 from sklearn.svm import LinearSVC
 
-from causal_lm_opt import DensityRatio
+from causal_lm_opt import IPW, DensityRatio
 from causal_lm_opt.diagnostics.sufficiency import latent_sufficiency
 from causal_lm_opt.estimators._ratio import read_samples
 from causal_lm_opt.estimators._ratio_fits import fold_of_rows
@@ -315,3 +315,18 @@ def test_the_test_of_what_is_left_out_has_its_level_and_power() -> None:
 def test_nothing_is_left_out_when_the_latent_is_all_there_is() -> None:
     X, draws = gaussians(300, 10)
     assert latent_sufficiency(X[:, 0], true_log_ratio(X), X, draws, latent=X) is None
+
+
+@pytest.mark.statistical
+def test_the_words_that_a_ratio_reads_are_not_said_to_be_left_out() -> None:
+    """Outcomes additive in words, and a policy that is the logger: the ratio leaves nothing out."""
+    words, effect = np.array([f"w{i}" for i in range(12)]), np.linspace(-1, 1, 12)
+    told = 0
+    for seed in range(25):
+        rng = np.random.default_rng([15, seed])
+        at, drawn = rng.integers(0, 12, (2, 1000, 3))
+        y = effect[at].sum(axis=1) + rng.normal(size=1000)
+        logged, draws = ([" ".join(w) for w in words[x]] for x in (at, drawn))
+        est = IPW(ratio=DensityRatio()).fit(logged, y, X_target={"same": draws})
+        told += any("Latent sufficiency fails" in r for r in est.result_.verdicts[0].reasons)
+    assert told == 0  # 8 of 25 where the regression knew nothing of the words
