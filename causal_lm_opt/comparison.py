@@ -398,6 +398,8 @@ def summary_table(estimate: ValueEstimate, level: float) -> Summary:
         )
     extra = [*estimate.notes, *grouped_reasons(estimate)]
     if np.any(estimate.bias_bound > 0):
-        extra.append("Intervals are widened by the bound on the weight transform's bias.")
+        extra.append(
+            "Intervals are widened by bias_bound (of a weight transform, or a ratio's penalty)."
+        )
     out.add_extra_txt([*extra, BLIND_SPOTS])
     return out

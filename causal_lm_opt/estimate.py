@@ -68,7 +68,8 @@ class ValueEstimate:
     estimator : str
         Estimator and weights, for tables.
     bias_bound : array, shape (K,)
-        Bound on the bias brought by a weight transform; intervals are widened by it.
+        Bound on the bias brought by a weight transform, or by the penalty or folds of an estimated
+        ratio; intervals are widened by it.
     verdicts : tuple of Verdict
     diagnostics : tuple of dict
         Figures behind each verdict (JSON-safe).
