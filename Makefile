@@ -69,6 +69,8 @@ validate: $(VENV)/.test-stamp
 	$(ONE_THREAD) $(BIN)/python -m benchmarks.validate
 	$(ONE_THREAD) $(BIN)/python -m benchmarks.phrases \
 	  --out benchmarks/results/optimizer/phrases.json
+	$(ONE_THREAD) $(BIN)/python -m benchmarks.penalised_ratios \
+	  --out benchmarks/results/validation/penalised_ratios.json
 ifdef CAUSAL_LM_OPT_DATA
 	$(ONE_THREAD) $(BIN)/python -m benchmarks.optimizer --data "$(CAUSAL_LM_OPT_DATA)" \
 	  --out benchmarks/results/optimizer --runs 200

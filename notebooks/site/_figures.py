@@ -83,6 +83,18 @@ def bands() -> str:
     return of_rows(read("validation/bands.json")["rows"], keys)
 
 
+def penalised_ratios() -> str:
+    """Differences from the logging policy where few clusters make a penalised ratio."""
+    rows = [
+        [world, name, part["bias"], part["sd"], part["mean half width"], part["covered"]]
+        for world, found in read("validation/penalised_ratios.json").items()
+        for name, part in found.items()
+        if name != "truth"
+    ]
+    head = ["world", "interval", "bias", "sd", "half width", "covers"]
+    return table(head, rows)
+
+
 def fuzz() -> str:
     """What became of damaged input files."""
     found = read("validation/fuzz.json")
@@ -239,8 +251,8 @@ def commands() -> str:
 
 TABLES: tuple[Callable[[], str], ...] = (
     bands, commands, coverage, efficiency, fuzz, glossary, glossary_training, optimizer, peers,
-    persuasion, preferences, scoring, speed, speed_claims, step_time, true_value, upworthy,
-    verdicts,
+    penalised_ratios, persuasion, preferences, scoring, speed, speed_claims, step_time,
+    true_value, upworthy, verdicts,
 )  # fmt: skip
 
 
