@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.linear_model import RidgeCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
@@ -136,4 +137,44 @@ def regression_on(features: Any) -> Any:
     >>> float(model.predict(["bbb"])[0].round(1))
     3.0
     """
-    return make_pipeline(FunctionTransformer(features), StandardScaler(), RidgeCV(PENALTIES))
+    return make_pipeline(
+        FunctionTransformer(features), StandardScaler(), WithinReach(), RidgeCV(PENALTIES)
+    )
+
+
+class WithinReach(TransformerMixin, BaseEstimator):
+    r"""Rows further from the centre than any training row, brought back along the ray to it.
+
+    Distance is :math:`r^2(z) = (z - \bar z)^\top (S + \lambda I / n)^{-1} (z - \bar z)`, S the
+    covariance of the training rows: n times the leverage of z in a ridge regression on them, and so
+    the size of its prediction's error. A word that no training row of a fold holds (of a prompt
+    that is left out) lies along a direction in which these hardly vary, and a linear model's
+    prediction there is noise without bound. Training rows stay as they are.
+
+    Attributes
+    ----------
+    centre_ : array, shape (p,)
+    root_ : array, shape (p, p)
+        :math:`r(z) = |(z - \bar z)^\top` ``root_`` :math:`|`.
+    reach_ : float
+        Of the furthest training row.
+    """
+
+    def fit(self, X: Any, y: Any = None) -> WithinReach:
+        """Learn how far training rows (n, p) reach."""
+        z = np.asarray(X, dtype=np.float64)
+        self.centre_ = z.mean(axis=0)
+        apart = z - self.centre_
+        values, vectors = np.linalg.eigh(apart.T @ apart / z.shape[0])
+        self.root_ = vectors / np.sqrt(np.maximum(values, 0.0) + PENALTIES[0] / z.shape[0])
+        self.reach_ = float(self._distance(z).max(initial=0.0))
+        return self
+
+    def transform(self, X: Any) -> FloatArray:
+        """Rows (m, p) within reach."""
+        z = np.asarray(X, dtype=np.float64)
+        far = np.maximum(self._distance(z) / max(self.reach_, np.finfo(np.float64).tiny), 1.0)
+        return np.asarray(self.centre_ + (z - self.centre_) / far[:, None])
+
+    def _distance(self, z: FloatArray) -> FloatArray:
+        return np.asarray(np.linalg.norm((z - self.centre_) @ self.root_, axis=1))

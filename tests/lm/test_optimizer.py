@@ -31,7 +31,7 @@ from causal_lm_opt.lm._left_out import LoggedTexts, fixed_prompts, judged, respo
 from causal_lm_opt.lm._optimizer_files import nearer_checkpoints
 from causal_lm_opt.lm._optimizer_rows import joined, read_rows, split
 from causal_lm_opt.lm._optimizer_settings import decide, trainer_settings
-from causal_lm_opt.lm._optimizer_steps import NOT_ELIGIBLE, Watch, make_objective
+from causal_lm_opt.lm._optimizer_steps import NOT_ELIGIBLE, Watch, make_objective, nuisances_of
 from causal_lm_opt.lm._targeted import TargetedReward
 from causal_lm_opt.lm.objectives import IPWObjective, OnPolicyObjective
 from causal_lm_opt.lm.optimizer import CausalLMOptimizer
@@ -987,3 +987,50 @@ def test_default_topics_hold_what_is_additive_in_phrases():
         design = np.column_stack([np.ones(len(texts)), features(given)])
         left = which - design @ np.linalg.lstsq(design, which, rcond=None)[0]
         assert np.abs(left).max() < 1e-8
+
+
+@pytest.mark.parametrize("seed", [7, 14, 21])
+def test_outcomes_of_a_prompt_that_is_left_out_are_not_predicted_without_bound(seed):
+    """Texts name the prompt's product; of one product the training rows may hold one prompt.
+
+    Predictions of its rows, by a model that knows neither, had an R^2 of -26 to -92.
+    """
+    products, readers = (
+        ["shoes", "phone", "tea", "bike", "lamp", "watch"],
+        [
+            "students",
+            "parents",
+            "runners",
+            "travellers",
+            "gamers",
+            "nurses",
+            "cooks",
+            "artists",
+            "teachers",
+            "farmers",
+            "pilots",
+        ],
+    )
+    slots = {
+        ("hello friend", "act now", "dear customer", "good news"): (4.0, -4.0, 0.0, 1.0),
+        ("cheap", "lovely", "sturdy", "new"): (0.0, 2.0, 1.0, 0.0),
+        ("buy today", "try it free", "see more", "tell others"): (-3.0, 5.0, 0.0, 0.0),
+    }
+    rng = np.random.default_rng(seed)
+    prompts, texts, outcome = [], [], []
+    for _ in range(1000):
+        product, reader = rng.choice(products), rng.choice(readers)
+        at = rng.integers(0, 4, 3)
+        opening, kind, end = (words[i] for words, i in zip(slots, at, strict=True))
+        prompts.append(f"write an ad for {product} to {reader}")
+        texts.append(f"{opening} , {kind} {product} , {end}")
+        effect = sum(e[i] for e, i in zip(slots.values(), at, strict=True))
+        outcome.append(50.0 + effect + products.index(product) + 6.0 * rng.normal())
+    rows = read_rows(texts, outcome, prompts, None, None)
+    train = split(rows, (0.5, 0.2, 0.3), 0).train
+    features = TextFeatures(None, train.read, prompted=True)
+    predicted = nuisances_of(train, None, features, 5, 0).predicted
+    left = np.mean((train.outcome - predicted) ** 2) / train.outcome.var()
+    assert left < 0.95
+    assert predicted.min() > train.outcome.min()
+    assert predicted.max() < train.outcome.max()
