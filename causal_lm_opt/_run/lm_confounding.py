@@ -14,7 +14,7 @@ from causal_lm_opt import __version__
 from causal_lm_opt._run.optimize_settings import check_installed
 from causal_lm_opt._run.output import json_text
 from causal_lm_opt._run.page import Chapter, bullets, page, paragraph, table
-from causal_lm_opt._run.study_folder import check_study_folder, replaced_tables, study_run
+from causal_lm_opt._run.study_folder import check_study_folder, study_run, warn_of_replaced
 from causal_lm_opt._run.terminal import printable
 from causal_lm_opt.simulation._blocks import write_atomically
 from causal_lm_opt.simulation._claim import read_facts
@@ -104,7 +104,8 @@ def simulate_confounding(
             study, worlds, folder, jobs=jobs, progress=progress, facts=facts
         )
         text = write_confounding(rows, gradients, best, folder, facts)
-    return text + replaced_tables(held, read_facts(folder) or {})
+    warn_of_replaced(held, read_facts(folder) or {})
+    return text
 
 
 # ------------------------------------------------------------------------------ files

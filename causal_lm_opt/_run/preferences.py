@@ -14,7 +14,7 @@ from causal_lm_opt._run.optimize_settings import check_installed
 from causal_lm_opt._run.output import file_facts
 from causal_lm_opt._run.preference_report import told_facts, write_study
 from causal_lm_opt._run.preference_words import WORDS
-from causal_lm_opt._run.study_folder import check_study_folder, replaced_tables, study_run
+from causal_lm_opt._run.study_folder import check_study_folder, study_run, warn_of_replaced
 from causal_lm_opt.exceptions import DataError
 from causal_lm_opt.simulation._claim import read_facts, refuse_other
 from causal_lm_opt.simulation.preference_study import (
@@ -174,7 +174,8 @@ def simulate_preferences(
                 study, folder, rows, ratings, quick=quick, jobs=jobs, progress=progress
             )
         text = write_study(study, results, folder, facts)
-    return text + replaced_tables(held, read_facts(folder) or {})
+    warn_of_replaced(held, read_facts(folder) or {})
+    return text
 
 
 # ------------------------------------------------------------------------------ real ratings

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from causal_lm_opt._run.optimize_files import write_files
-from causal_lm_opt._run.study_folder import check_study_folder, replaced_tables, study_run
+from causal_lm_opt._run.study_folder import check_study_folder, study_run, warn_of_replaced
 from causal_lm_opt._run.study_report import how_sure, study_files
 from causal_lm_opt._run.terminal import printable
 from causal_lm_opt.simulation._claim import read_facts
@@ -82,7 +82,8 @@ def simulate(
         result = study.run(folder, jobs=jobs, progress=progress)
         pages = study_files(result)
         write_files(folder, pages)
-    return _text(result, folder, list(pages)) + replaced_tables(held, study_facts(study))
+    warn_of_replaced(held, study_facts(study))
+    return _text(result, folder, list(pages))
 
 
 def _text(result: StudyResult, folder: Path, pages: Sequence[str]) -> str:

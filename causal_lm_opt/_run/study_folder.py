@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,10 +11,11 @@ from typing import Any
 
 from causal_lm_opt._run.output import OutputError
 from causal_lm_opt._run.preference_report import FILES as PREFERENCES
+from causal_lm_opt.exceptions import EstimationWarning
 from causal_lm_opt.simulation._blocks import clear_unfinished, unfinished_of
 from causal_lm_opt.simulation._claim import OtherStudyError
 
-__all__ = ["check_study_folder", "replaced_tables", "study_run"]
+__all__ = ["check_study_folder", "study_run", "warn_of_replaced"]
 
 ESTIMATORS = (
     *("blocks", "replications.csv.gz", "study.json", "summary.csv"),
@@ -69,8 +71,8 @@ def study_run(out: str | Path, folder: Path) -> Iterator[None]:
         raise OutputError(f"{out} cannot be written: {error.strerror or error}") from error
 
 
-def replaced_tables(held: Mapping[str, Any] | None, facts: Mapping[str, Any]) -> str:
-    """A line on what an earlier run's tables held and these do not; empty where that is nothing.
+def warn_of_replaced(held: Mapping[str, Any] | None, facts: Mapping[str, Any]) -> None:
+    """Warn of what an earlier run's tables held and these do not, if that is anything.
 
     Parameters
     ----------
@@ -81,15 +83,16 @@ def replaced_tables(held: Mapping[str, Any] | None, facts: Mapping[str, Any]) ->
     """
     before, now = _size(held or {}), _size(facts)
     if before is None or now is None:
-        return ""
+        return
     (count, unit, sizes), (count_now, _, sizes_now) = before, now
     if count <= count_now and set(sizes) <= set(sizes_now):
-        return ""
+        return
     of = f" of {', '.join(f'{n:,}' for n in sizes)} rows" if sizes else ""
-    return (
+    told = (
         f"The tables of {count:,} {unit}{of} are replaced; their blocks are kept, and a run of "
-        "them takes these up.\n"
+        "them takes these up."
     )
+    warnings.warn(told, EstimationWarning, stacklevel=2)
 
 
 def _size(facts: Mapping[str, Any]) -> tuple[int, str, list[int]] | None:

@@ -20,7 +20,7 @@ NAMELESS = "blocks without study.json, none of which is of this study and versio
 
 OTHER_CODE = (
     "out={!r} holds this study as other code computed it (of a design or estimator, of this "
-    "package, or another version of a library): all of it is computed anew, and its tables are "
+    "package, or another version of a library): {} of it is computed anew, and its tables are "
     "replaced."
 )
 
@@ -66,8 +66,10 @@ def claim(
     kept = {file.name for file in blocks.glob("*.json.gz")}
     own = {file.name for file in block_files(cells, blocks, block)}
     if (folder / FACTS).is_file():
-        if kept.isdisjoint(own) and not {*map(_place, kept)}.isdisjoint(map(_place, own)):
-            warnings.warn(OTHER_CODE.format(str(folder)), EstimationWarning, stacklevel=3)
+        stale = {*map(_place, kept)} & {*map(_place, own - kept)}
+        if stale:
+            part = "all" if kept.isdisjoint(own) else "a part"
+            warnings.warn(OTHER_CODE.format(str(folder), part), EstimationWarning, stacklevel=3)
         return
     if kept and kept.isdisjoint(own):
         raise OtherStudyError(folder, NAMELESS)

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
+import inspect
+import math
 import re
 import types
 from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from causal_lm_opt._version import __version__
 
@@ -15,10 +21,12 @@ if TYPE_CHECKING:
 __all__ = ["other_than", "study_facts"]
 
 NAMED = 3  # designs or estimators that a message names
+SAID = {"design_settings": "designs"}  # facts by the words of messages
+FEW = 12  # numbers of an array that are written out
 MOST_TOLD = 80  # characters of a setting that a message shows
 #: Facts that tell one study from another, in the order in which a message looks for one: of a study
 #: of estimators, and of the studies that train models, by name.
-ESTIMATORS = ("designs", "estimators", "seed", "level")
+ESTIMATORS = ("designs", "design_settings", "estimators", "seed", "level")
 PREFERENCES = (
     *("data", "quick", "columns", "encoder", "first_seed", "noises", "dimension", "entanglement"),
     *("nuisance", "rhos", "lambdas", "lambda_rho", "sizes", "model", "settings"),
@@ -35,6 +43,7 @@ def study_facts(study: Study) -> dict[str, Any]:
     return {
         "about": study.about,
         "designs": {name: _described(design) for name, design in study.designs.items()},
+        "design_settings": {name: _settings(design) for name, design in study.designs.items()},
         "estimators": _estimators(study),
         "sizes": list(study.sizes),
         "replications": study.replications,
@@ -100,12 +109,12 @@ def _difference(key: str, mine: Any, its: Any) -> str:
     if key == "data":
         other = " of another content" if mine.get("name") == its.get("name") else ""
         return f"data {its.get('name')}{other}"
-    if key in ("designs", "estimators", "worlds") and isinstance(its, Mapping):
+    if key in ("designs", "design_settings", "estimators", "worlds") and isinstance(its, Mapping):
         if not isinstance(mine, Mapping) or set(mine) != set(its):
             return f"{key} {_names(its)}"
         changed = [name for name in its if not _same(mine[name], its[name])]
         told = _setting(mine[changed[0]], its[changed[0]])
-        return f"{key} {_names(changed)} of other settings ({told})"
+        return f"{SAID.get(key, key)} {_names(changed)} of other settings ({told})"
     if isinstance(mine, Mapping) and isinstance(its, Mapping):
         at = next(k for k in (*its, *mine) if k != "seeds" and not _same(mine.get(k), its.get(k)))
         if at not in its:
@@ -168,3 +177,35 @@ def _described(thing: Any) -> str:
         return f"{thing.__module__}.{thing.__qualname__}"
     told = str(getattr(thing, "label", "")) or " ".join(repr(thing).split())
     return type(thing).__qualname__ if " at 0x" in told else told
+
+
+def _settings(thing: Any) -> dict[str, Any]:
+    """What a design was made with, by name: a short label does not say all of it."""
+    if isinstance(thing, types.FunctionType):
+        return {}
+    if is_dataclass(thing):
+        names = [f.name for f in fields(thing) if f.init and f.repr]
+    else:
+        made = inspect.signature(type(thing)).parameters
+        names = [name for name in made if name in getattr(thing, "__dict__", {})]
+    return {name: _plain(getattr(thing, name)) for name in names}
+
+
+def _plain(value: Any) -> Any:
+    """A setting as JSON holds it, the same in every process; long arrays by their digest."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    if isinstance(value, np.ndarray):
+        if value.size <= FEW and value.dtype.kind in "biuf":
+            return value.tolist()
+        told = "\x1f".join(map(repr, value.ravel().tolist()))
+        return f"array of shape {value.shape}, {hashlib.sha256(told.encode()).hexdigest()[:12]}"
+    if isinstance(value, tuple | list):
+        return [_plain(one) for one in value]
+    if isinstance(value, Mapping):
+        return {str(key): _plain(one) for key, one in value.items()}
+    return getattr(value, "__qualname__", None) or _described(value)

@@ -13,11 +13,20 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from causal_lm_opt import IPW
 from causal_lm_opt._run.output import OutputError
 from causal_lm_opt._run.simulate import list_studies, simulate
 from causal_lm_opt._run.study_folder import check_study_folder
 from causal_lm_opt._run.study_report import reading, study_files
-from causal_lm_opt.simulation import STUDIES, GaussianDesign, SimulatedLog, Study, named_study
+from causal_lm_opt.exceptions import EstimationWarning
+from causal_lm_opt.simulation import (
+    STUDIES,
+    GaussianDesign,
+    SimulatedLog,
+    Study,
+    confounded_log,
+    named_study,
+)
 from causal_lm_opt.simulation._facts import other_than, study_facts
 
 TOML = """
@@ -137,13 +146,47 @@ def test_a_smaller_run_of_the_same_study_says_what_it_replaces(file: Path, tmp_p
     out = tmp_path / "results"
     simulate(str(file), out, replications=5, progress=False)
     blocks = set((out / "blocks").iterdir())
-    text = simulate(str(file), out, progress=False)
-    assert text.endswith(
-        "The tables of 5 replications of 60 rows are replaced; their blocks are kept, and a run of "
-        "them takes these up.\n"
-    )
+    told = "The tables of 5 replications of 60 rows are replaced; their blocks are kept, and a run"
+    with pytest.warns(EstimationWarning, match=told):
+        simulate(str(file), out, progress=False)
     assert blocks < set((out / "blocks").iterdir())
-    assert "replaced" not in simulate(str(file), out, replications=5, progress=False)
+    simulate(str(file), out, replications=5, progress=False)  # no warning: that is an error here
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("text_effect = 2.0\n[estimators", "text_effect=0.5, here text_effect=2.0"),
+        ("readers = 3\n[estimators", "readers=1, here readers=3"),
+    ],
+)
+def test_a_setting_that_no_label_tells_makes_another_study(
+    file: Path, tmp_path: Path, change: str, said: str
+) -> None:
+    out = tmp_path / "results"
+    simulate(str(file), out, progress=False)
+    held = {p.name: p.read_bytes() for p in out.glob("*.*")}
+    text = file.read_text()
+    file.write_text(text.replace("[estimators", change, 1))
+    with pytest.raises(OutputError, match=f"designs 'near' of other settings .{said}"):
+        simulate(str(file), out, progress=False)
+    assert {p.name: p.read_bytes() for p in out.glob("*.*")} == held
+
+
+def test_settings_of_designs_are_told_in_full_and_alike_in_every_process() -> None:
+    """Two worlds of one label: what differs is named, arrays by their digest."""
+    seen = [confounded_log(2.0, seen=s) for s in (False, True)]
+    assert seen[0].label == seen[1].label
+    studies = [
+        Study(designs={"d": one}, estimators={"H": IPW()}, sizes=(50,), replications=2)
+        for one in seen
+    ]
+    facts = [json.loads(json.dumps(study_facts(one))) for one in studies]
+    assert facts[0] == json.loads(json.dumps(study_facts(studies[0])))
+    assert other_than(facts[0], facts[0]) is None
+    assert str(other_than(facts[0], facts[1])).startswith("designs 'd' of other settings (")
+    older = {key: value for key, value in facts[1].items() if key != "design_settings"}
+    assert other_than(facts[0], older) is None
 
 
 def test_facts_of_an_older_version_and_of_every_shipped_study() -> None:
