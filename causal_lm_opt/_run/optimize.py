@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -25,8 +26,9 @@ from causal_lm_opt._run.optimize_report import (
 from causal_lm_opt._run.optimize_settings import check_installed, settings_of
 from causal_lm_opt._run.output import OutputError, csv_text, guarded, json_text
 from causal_lm_opt._run.provenance import provenance
+from causal_lm_opt._run.slips import odd_cells
 from causal_lm_opt._run.terminal import collected_warnings, printable
-from causal_lm_opt.exceptions import DataError, OtherRunError
+from causal_lm_opt.exceptions import DataError, EstimationWarning, OtherRunError
 from causal_lm_opt.logged import LoggedData
 
 if TYPE_CHECKING:
@@ -118,6 +120,8 @@ def optimize_file(request: OptimizeRequest) -> Optimized:
     optimizer = CausalLMOptimizer(**settings, out=folder / RUN, progress=request.progress)
     done = (folder / RUN / "optimizer.json").is_file()
     with collected_warnings() as warned, _quiet_libraries():
+        for note in odd_cells(log):
+            warnings.warn(note, EstimationWarning, stacklevel=1)
         _fit(optimizer, log, folder)
         rates, pairs = _compared(optimizer, log, folder / RUN)
     run = _told(request, optimizer, log, rates, pairs, warned)

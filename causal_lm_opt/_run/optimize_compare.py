@@ -283,8 +283,7 @@ def _files(
         files["win_rates.csv"] = csv_text(
             list(frame.columns), frame.to_numpy(dtype=object).tolist()
         )
-        texts = list(zip(*rates.texts.values(), strict=True))
-        files["samples.csv"] = texts_csv(list(rates.texts), texts)
+        files["samples.csv"] = texts_csv(*_fresh_texts(rates))
     if differences is not None:
         files["differences.csv"] = csv_text(PAIRED, paired_lines(differences))
     sections = _sections(runs, rates, differences, notes, warned, facts)
@@ -294,6 +293,18 @@ def _files(
         "report.html": html_page(title, lead, sections, footer),
         "report.md": markdown_page(title, lead, sections, footer),
     }
+
+
+def _asked(rates: WinRates) -> list[str | None]:
+    """The prompt that each row's texts answer; empty without prompts."""
+    return [] if rates.prompts is None else [str(prompt) for prompt in rates.prompts]
+
+
+def _fresh_texts(rates: WinRates) -> tuple[list[str], list[tuple[str | None, ...]]]:
+    """Columns and rows of all fresh texts, after their prompts where there are any."""
+    asked = _asked(rates)
+    columns: list[Any] = [asked, *rates.texts.values()] if asked else [*rates.texts.values()]
+    return ["prompt"] * bool(asked) + list(rates.texts), list(zip(*columns, strict=True))
 
 
 def _lines(run: FinishedRun) -> list[list[Any]]:
@@ -329,7 +340,11 @@ def _sections(
         out.append(Section("Win rates", judged))
         shown = list(zip(*rates.texts.values(), strict=True))[:8]
         said = f"The first {len(shown)} fresh texts of each, not picked; all are in samples.csv."
-        pairs = Pairs(list(rates.texts), [(None, [short(t) for t in row]) for row in shown])
+        asked = _asked(rates) or [None] * len(shown)
+        pairs = Pairs(
+            list(rates.texts),
+            [(p, [short(t) for t in row]) for p, row in zip(asked, shown, strict=False)],
+        )
         out.append(Section("Texts side by side", [Words(said), pairs]))
     if warned:
         out.append(Section("Warnings", [Points(list(warned))]))

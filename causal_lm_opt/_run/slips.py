@@ -24,7 +24,7 @@ FEWEST_OF_EACH = 20  # zeros, and ones, beside them
 
 def odd_cells(log: LoggedData) -> list[str]:
     """Notes on what may be slips of the pen: a number among zeros and ones, log-probabilities that
-    may stand for missing ones, texts of blanks or spelt in several ways.
+    may stand for missing ones, texts of blanks or spelt in several ways, rows without a prompt.
     """
     y, said = np.asarray(log.outcome, dtype=np.float64), []
     off = np.flatnonzero((y != 0.0) & (y != 1.0))
@@ -40,6 +40,13 @@ def odd_cells(log: LoggedData) -> list[str]:
         said.append(
             f"{log.source}: {blank:,} of the {len(y):,} texts hold nothing but blanks, and are "
             "kept as texts; drop those rows if their texts are missing."
+        )
+    asked = () if log.prompt is None else log.prompt
+    unasked = sum(not str(prompt).strip() for prompt in asked)
+    if unasked:
+        said.append(
+            f"{log.source}: {unasked:,} of the {len(y):,} rows have no prompt, and count as "
+            "answers to one more; drop those rows if their prompts are missing."
         )
     distinct = [text for text in dict.fromkeys(map(str, log.text)) if text.strip()]
     spelt = Counter(map(plain_text, distinct))

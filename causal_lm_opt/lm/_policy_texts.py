@@ -40,6 +40,13 @@ class Rows:
     per_prompt: int
     units: Codes | None
 
+    @property
+    def asked(self) -> tuple[Any, ...] | None:
+        """The prompt of each row (n,)."""
+        if self.prompts is None:
+            return None
+        return tuple(p for p in self.prompts for _ in range(self.per_prompt))
+
     def prompt_rows(self) -> list[Any] | None:
         """The prompt of each row."""
         if self.prompts is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -92,6 +92,8 @@ class WinRates:
     order : {"random", "both"}
     reference : str or None
     notes : tuple of str
+    prompts : tuple of n, optional
+        What each row's texts answer.
     """
 
     policies: tuple[str, ...]
@@ -103,6 +105,7 @@ class WinRates:
     order: str
     reference: str | None = None
     notes: tuple[str, ...] = field(default=())
+    prompts: tuple[Any, ...] | None = None
 
     def __getitem__(self, names: tuple[str, str]) -> PairWinRate:
         """The comparison of two policies, in the order asked for: ``rates["new", "old"]``."""

@@ -171,7 +171,7 @@ def win_rates(
     return WinRates(
         policies=names, pairs=pairs, texts=texts,
         judgements=judgement_table(compared, judged, rows, order), first_shown=first,
-        level=level, order=order, reference=reference, notes=notes,
+        level=level, order=order, reference=reference, notes=notes, prompts=rows.asked,
     )  # fmt: skip
 
 

@@ -73,3 +73,11 @@ def test_a_row_whose_text_has_another_log_probability_elsewhere_is_named(rows, t
     if told:
         assert notes[0].startswith("log.csv, row 8")
         assert "is -19.7, that of the other 14 rows of its text -3.7" in notes[0]
+
+
+def test_rows_without_a_prompt_are_told() -> None:
+    prompts = ["Why?", "", " ", "How?"] * 10
+    texts = [f"text {i}" for i in range(40)]
+    log = LoggedData(text=texts, outcome=CLICKS[:40], prompt=prompts, source="log.csv")
+    (note,) = odd_cells(log)
+    assert note.startswith("log.csv: 20 of the 40 rows have no prompt, and count as answers to one")
