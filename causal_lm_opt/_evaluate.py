@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 
 from causal_lm_opt._cells import did_you_mean
 from causal_lm_opt._evaluation import (
@@ -40,7 +41,7 @@ from causal_lm_opt.comparison import differences, simultaneous_band
 from causal_lm_opt.diagnostics.verdict import LEVELS, Verdict, worst
 from causal_lm_opt.estimate import ValueEstimate
 from causal_lm_opt.estimators import IPW, DoublyRobust, OutcomeRegression, TargetSample
-from causal_lm_opt.estimators._figures import repeats_finding
+from causal_lm_opt.estimators._figures import DEPENDS, TRAIT, repeats_finding
 from causal_lm_opt.estimators._progress import track
 from causal_lm_opt.exceptions import NotIdentifiedError, OverlapError
 from causal_lm_opt.influence import covariance_parts, on_resamples
@@ -151,6 +152,7 @@ def evaluate_part(
             "no estimator can value the policies: "
             + " ".join(f"{LABELS[name]}: {why}" for name, why in left_out)
         )
+    _judge_by_subgroups(results, study)
     left_out += unreached_notes(study, results)
     reports = {name: x.diagnose() for name, x in results.items() if hasattr(x, "ratio_")}
     rows = _repeats_told(_rows(results, study, settings), results)
@@ -212,6 +214,41 @@ def _judge_by_draws(fitted: Any, drawn: Any) -> None:
             )
         )  # fmt: skip
         setattr(fitted, attribute, replace(every, verdicts=verdicts, diagnostics=diagnostics))
+
+
+def _judge_by_subgroups(results: Mapping[str, Any], study: Study) -> None:
+    """Tell outcome regression what the weights tell: that texts depend on the subgroup.
+
+    Not where its model reads what tells the subgroups apart.
+    """
+    fitted = results.get("or")
+    if fitted is None or "by" not in study.fit_params or _reads_subgroup(study):
+        return
+    for attribute in ("result_", "result_by_"):
+        own = getattr(fitted, attribute, None)
+        if own is None:
+            continue
+        others = [getattr(results.get(name), attribute, None) for name in ("hajek", "ht", "dr")]
+        told = {
+            policy: Verdict(LEVELS[1 if TRAIT in why else 2], (why,))
+            for other in others
+            if other is not None
+            for policy, one in zip(other.names, other.verdicts, strict=True)
+            for why in one.reasons
+            if DEPENDS in why
+        }
+        both = zip(own.names, own.verdicts, strict=True)
+        verdicts = tuple(worst([v, told[p]]) if p in told else v for p, v in both)
+        setattr(fitted, attribute, replace(own, verdicts=verdicts))
+
+
+def _reads_subgroup(study: Study) -> bool:
+    """Whether a column beside the texts tells every row's subgroup."""
+    if not isinstance(study.X, pd.DataFrame):
+        return False
+    by = pd.Series([str(label) for label in study.fit_params["by"]], index=study.X.index)
+    features = [c for c in study.X.columns if study.X[c].dtype.kind in "biuf"]
+    return any((by.groupby(study.X[c]).nunique() <= 1).all() for c in features)
 
 
 def _unreached(study: Study) -> dict[str, str]:

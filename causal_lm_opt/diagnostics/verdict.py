@@ -215,11 +215,16 @@ def _coverage_findings(
     """Reasons from the target's draws."""
     light, half, most = UNSEEN_VARIANCE
     doubtful, poor = COVERAGE
+    beyond = (
+        f"{unseen_mass:.1%} of the policy's own draws lie beyond every logged text, with "
+        f"{c.unseen_variance:.0%} of the weights' second moment, and would move the value by "
+        f"{c.missing:.1f} standard errors; "
+    )
+    if max(unseen_mass, c.unseen_variance, c.missing / 10.0) < 0.005:
+        beyond = ""  # nothing of it is the cause
     sentence = (
-        f"A nominal 95% interval is predicted to cover {c.coverage:.0%}: {unseen_mass:.1%} of the "
-        f"policy's own draws lie beyond every logged text, with {c.unseen_variance:.0%} of the "
-        f"weights' second moment, and would move the value by {c.missing:.1f} standard errors; the "
-        f"standard error has {c.dof:,.0f} effective degrees of freedom."
+        f"A nominal 95% interval is predicted to cover {c.coverage:.0%}: {beyond}the standard "
+        f"error has {c.dof:,.0f} effective degrees of freedom."
     )
     found: list[tuple[int, str]] = []
     if c.unseen_variance > most or (c.unseen_variance > half and c.coverage < poor):
@@ -286,7 +291,10 @@ def rare_outcome_finding(count: float) -> list[tuple[int, str]]:
     """Caution where a binary outcome's rarer value was logged fewer than 20 times."""
     if count >= RARE_OUTCOMES:
         return []
-    return [(1, f"Only {count:.0f} rows have the rarer outcome: intervals from so few are rough.")]
+    return [
+        (1, f"Only {count:.0f} rows of the rarer outcome are among those that carry the estimate "
+            "(four fifths of its variance): intervals from so few are rough.")
+    ]  # fmt: skip
 
 
 def draws_findings(agreement_z: float) -> list[tuple[int, str]]:

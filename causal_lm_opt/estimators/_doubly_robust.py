@@ -207,7 +207,10 @@ def dr_value(
     if every or policies.estimated is None:  # estimated weights were fitted to the draws
         scored = second.ratio_to_logging(k) is not None
         gap = draws_gap(predictions.logged, ell, s, log, rows, second, plug_in)
-        findings += draws_findings_of(gap, plug_in.value, every=every, scored=scored)
+        estimated = policies.estimated is not None
+        findings += draws_findings_of(
+            gap, plug_in.value, every=every, scored=scored, estimated=estimated
+        )
     residual_se = math.sqrt(float(influence_covariance(term.influence, s, codes, log.n_clusters)))
     part = PolicyValue(
         value=term.value + plug_in.value,
@@ -289,7 +292,12 @@ def t_score(t: float, dof: float) -> float:
 
 
 def draws_findings_of(
-    gap: tuple[float, float, float], plug_in: float, *, every: bool, scored: bool = False
+    gap: tuple[float, float, float],
+    plug_in: float,
+    *,
+    every: bool,
+    scored: bool = False,
+    estimated: bool = False,
 ) -> list[tuple[int, str]]:
     """What a gap between draws and weighted rows says.
 
@@ -299,7 +307,12 @@ def draws_findings_of(
         All draws stand for a subgroup's, as they do not say theirs.
     scored : bool
         The draws have log-probs: what those tell is told elsewhere.
+    estimated : bool
+        One ratio was fitted for all readers, which takes no subgroups of draws.
     """
+    give = "give TargetSample(X, by=), or the draws file that column."
+    if estimated:
+        give = "value each subgroup's log apart, by its own draws."
     mean, z, ess = gap
     both = (
         f"by the weighted rows the predictions average {mean:.3g}, over the draws {plug_in:.3g} "
@@ -309,12 +322,12 @@ def draws_findings_of(
     if every and not far:
         return [(1, (
             "The draws do not say their subgroup: right only if the policy writes alike in every "
-            "one; else give TargetSample(X, by=), or the draws file that column."
+            f"one; else {give}"
         ))]  # fmt: skip
     if every:
         return [(2, (
             "The draws do not say their subgroup, and the policy differs between subgroups: "
-            f"{both} Give TargetSample(X, by=), or the draws file that column."
+            f"{both} {give[0].upper()}{give[1:]}"
         ))]  # fmt: skip
     if not far:
         return []

@@ -85,6 +85,23 @@ def policy_overlap(
     ``raw_weight`` and ``raw_moments``: the same rows' weights up to a factor and their mean and
     mean square, where they are at hand.
     """
+    found = _overlap_of(log, policies, k, rows, ell, raw_weight, raw_moments)
+    if rows is not None:  # of whose log-probs all readers' weights tell more
+        found = replace(found, unit_scale=math.nan)
+    # What a mean weight off 1 says of stated log-probs it does not say of an estimated ratio.
+    return found if policies.estimated is None else replace(found, mean_weight_z=math.nan)
+
+
+def _overlap_of(
+    log: Log,
+    policies: Policies,
+    k: int,
+    rows: IntArray | None,
+    ell: FloatArray,
+    raw_weight: FloatArray | None = None,
+    raw_moments: tuple[float, float] | None = None,
+) -> OverlapDiagnostics:
+    """As `policy_overlap`, with the test that weights average 1 whoever states them."""
     s, codes, n_codes = log.sample_weight, log.codes, log.n_clusters
     if log.n_texts > 1:  # whether weights average 1 is a matter of texts all the same
         codes, n_codes = log.texts, log.n_texts
@@ -98,12 +115,10 @@ def policy_overlap(
     if codes is not None and log.texts is None:  # worth of the clusters as this policy weights them
         weight = relative_weights(ell, normalize=True) if raw_weight is None else raw_weight
         clusters = effective_clusters(codes, weight if s is None else s * weight)
-    found = overlap(
+    return overlap(
         ell, s, weight=raw_weight, moments=raw_moments, unseen=unseen, clusters=clusters,
         codes=codes, n_clusters=n_codes,
     )  # fmt: skip
-    # What a mean weight off 1 says of stated log-probs it does not say of an estimated ratio.
-    return found if policies.estimated is None else replace(found, mean_weight_z=math.nan)
 
 
 def policy_coverage(
@@ -236,6 +251,10 @@ def second_is_exact(policies: Policies, k: int) -> bool:
     return second is not None and second.exact
 
 
+TRAIT = ", unless the subgroup is a trait of the text"
+DEPENDS = "which texts they got depends on the subgroup (by=, --by)"
+
+
 def dependence_finding(
     log: Log, policies: Policies, k: int, rows: IntArray | None
 ) -> list[tuple[int, str]]:
@@ -245,16 +264,20 @@ def dependence_finding(
     average 1, or less where the target writes what the logger cannot. More says that texts depend
     on the subgroup and log-probs do not, which confounds the value over all readers too (level
     .001 over the subgroups together). That some average less is not asked: few rows of skewed
-    weights do so by chance.
+    weights do so by chance. So too with estimated ratios (as they average 1 over all readers),
+    which read no subgroup.
     """
-    if log.by is None or policies.estimated is not None:
+    ratios = policies.estimated
+    if log.by is None or policies.fixed or (ratios is not None and ratios.replicate):
         return []
     labels = np.unique(log.by)
     ell, own = policies.log_ratio(k), None if rows is None else log.by[rows[0]]
+    if ratios is not None:
+        ell = ell - math.log(float(np.average(np.exp(ell), weights=log.sample_weight)))
     worst: tuple[float, str] | None = None
-    for label in labels if own is None else [own]:
+    for label in labels if own is None or ratios is not None else [own]:
         some = np.flatnonzero(log.by == label)
-        found = policy_overlap(log, policies, k, some, ell[some])
+        found = _overlap_of(log, policies, k, some, ell[some])
         z = found.mean_weight_z
         off = bool(mean_weight_finding(found)) and z > stats.norm.isf(0.001 / labels.size)
         if off and (worst is None or z > worst[0]):
@@ -265,11 +288,18 @@ def dependence_finding(
     # A label that is the text's own has such weights whoever reads it.
     first, inverse = log.contents
     of_readers = bool((log.by != log.by[first][inverse]).any())
-    trait = "" if of_readers else ", unless the subgroup is a trait of the text"
+    trait = "" if of_readers else TRAIT
+    who, more = "logp_logging does", "Give its log-probs given the subgroup"
+    what = "the value over all readers is"
+    if ratios is not None:
+        who, what = "the estimated ratio does", "values of all readers and of each subgroup are"
+        more = (
+            "Give the logging policy's log-probs given the subgroup, or value each subgroup's log "
+            "apart"
+        )
     return [(2 if of_readers else 1, (
-        f"{worst[1]}: which texts they got depends on the subgroup (by=, --by), and logp_logging "
-        f"does not know it{trait}. Give its log-probs given the subgroup: the value over all "
-        "readers is confounded without."
+        f"{worst[1]}: {DEPENDS}, and {who} not know it{trait}. {more}: {what} confounded "
+        "without."
     ))]  # fmt: skip
 
 
