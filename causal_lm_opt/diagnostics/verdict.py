@@ -312,8 +312,9 @@ def draws_findings(agreement_z: float) -> list[tuple[int, str]]:
             2,
             "Log, draws and log-probs contradict each other (bridge test, z "
             f"{agreement_z:+.1f}): target and logging columns are swapped, log-probs not "
-            "normalised or misstated, or the draws are not from the policy that is scored "
-            "(temperature, truncation, duplicates removed).",
+            "normalised or misstated (of the log given its readers, of the draws not?), or the "
+            "draws are not from the policy that is scored (temperature, truncation, duplicates "
+            "removed).",
         )
     ]
 
