@@ -79,29 +79,15 @@ def policy_overlap(
     ell: FloatArray,
     raw_weight: FloatArray | None = None,
     raw_moments: tuple[float, float] | None = None,
+    *,
+    whoever: bool = False,
 ) -> OverlapDiagnostics:
     """Overlap figures of policy ``k`` from the log ratios of a subgroup's ``rows``.
 
     ``raw_weight`` and ``raw_moments``: the same rows' weights up to a factor and their mean and
-    mean square, where they are at hand.
+    mean square, where they are at hand. ``whoever``: test that weights average 1 whoever states
+    them, not of stated log-probs alone.
     """
-    found = _overlap_of(log, policies, k, rows, ell, raw_weight, raw_moments)
-    if rows is not None:  # of whose log-probs all readers' weights tell more
-        found = replace(found, unit_scale=math.nan)
-    # What a mean weight off 1 says of stated log-probs it does not say of an estimated ratio.
-    return found if policies.estimated is None else replace(found, mean_weight_z=math.nan)
-
-
-def _overlap_of(
-    log: Log,
-    policies: Policies,
-    k: int,
-    rows: IntArray | None,
-    ell: FloatArray,
-    raw_weight: FloatArray | None = None,
-    raw_moments: tuple[float, float] | None = None,
-) -> OverlapDiagnostics:
-    """As `policy_overlap`, with the test that weights average 1 whoever states them."""
     s, codes, n_codes = log.sample_weight, log.codes, log.n_clusters
     if log.n_texts > 1:  # whether weights average 1 is a matter of texts all the same
         codes, n_codes = log.texts, log.n_texts
@@ -115,10 +101,15 @@ def _overlap_of(
     if codes is not None and log.texts is None:  # worth of the clusters as this policy weights them
         weight = relative_weights(ell, normalize=True) if raw_weight is None else raw_weight
         clusters = effective_clusters(codes, weight if s is None else s * weight)
-    return overlap(
+    found = overlap(
         ell, s, weight=raw_weight, moments=raw_moments, unseen=unseen, clusters=clusters,
         codes=codes, n_clusters=n_codes,
     )  # fmt: skip
+    if rows is not None:  # of whose log-probs all readers' weights tell more
+        found = replace(found, unit_scale=math.nan)
+    # What a mean weight off 1 says of stated log-probs it does not say of an estimated ratio.
+    stated = whoever or policies.estimated is None
+    return found if stated else replace(found, mean_weight_z=math.nan)
 
 
 def policy_coverage(
@@ -277,7 +268,7 @@ def dependence_finding(
     worst: tuple[float, str] | None = None
     for label in labels if own is None or ratios is not None else [own]:
         some = np.flatnonzero(log.by == label)
-        found = _overlap_of(log, policies, k, some, ell[some])
+        found = policy_overlap(log, policies, k, some, ell[some], whoever=True)
         z = found.mean_weight_z
         off = bool(mean_weight_finding(found)) and z > stats.norm.isf(0.001 / labels.size)
         if off and (worst is None or z > worst[0]):
