@@ -61,6 +61,9 @@ DESIGNS: dict[str, GaussianDesign] = {
     "shift 2.5, wrong q": GaussianDesign("quadratic", shift=2.5),
     "shift 1, binary": GaussianDesign("binary", shift=1.0),
     "shift 2, binary": GaussianDesign("binary", shift=2.0),
+    "skewed": GaussianDesign("skewed", shift=0.5),
+    "shift 1, skewed": GaussianDesign("skewed", shift=1.0),
+    "shift 1.3, skewed": GaussianDesign("skewed", shift=1.3),
 }
 SIZES = (200, 1000, 5000)
 PARTS = ("coverage", "bands", "efficiency", "sensitivity", "fuzz")

@@ -80,7 +80,11 @@ FIGURES = {
     ),
     "predicted_coverage": Figure(
         "predicted coverage", "share", "How often a 95% interval is expected to hold the truth, "
-        "given what was never logged.",
+        "in logs drawn anew from this one and the policy's draws.",
+    ),
+    "interval_too_low": Figure(
+        "interval too low", "share", "How often a 95% interval is expected to lie wholly below the "
+        "truth; 2.5% is due.",
     ),
     "missing_in_se": Figure(
         "missing, in SEs", "number", "How far the texts that were never logged would move the "

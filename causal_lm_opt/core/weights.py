@@ -195,6 +195,11 @@ class Weighting:
         return self.kind == "none"
 
     @property
+    def pointwise(self) -> bool:
+        """Whether a transform reads each row's log ratio alone, not its place in the sample."""
+        return self.kind not in ("none", "pareto")
+
+    @property
     def label(self) -> str:
         """Name for tables."""
         if self.kind == "none":

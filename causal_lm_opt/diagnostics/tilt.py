@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from scipy.special import logsumexp
 
 from causal_lm_opt._validation import check_vector
 from causal_lm_opt.core.inference import (
@@ -279,9 +280,12 @@ def _trust(
         parts = contributions(phi, units.frequency)
         if units.codes is not None:
             parts = cluster_sums(parts, units.codes, int(units.count))
+        size = ell.shape[0] if units.frequency is None else float(units.frequency.sum())
+        factor = float(logsumexp(ell, b=units.frequency)) - math.log(size)
         coverage = predicted_coverage(
-            ell, logged.residual - centre, np.asarray(parts), _scaled(draws.ell, t),
-            n_units=units.count, sample_weight=units.frequency, target_weight=share,
+            ell - factor, logged.residual - centre, np.asarray(parts),
+            _scaled(draws.ell, t) - factor, n_units=units.count, sample_weight=units.frequency,
+            target_weight=share,
         )  # fmt: skip
         if draws.units is not None:
             reached = overlap(_scaled(draws.ell, t - 1.0), draws.probability)

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from causal_lm_opt.core.inference import contributions
+from causal_lm_opt.core.inference import contributions, influence_covariance
 from causal_lm_opt.core.solve import weighted_mean, weighted_moments
 from causal_lm_opt.core.weights import Weighting, relative_weights
 from causal_lm_opt.diagnostics.coverage import PredictedCoverage, predicted_coverage, sum_skewness
@@ -59,6 +59,7 @@ __all__ = [
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.intp]
+TINY = 1e-300  # a variance that is none
 
 
 def weight_findings(log: Log, second: TargetRows | None) -> list[tuple[int, str]]:
@@ -121,6 +122,7 @@ def policy_coverage(
     residual: Callable[[], FloatArray],
     logged: FloatArray,
     target: FloatArray | None,
+    weighting: Weighting,
 ) -> PredictedCoverage | None:
     """Predicted coverage of policy ``k``'s interval; ``None`` without scored draws.
 
@@ -139,21 +141,38 @@ def policy_coverage(
     drawn = None if own is None else own.ratio_to_logging(k)
     if drawn is None or second is None or log.texts is not None:
         return None
-    samples = [logged_sample(log, logged[:, None])]
-    if target is not None and not second.exact:
-        samples.append(target_sample(log, second, target[:, None]))
-    if len(samples) == 2 and samples[0].cluster_key == samples[1].cluster_key != "":
-        units = samples[0].unit_contributions() + samples[1].unit_contributions()
-    else:
-        units = np.concatenate([x.unit_contributions() for x in samples])
     s = log.sample_weight
+    here = logged_sample(log, logged[:, None]).unit_contributions()
+    alone, variance = (
+        float(influence_covariance(logged, s, *clusters))
+        for clusters in ((None, 0), (log.codes, log.n_clusters))
+    )
+    units, total = here, variance
+    if target is not None and not second.exact:
+        draws = target_sample(log, second, target[:, None])
+        there = draws.unit_contributions()
+        if draws.cluster_key == log.cluster_key != "":
+            units = here + there
+            total = variance * _squares(units) / max(_squares(here), TINY)
+        else:
+            units = np.concatenate([here, there])
+            total = variance + _squares(there)
     if rows is not None:
         s = None if s is None else s[rows]
+    size = float(ell.shape[0]) if s is None else float(s.sum())
     n_units = subgroup_units(log, rows) or (log.size if log.codes is None else log.n_clusters)
     return predicted_coverage(
         ell, residual(), units[:, 0], drawn[0], n_units=float(n_units), sample_weight=s,
-        target_weight=drawn[1],
+        target_weight=drawn[1], normalize=weighting.normalize,
+        log_weight=weighting.transform if weighting.pointwise else None,
+        n_independent=size * min(1.0, alone / variance) if variance > 0 else size,
+        extra=max(total / variance - 1.0, 0.0) if variance > 0 else 0.0,
     )  # fmt: skip
+
+
+def _squares(parts: FloatArray) -> float:
+    """Sum of squares, which of contributions is the variance."""
+    return float(np.vdot(parts, parts))
 
 
 def policy_figures(
@@ -396,8 +415,9 @@ def judged(
     centre = term.value if weighting.normalize else 0.0
     figures = policy_overlap(log, policies, k, rows, ell, term.raw_weight, term.raw_moments)
     coverage = policy_coverage(
-        log, policies, k, rows, ell, lambda: residual() - centre, part.logged, part.target
-    )
+        log, policies, k, rows, ell, lambda: residual() - centre, part.logged, part.target,
+        weighting,
+    )  # fmt: skip
     agreement_z, contradictions = agreement(log, policies, k, rows, ell)
     said, ratio_figures = ratio_report(
         log, policies, k, rows, residual(), part.logged, part.target, tell_words=tell_words

@@ -23,7 +23,9 @@ __all__ = ["GaussianDesign", "SimulatedLog"]
 
 FloatArray = npt.NDArray[np.float64]
 LOG_2PI = math.log(2 * math.pi)
-OUTCOMES = ("linear", "quadratic", "binary", "heavy")
+OUTCOMES = ("linear", "quadratic", "binary", "heavy", "skewed")
+SLOPE = 0.25  # of log g in each feature, for skewed outcomes
+SKEWED = math.e - 1.0  # variance of a lognormal factor with mean 1 and log standard deviation 1
 PER_PROMPT = 5
 """Logged rows, and draws, of each prompt."""
 
@@ -80,11 +82,13 @@ class GaussianDesign:
 
     Parameters
     ----------
-    outcome : {"linear", "quadratic", "binary", "heavy"}
+    outcome : {"linear", "quadratic", "binary", "heavy", "skewed"}
         ``linear``: :math:`g = 1 + \sum_j x_j`, unit normal noise. ``quadratic`` adds
         :math:`x_1^2 / 2`, which a linear outcome model misses. ``binary``: Bernoulli with
         :math:`g = \mathrm{expit}(-.5 + \sum_j x_j / 2)`. ``heavy``: linear with Student t noise,
-        2.5 degrees of freedom, so that fourth moments do not exist.
+        2.5 degrees of freedom, so that fourth moments do not exist. ``skewed``:
+        :math:`g = \exp(\sum_j x_j / 4)` times lognormal noise of mean 1, whose logarithm has
+        standard deviation 1 (money, minutes, counts of clicks).
     shift : float
         :math:`|\mu|`, the standard deviation of the log ratio.
     dim : int
@@ -94,7 +98,8 @@ class GaussianDesign:
     readers : int
         Readers per logged text (rows that share the text and a text effect, clustered).
     text_effect : float
-        Standard deviation of the text's random effect among its readers.
+        Standard deviation of the text's random effect among its readers (``skewed``: of its
+        logarithm, a factor of mean 1).
     prompts : bool
         Five logged rows and five draws per prompt; the first feature belongs to the prompt, which
         no policy changes. Log and draws share prompts. Needs two features or more, and no
@@ -119,7 +124,7 @@ class GaussianDesign:
     ((100, 3), 1.866)
     """
 
-    outcome: Literal["linear", "quadratic", "binary", "heavy"] = "linear"
+    outcome: Literal["linear", "quadratic", "binary", "heavy", "skewed"] = "linear"
     shift: float = 0.5
     dim: int = 3
     draws_per_row: float = 4.0
@@ -170,6 +175,8 @@ class GaussianDesign:
         total = X.sum(axis=1)
         if self.outcome == "binary":
             return np.asarray(special.expit(-0.5 + 0.5 * total))
+        if self.outcome == "skewed":
+            return np.asarray(np.exp(SLOPE * total))
         curve = 0.5 * X[:, -1] ** 2 if self.outcome == "quadratic" else 0.0
         return np.asarray(1.0 + total + curve)
 
@@ -186,6 +193,8 @@ class GaussianDesign:
             nodes, weights = np.polynomial.hermite_e.hermegauss(80)
             total = mu.sum() + math.sqrt(self.dim) * nodes
             return float(weights @ special.expit(-0.5 + 0.5 * total) / weights.sum())
+        if self.outcome == "skewed":
+            return _mean_exp(SLOPE, float(mu.sum()), self.dim)
         curve = 0.5 * (1.0 + mu[-1] ** 2) if self.outcome == "quadratic" else 0.0
         return float(1.0 + mu.sum() + curve)
 
@@ -197,6 +206,9 @@ class GaussianDesign:
             g = special.expit(-0.5 + 0.5 * (mu.sum() + math.sqrt(self.dim) * nodes))
             p = weights / weights.sum()
             return float(p @ g**2 - (p @ g) ** 2)
+        if self.outcome == "skewed":
+            total = float(mu.sum())
+            return _mean_exp(2 * SLOPE, total, self.dim) - _mean_exp(SLOPE, total, self.dim) ** 2
         linear = float(self.dim)
         if self.outcome == "quadratic":  # Var(x + x^2/2) = 1 + 1/2 + 2 mu + mu^2 - 1 on top of x
             return linear + 0.5 + 2.0 * float(mu[-1]) + float(mu[-1] ** 2)
@@ -246,6 +258,9 @@ class GaussianDesign:
 
     def _between_prompts(self) -> float:
         """Variance over prompts of the target's mean outcome there, :math:`Var_c E_f[g|c]`."""
+        if self.outcome == "skewed":  # a factor of the prompt, and the text's mean factor
+            of_text = _mean_exp(SLOPE, float(self.mean_target.sum()), self.dim - 1)
+            return of_text**2 * (_mean_exp(2 * SLOPE, 0.0, 1) - _mean_exp(SLOPE, 0.0, 1) ** 2)
         if self.outcome != "binary":
             return 1.0  # g is c plus what belongs to the text alone
         nodes, weights = np.polynomial.hermite_e.hermegauss(80)
@@ -261,6 +276,10 @@ class GaussianDesign:
             total = 2.0 * self.mean_target.sum() + math.sqrt(self.dim) * nodes
             g = special.expit(-0.5 + 0.5 * total)
             return float(weights @ (g * (1.0 - g)) / weights.sum()) / self.readers
+        if self.outcome == "skewed":
+            shared = math.exp(self.text_effect**2) if self.readers > 1 else 1.0
+            square = _mean_exp(2 * SLOPE, 2.0 * float(self.mean_target.sum()), self.dim)
+            return square * (shared * (1.0 + SKEWED / self.readers) - 1.0)
         noise = 5.0 if self.outcome == "heavy" else 1.0  # nu / (nu - 2) at nu = 2.5
         shared = self.text_effect**2 if self.readers > 1 else 0.0
         return shared + noise / self.readers
@@ -303,6 +322,10 @@ class GaussianDesign:
             return (rng.random(g.shape[0]) < g).astype(np.float64)
         if self.outcome == "heavy":
             return np.asarray(g + effect + rng.standard_t(2.5, size=g.shape[0]))
+        if self.outcome == "skewed":
+            tau = self.text_effect if self.readers > 1 else 0.0
+            noise = rng.normal(size=g.shape[0]) - 0.5
+            return np.asarray(g * np.exp(effect - tau**2 / 2 + noise))
         return np.asarray(g + effect + rng.normal(size=g.shape[0]))
 
     def _second_sample(
@@ -329,3 +352,8 @@ class GaussianDesign:
 
     def _log_density(self, X: FloatArray, mean: FloatArray) -> FloatArray:
         return np.asarray(-0.5 * ((X - mean) ** 2).sum(axis=1) - 0.5 * self.dim * LOG_2PI)
+
+
+def _mean_exp(slope: float, total: float, dim: int) -> float:
+    """Mean of exp(slope * sum x) for x ~ N(m, I) of ``dim`` features, ``total`` the sum of m."""
+    return math.exp(slope * total + dim * slope**2 / 2)

@@ -331,8 +331,10 @@ def test_tabular_bound_without_overlap_is_infinite() -> None:
         GaussianDesign("binary", shift=0.7),
         GaussianDesign("heavy", shift=0.5),
         GaussianDesign("linear", shift=0.5, readers=4, text_effect=0.8),
+        GaussianDesign("skewed", shift=0.5),
+        GaussianDesign("skewed", shift=0.3, readers=4, text_effect=0.4),
     ],
-    ids=["binary", "heavy", "readers"],
+    ids=["binary", "heavy", "readers", "skewed", "skewed, readers"],
 )
 def test_gaussian_bounds_are_integrals_over_large_samples(design: GaussianDesign) -> None:
     """E_R[w^2 Var(Y|X)] by the squared residuals of 400,000 rows, to 5 standard errors."""
@@ -350,7 +352,7 @@ def test_gaussian_bounds_are_integrals_over_large_samples(design: GaussianDesign
     assert abs(terms.mean() - expected) < 5 * terms.std() / math.sqrt(texts)
 
 
-@pytest.mark.parametrize("outcome", ["linear", "quadratic", "binary"])
+@pytest.mark.parametrize("outcome", ["linear", "quadratic", "binary", "skewed"])
 @pytest.mark.parametrize("sampling_shift", [0.0, -0.3])
 def test_gaussian_bound_with_weighted_draws(outcome: Any, sampling_shift: float) -> None:
     """E_0[w0^2 (g - V)^2] over 400,000 draws, to 5 standard errors."""
@@ -385,7 +387,7 @@ def test_gaussian_bound_with_prompts_is_that_of_the_prompt_world(outcome: Any) -
     assert design.efficiency_bound(500) == pytest.approx(world.efficiency_bound(500), rel=1e-9)
 
 
-@pytest.mark.parametrize("outcome", ["linear", "quadratic", "binary", "heavy"])
+@pytest.mark.parametrize("outcome", ["linear", "quadratic", "binary", "heavy", "skewed"])
 def test_gaussian_bound_with_prompts_is_the_oracles_variance(outcome: Any) -> None:
     """Variance over 60,000 prompts of the efficient score, straight from drawn logs."""
     design = GaussianDesign(outcome, shift=0.6, prompts=True)
@@ -411,8 +413,9 @@ def test_prompts_exclude_what_the_design_does_not_draw() -> None:
         GaussianDesign(prompts=True, dim=1)
 
 
-def test_gaussian_values_of_other_policies() -> None:
-    design, mean = GaussianDesign("quadratic", shift=0.5), np.array([0.3, -0.2, 0.4])
+@pytest.mark.parametrize("outcome", ["quadratic", "skewed"])
+def test_gaussian_values_of_other_policies(outcome: Any) -> None:
+    design, mean = GaussianDesign(outcome, shift=0.5), np.array([0.3, -0.2, 0.4])
     x = mean + np.random.default_rng(7).normal(size=(200_000, 3))
     g = design.mean_outcome(x)
     assert abs(g.mean() - design.value(mean)) < 5 * g.std() / math.sqrt(g.size)
