@@ -62,6 +62,7 @@ def read_target_texts(
         # Rows of one logged text may depend; texts that a policy wrote twice need not.
         group="group" if group in (request.text, "text") else group,
         prompt=None if request.group is None else request.prompt,
+        by=request.by,
         delimiter=request.delimiter,
         decimal=request.decimal or ".",
         scored=False,

@@ -240,6 +240,17 @@ def test_bad_files(
     assert said in refused([*evaluate, *FAST])
 
 
+def test_texts_of_subgroups_are_refused(texts: Path, evaluate: list[str], refused: Refused) -> None:
+    drawn = pd.read_csv(texts)
+    drawn["age"] = "old"
+    drawn.to_csv(texts, index=False)
+    log = Path(evaluate[1])
+    rows = pd.read_csv(log)
+    rows["age"] = np.resize(["old", "young"], len(rows))
+    rows.to_csv(log, index=False)
+    assert "has the column 'age' of --by" in refused([*evaluate, *FAST, "--by", "age"])
+
+
 # ------------------------------------------------------------------------------ no overlap
 def foreign(m: int = 60) -> pd.DataFrame:
     """Texts that share no word with the log."""

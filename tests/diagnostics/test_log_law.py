@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from causal_lm_opt.diagnostics import predicted_coverage
+from causal_lm_opt.diagnostics import _log_law, predicted_coverage
 from causal_lm_opt.diagnostics._log_law import Atoms, law_of_rows, studentised_errors
 from causal_lm_opt.simulation import GaussianDesign
 
@@ -83,6 +83,18 @@ def test_errors_are_those_of_logs_drawn_row_by_row() -> None:
     for q in (0.05, 0.25, 0.5, 0.75, 0.95):
         share = np.mean(found < np.quantile(by_hand, q))
         assert abs(share - q) < 4 * math.sqrt(2 * q * (1 - q) / 4000)
+
+
+def test_few_rows_one_by_one_do_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """50 rows of 1,000 drawn one by one, or all of them."""
+    ell, drawn = normal_log(1000, 1.3)
+    rng = np.random.default_rng(10)
+    atoms = law_of_rows(ell, np.exp(rng.normal(size=1000)) + ell, drawn).atoms()
+    few = studentised_errors(atoms, 1000.0, logs=20_000)
+    monkeypatch.setattr(_log_law, "TAIL_ROWS", 2000.0)
+    every = studentised_errors(atoms, 1000.0, logs=20_000)
+    for test in (lambda t: np.abs(t) < Z, lambda t: t < -Z):
+        assert np.mean(test(few)) == pytest.approx(np.mean(test(every)), abs=0.012)
 
 
 def test_exponential_mean_has_its_known_coverage() -> None:
