@@ -169,8 +169,8 @@ def _parts(header: Sequence[str], spec: DrawsFile, file: Path) -> dict[str, str]
     if spec.by is not None and spec.by in header:
         if not spec.scored:
             raise DataError(
-                f"{file}: has the column {spec.by!r} of --by, and --target-texts fits one ratio for "
-                "all readers: value each subgroup's log with its own texts apart, or leave the "
+                f"{file}: has the column {spec.by!r} of --by, and --target-texts fits one ratio "
+                "for all readers: value each subgroup's log with its own texts apart, or leave the "
                 "column out if the policy writes the same for everyone"
             )
         parts["by"] = spec.by

@@ -80,7 +80,11 @@ FIGURES = {
     ),
     "predicted_coverage": Figure(
         "predicted coverage", "share", "How often a 95% interval is expected to hold the truth, "
-        "in logs drawn anew from this one and the policy's draws.",
+        "given what was never logged.",
+    ),
+    "coverage_over_logs": Figure(
+        "coverage over logs", "share", "How often a 95% interval holds the truth in logs drawn "
+        "anew from this one and the policy's draws.",
     ),
     "interval_too_low": Figure(
         "interval too low", "share", "How often a 95% interval is expected to lie wholly below the "

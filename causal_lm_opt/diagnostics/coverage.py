@@ -6,8 +6,13 @@ weights are large has a small standard error and no skewness. A gate on the cont
 skewness therefore distrusts the sound logs and trusts the others. Draws of the target, and the
 outcomes of all rows, can show both: from them the law of a logged row is made
 (:mod:`causal_lm_opt.diagnostics._log_law`), thousands of logs are drawn from it, and the share of
-their intervals that hold the law's own value is the predicted coverage. Texts beyond the log, few
+their intervals that hold the law's own value is the coverage over logs. Texts beyond the log, few
 rows that carry the variance, and skewness are all in it.
+
+Of one log more is known: which texts of the target lie beyond its own largest log ratio. They would
+move the value by :math:`B = E_f[\hat r(\ell)\, 1(\ell > \max_i \ell_i)]`, with :math:`\hat r` the
+residual's quadratic trend (kept within the residuals' range), so that this log's interval covers
+about :math:`P(|Z + B/se| < z)`. The predicted coverage is the lesser of the two.
 """
 
 from __future__ import annotations
@@ -36,7 +41,10 @@ class PredictedCoverage:
     Attributes
     ----------
     coverage : float
-        Predicted coverage of the nominal 95 % interval.
+        Predicted coverage of the nominal 95 % interval: the lesser of that over logs and that given
+        what this log lacks.
+    over_logs : float
+        Share of simulated logs whose interval holds the value.
     too_low : float
         Share of simulated logs whose interval lies below the value.
     missing : float
@@ -58,12 +66,14 @@ class PredictedCoverage:
     dof: float
     skewness: float = 0.0
     unsupported: float = 0.0
+    over_logs: float = 0.95
     too_low: float = 0.025
 
     def to_dict(self) -> dict[str, float]:
         """Figures for a table."""
         return {
             "predicted_coverage": self.coverage,
+            "coverage_over_logs": self.over_logs,
             "interval_too_low": self.too_low,
             "missing_in_se": self.missing,
             "unseen_variance": self.unseen_variance,
@@ -177,7 +187,8 @@ def predicted_coverage(
         missing = excess * _missing_part(ell, residual, ell_target[beyond], share[beyond],
                                          sample_weight) / se  # fmt: skip
     unseen = _unseen_second_moment(ell_target, share, beyond)
-    covers, too_low = level, (1.0 - level) / 2
+    over_logs, too_low = level, (1.0 - level) / 2
+    z = float(stats.norm.ppf(0.5 + level / 2))
     if dof < ENOUGH or max(abs(missing), unseen, mass) > 0.01:
         law = law_of_rows(
             ell, residual, ell_target, sample_weight=sample_weight, target_weight=target_weight
@@ -186,16 +197,16 @@ def predicted_coverage(
         errors = studentised_errors(
             law.atoms(log_weight, normalize=normalize), n_independent or rows, extra=extra
         )
-        z = float(stats.norm.ppf(0.5 + level / 2))
         if not np.isnan(errors).any():
-            covers, too_low = float(np.mean(np.abs(errors) < z)), float(np.mean(errors < -z))
+            over_logs, too_low = float(np.mean(np.abs(errors) < z)), float(np.mean(errors < -z))
     return PredictedCoverage(
-        coverage=covers,
+        coverage=min(over_logs, float(stats.norm.cdf(z - missing) - stats.norm.cdf(-z - missing))),
         missing=missing,
         unseen_variance=unseen,
         dof=dof,
         skewness=sum_skewness(contributions),
         unsupported=float(share[np.isposinf(ell_target)].sum()),
+        over_logs=over_logs,
         too_low=too_low,
     )
 

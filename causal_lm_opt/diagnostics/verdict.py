@@ -96,7 +96,8 @@ MEAN_WEIGHT_Z = 3.29  # two-sided level .001
 LOST_WEIGHT = 0.1  # mean weight below which no tail is an excuse
 MISSING_MASS = 0.1  # sound logs with sd(log ratio) <= 1.3 pass it in < 1 % (n = 200), never later
 UNSEEN_VARIANCE = (0.2, 0.5, 0.9)
-COVERAGE = (0.92, 0.88, 0.8)
+OVER_LOGS = (0.92, 0.8)  # coverage over logs: caution, do not use
+COVERAGE = (0.85, 0.88)  # of this log: caution; do not use where half of the variance is unseen
 UNSUPPORTED = (0.0005, 0.005)
 SKEWNESS_SQUARED = 0.08
 RARE_OUTCOMES = 20
@@ -214,7 +215,7 @@ def _coverage_findings(
 ) -> list[tuple[int, str]]:
     """Reasons from the target's draws."""
     light, half, most = UNSEEN_VARIANCE
-    doubtful, poor, lost = COVERAGE
+    doubtful, poor = COVERAGE
     beyond = (
         f"{unseen_mass:.1%} of the policy's own draws lie beyond every logged text, with "
         f"{c.unseen_variance:.0%} of the weights' second moment, and would move the value by "
@@ -222,22 +223,21 @@ def _coverage_findings(
     )
     if max(unseen_mass, c.unseen_variance, c.missing / 10.0) < 0.005:
         beyond = ""  # nothing of it is the cause
-    below, above = c.too_low, 1.0 - c.coverage - c.too_low
+    below, above = c.too_low, 1.0 - c.over_logs - c.too_low
     side = f"below the value in {below:.0%}" if below > above else f"above it in {above:.0%}"
     lean = f" and to lie {side}" if max(below, above) > 2 * min(below, above) else ""
+    lean = lean if c.coverage == c.over_logs else ""  # it is the cause
     sentence = (
         f"A nominal 95% interval is predicted to cover {c.coverage:.0%}{lean}: {beyond}the "
         f"standard error has {c.dof:,.0f} effective degrees of freedom."
     )
     found: list[tuple[int, str]] = []
     unseen = c.unseen_variance > most or (c.unseen_variance > half and c.coverage < poor)
-    if unseen or c.coverage < lost:
+    if unseen or c.over_logs < OVER_LOGS[1]:
         if c.coverage >= poor:
             sentence += f" With more than {most:.0%} of that unseen, neither is to be believed."
         found.append((2, f"{cause} {sentence}" if cause else f"{sentence} {CLOSER}"))
-    elif c.coverage < doubtful:
-        found.append((1, f"{sentence} {CLOSER}"))
-    elif c.unseen_variance > light:
+    elif c.unseen_variance > light or c.over_logs < OVER_LOGS[0] or c.coverage < doubtful:
         found.append((1, sentence))
     some, much = UNSUPPORTED
     if c.unsupported > some:

@@ -59,6 +59,7 @@ __all__ = [
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.intp]
+COVERAGES = ("predicted_coverage", "coverage_over_logs", "interval_too_low", "missing_in_se")
 TINY = 1e-300  # a variance that is none
 
 
@@ -184,7 +185,7 @@ def policy_figures(
         return out
     told = coverage.to_dict()
     if coverage.unsupported > UNSUPPORTED[1]:  # of a value that no log can tell
-        told |= {"predicted_coverage": math.nan, "missing_in_se": math.nan}
+        told |= dict.fromkeys(COVERAGES, math.nan)
     return out | told
 
 
