@@ -8,8 +8,9 @@ and ``fuzz`` (:mod:`benchmarks.fuzz`, 10,000 damaged files for the readers). The
 the engine of :mod:`causal_lm_opt.simulation.study`.
 
 Coverage: every cell is a design with known truth, a sample size and an estimator; figures are
-coverage of 95 % intervals, bias, standard deviation, mean standard error, width against the oracle
-and the shares of verdicts, over at least 1,000 replications. Blocks of replications are kept as
+coverage of 95 % intervals, what one log predicts of it (median of ``coverage_over_logs``), bias,
+standard deviation, mean standard error, width against the oracle and the shares of verdicts, over at
+least 1,000 replications. Blocks of replications are kept as
 they finish, so that an interrupted run resumes; the table is written when all are there.
 """
 
@@ -70,7 +71,7 @@ PARTS = ("coverage", "bands", "efficiency", "sensitivity", "fuzz")
 VERDICTS = [f"{what} {level}" for level in LEVELS for what in ("share", "coverage")]
 COLUMNS = [
     *("design", "sd_log_ratio", "n", "estimator", "replications", "truth", "bias", "sd"),
-    *("se_over_sd", "coverage", "mc_se", "width_over_oracle"),
+    *("se_over_sd", "coverage", "mc_se", "predicted", "width_over_oracle"),
     *VERDICTS,
 ]
 
@@ -128,14 +129,16 @@ def table_rows(design: str, n: int, frame: pd.DataFrame) -> list[dict[str, Any]]
     """One row per estimator of a finished cell."""
     chosen = DESIGNS[design]
     rows = []
+    predicted = frame.groupby("estimator")["coverage_over_logs"].median()
     for found in summarise(frame, chosen.value()):
         row: dict[str, Any] = {
             "design": design,
             "sd_log_ratio": abs(chosen.shift - chosen.logging_error),
             "n": n,
             "mc_se": math.sqrt(0.95 * 0.05 / found["replications"]),
+            "predicted": float(predicted[found["estimator"]]),
         }
-        row |= {k: None if v != v else v for k, v in found.items()}  # NaN is no JSON
+        row = {k: None if v != v else v for k, v in (row | found).items()}  # NaN is no JSON
         rows.append({name: row[name] for name in COLUMNS})
     return rows
 
