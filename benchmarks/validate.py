@@ -9,9 +9,9 @@ the engine of :mod:`causal_lm_opt.simulation.study`.
 
 Coverage: every cell is a design with known truth, a sample size and an estimator; figures are
 coverage of 95 % intervals, what one log predicts of it (median of ``coverage_over_logs``), bias,
-standard deviation, mean standard error, width against the oracle and the shares of verdicts, over at
-least 1,000 replications. Blocks of replications are kept as
-they finish, so that an interrupted run resumes; the table is written when all are there.
+standard deviation, mean standard error, width against the oracle and the shares of verdicts, over
+at least 1,000 replications. Blocks of replications are kept as they finish, so that an interrupted
+run resumes; the table is written when all are there.
 """
 
 from __future__ import annotations

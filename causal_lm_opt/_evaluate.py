@@ -41,7 +41,8 @@ from causal_lm_opt.comparison import differences, simultaneous_band
 from causal_lm_opt.diagnostics.verdict import LEVELS, Verdict, worst
 from causal_lm_opt.estimate import ValueEstimate
 from causal_lm_opt.estimators import IPW, DoublyRobust, OutcomeRegression, TargetSample
-from causal_lm_opt.estimators._figures import DEPENDS, TRAIT, repeats_finding
+from causal_lm_opt.estimators._dependence import DEPENDS, TRAIT
+from causal_lm_opt.estimators._figures import repeats_finding
 from causal_lm_opt.estimators._progress import track
 from causal_lm_opt.exceptions import NotIdentifiedError, OverlapError
 from causal_lm_opt.influence import covariance_parts, on_resamples

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from causal_lm_opt._views import PolicyView, RatioView
+from causal_lm_opt.diagnostics.verdict import LEVELS
 from causal_lm_opt.estimators import TargetSample
 
 __all__ = [
@@ -194,6 +195,11 @@ class Contrast:
     def label(self) -> str:
         """The estimator in words."""
         return LABELS[self.estimator]
+
+    @property
+    def band(self) -> tuple[float, float] | None:
+        """The simultaneous band; none holds a difference that is not to be used."""
+        return None if self.verdict == LEVELS[-1] else (self.band_lower, self.band_upper)
 
     @property
     def sides(self) -> tuple[str, str]:

@@ -144,7 +144,8 @@ def evaluate(
         str | None, _column("weight", "Frequency weights: 3 stands for three rows.", "1")
     ] = None,
     by: Annotated[
-        str | None, _column("by", "Subgroups to value, and to compare policies in, as well.")
+        str | None, _column("by", "Subgroups to value, and to compare policies in, as well; "
+                "draws with this column count in the log's mix.")
     ] = None,
     logp_logging: Annotated[
         str | None, _column("logp-logging", "Natural log-probability under the logging policy.")
@@ -163,9 +164,9 @@ def evaluate(
     draws: Annotated[
         str | None,
         _option("draws", "FILE|N", "Texts of the target policies: columns policy (needed where "
-                "there are several), text (and features); optional group, weight, logp_target, "
-                "logp_sampling, logp_logging. A number: draw N texts from each policy "
-                "that is a model (of each prompt).",
+                "there are several), text (and features); optional group, the column of --by, "
+                "weight, logp_target, logp_sampling, logp_logging. A number: draw N texts from "
+                "each policy that is a model (of each prompt).",
                 POLICIES, "none"),
     ] = None,
     target_texts: TargetTexts = None,

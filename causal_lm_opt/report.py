@@ -104,8 +104,9 @@ def contrasts_csv(evaluation: Evaluation) -> str:
     grouped = _grouped(evaluation)
     rows = [
         [
-            p.key, c.policy, c.reference, c.label, c.value, c.se, c.lower, c.upper, c.band_lower,
-            c.band_upper, evaluation.level, c.verdict, *([c.subgroup] if grouped else []),
+            p.key, c.policy, c.reference, c.label, c.value, c.se, c.lower, c.upper,
+            *(c.band or (None, None)), evaluation.level, c.verdict,
+            *([c.subgroup] if grouped else []),
         ]
         for p in evaluation.parts
         for c in (*p.contrasts, *p.subgroup_contrasts)
@@ -158,8 +159,9 @@ def _part_facts(part: Part) -> dict[str, Any]:
             {
                 "policy": c.policy, "reference": c.reference, "estimator": c.label,
                 "difference": c.value, "se": c.se, "ci_lower": c.lower, "ci_upper": c.upper,
-                "band_lower": c.band_lower, "band_upper": c.band_upper, "verdict": c.verdict,
-                "reasons": c.reasons, **({"subgroup": c.subgroup} if c.subgroup else {}),
+                **dict(zip(("band_lower", "band_upper"), c.band or (None, None), strict=True)),
+                "verdict": c.verdict, "reasons": c.reasons,
+                **({"subgroup": c.subgroup} if c.subgroup else {}),
             }
             for c in (*part.contrasts, *part.subgroup_contrasts)
         ],

@@ -21,6 +21,7 @@ from causal_lm_opt._run.numbers import (
     chosen,
     decimals_for,
     interval,
+    joint_band,
     named,
     number,
     percent,
@@ -125,8 +126,7 @@ def _difference_cells(contrast: Contrast | None, decimals: int) -> tuple[str, st
     """Difference and joint band; one that is not to be used is not shown here."""
     if contrast is None or contrast.verdict == LEVELS[-1]:
         return "", ""
-    band = apart(contrast.band_lower, contrast.band_upper, decimals)
-    return number(contrast.value, decimals), band
+    return number(contrast.value, decimals), joint_band(contrast, decimals)
 
 
 def _verdict(level: str, note: str = "") -> str:
@@ -249,7 +249,7 @@ def _difference_table(contrasts: Sequence[Contrast], caption: str, level: float)
     rows = [
         [
             escape(c.sides[0]), escape(c.label), number(c.value, decimals), number(c.se, decimals),
-            apart(c.lower, c.upper, decimals), apart(c.band_lower, c.band_upper, decimals),
+            apart(c.lower, c.upper, decimals), joint_band(c, decimals),
             _verdict(c.verdict),
         ]
         for c in contrasts

@@ -14,6 +14,7 @@ from causal_lm_opt._run.numbers import (
     chosen,
     decimals_for,
     interval,
+    joint_band,
     number,
     percent,
     row_decimals,
@@ -128,7 +129,7 @@ def _contrasts(contrasts: Sequence[Contrast], level: float) -> str:
     rows = [
         [
             *map(escaped, c.sides), c.label, number(c.value, decimals),
-            apart(c.lower, c.upper, decimals), apart(c.band_lower, c.band_upper, decimals),
+            apart(c.lower, c.upper, decimals), joint_band(c, decimals),
             c.verdict,
         ]
         for c in contrasts

@@ -11,6 +11,7 @@ __all__ = [
     "MANY",
     "answers",
     "apart",
+    "joint_band",
     "band_decimals",
     "chosen",
     "counted",
@@ -72,6 +73,11 @@ def apart(low: float, high: float, decimals: int) -> str:
         if all(e.strip("-0.") or v == 0 for e, v in zip(ends, (low, high), strict=True)):
             return interval(low, high, more)
     return interval(low, high, decimals)
+
+
+def joint_band(contrast: Contrast, decimals: int) -> str:
+    """The joint band of a difference, which one that is not to be used has not."""
+    return "" if contrast.band is None else apart(*contrast.band, decimals)
 
 
 def row_decimals(rows: Sequence[Row]) -> dict[bool, int]:

@@ -357,9 +357,11 @@ def _values(runs: Sequence[FinishedRun]) -> Grid:
     """A line each for V(f), V(f0) and the difference of each run."""
     levels = sorted({run.result.level for run in runs})
     told = f"{percent(levels[0])} interval" if len(levels) == 1 else "Interval, at its run's level"
-    lines = [[run.name, *line] for run in runs for line in value_rows(run.result)]
-    columns = ["Run", "", "Value", told, "Verdict"]
-    return Grid("On each run's report rows, used once", columns, lines, ["", "w", "n", "n", "v"])
+    lines = [
+        [f"{run.name}: {what}", *line] for run in runs for what, *line in value_rows(run.result)
+    ]
+    columns = ["Run", "Value", told, "Verdict"]
+    return Grid("On each run's report rows, used once", columns, lines, ["", "n", "n", "v"])
 
 
 def _in_words(found: Comparison) -> list[list[str]]:

@@ -103,7 +103,9 @@ def _contrast_table(part: Part, level: float) -> list[str]:
 
 
 def _band(contrast: Contrast, decimals: int) -> str:
-    low, high = contrast.band_lower, contrast.band_upper
+    if contrast.band is None:
+        return ""
+    low, high = contrast.band
     return interval(low, high, band_decimals(low, high, decimals))
 
 

@@ -20,10 +20,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special, stats
 
-from causal_lm_opt.core.inference import influence_covariance
+from causal_lm_opt.core.inference import cluster_sums, influence_covariance
 from causal_lm_opt.core.solve import weighted_mean
 
-__all__ = ["draws_agreement"]
+__all__ = ["bridge_means", "draws_agreement"]
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.intp]
@@ -84,6 +84,51 @@ def draws_agreement(
     if codes is not None:
         units = min(units, float(np.unique(codes).size))
     return _as_normal(gap / scale, max(units - 1.0, 1.0))
+
+
+def bridge_means(
+    scale: FloatArray,
+    features: FloatArray,
+    *,
+    frequency: FloatArray | None = None,
+    codes: IntArray | None = None,
+) -> tuple[FloatArray, FloatArray]:
+    r"""Means of features times a bounded factor of the log ratio, and their variances, (p,) each.
+
+    For every feature :math:`h` of a text, right log-probs and right draws obey
+
+    .. math:: E_R[\sigma(\ell) h] = E_f[\sigma(-\ell) h]
+
+    (both sides are :math:`\sum_x h P_f P_R / (P_f + P_R)`), however far the policies lie apart.
+
+    Parameters
+    ----------
+    scale : array, shape (n,)
+        :math:`\sigma(\ell)` of logged rows, :math:`\sigma(-\ell)` of draws.
+    features : array, shape (n, p)
+    frequency, codes : arrays, shape (n,), optional
+        Frequencies (or weights) and clusters.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> x, z = rng.normal(size=5000), rng.normal(1., 1., 5000)     # P_R, P_f = N(0, 1), N(1, 1)
+    >>> here, noise = bridge_means(special.expit(x - .5), x[:, None])
+    >>> there, more = bridge_means(special.expit(.5 - z), z[:, None])
+    >>> bool(abs(here - there)[0] < 3 * np.sqrt(noise + more)[0])
+    True
+    """
+    f = np.ones(scale.shape[0]) if frequency is None else frequency
+    f = f / float(f.sum())
+    values = scale[:, None] * features
+    mean = f @ values
+    parts = f[:, None] * (values - mean)
+    units = parts.shape[0]
+    if codes is not None:
+        _, at = np.unique(codes, return_inverse=True)
+        units = int(at.max()) + 1
+        parts = np.asarray(cluster_sums(parts, at, units))
+    return mean, (parts**2).sum(axis=0) * (units / max(units - 1, 1))
 
 
 def _units(rows: int, codes: IntArray | None) -> int:

@@ -334,8 +334,9 @@ def draws_findings_of(
     which = "" if scored else " The draws' log-probs under both policies would tell which."
     # Scored draws of another policy are told elsewhere: a wrong P_R leaves the value to the model.
     return [(2 if ess >= ENOUGH and not scored else 1, (
-        "Draws and weights are not of one policy (or of another mix of prompts), or it writes what "
-        f"the log lacks, or a log-prob is wrong: {both}{which}"
+        "Draws and weights are not of one policy (or of another mix of prompts, or of readers, "
+        "which by= or --by, told of the draws too, puts right), or it writes what the log lacks, "
+        f"or a log-prob is wrong: {both}{which}"
     ))]  # fmt: skip
 
 

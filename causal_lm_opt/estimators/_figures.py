@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
 
 from causal_lm_opt.core.inference import contributions, influence_covariance
 from causal_lm_opt.core.solve import weighted_mean, weighted_moments
@@ -19,8 +18,6 @@ from causal_lm_opt.diagnostics.overlap import (
     OverlapDiagnostics,
     effective_clusters,
     effective_sample_size,
-    overlap,
-    unseen_mass,
 )
 from causal_lm_opt.diagnostics.verdict import (
     SKEWNESS_SQUARED,
@@ -35,10 +32,13 @@ from causal_lm_opt.diagnostics.verdict import (
     verdict,
 )
 from causal_lm_opt.estimators._agreement import agreement
+from causal_lm_opt.estimators._dependence import dependence_finding
 from causal_lm_opt.estimators._left_out import ratio_report, relations_broken
 from causal_lm_opt.estimators._log import Log
 from causal_lm_opt.estimators._policies import Policies
+from causal_lm_opt.estimators._policy_overlap import policy_overlap
 from causal_lm_opt.estimators._samples import PolicyValue, logged_sample, target_sample
+from causal_lm_opt.estimators._subgroup_mix import mix_note
 from causal_lm_opt.estimators._subgroups import own_draws, subgroup_codes, subgroup_units
 from causal_lm_opt.estimators._target import TargetRows
 from causal_lm_opt.estimators._terms import LoggedTerm, transform_finding
@@ -50,7 +50,6 @@ __all__ = [
     "outcome_findings",
     "policy_coverage",
     "policy_figures",
-    "policy_overlap",
     "repeats_finding",
     "second_is_exact",
     "second_sample_findings",
@@ -71,47 +70,6 @@ def weight_findings(log: Log, second: TargetRows | None) -> list[tuple[int, str]
         instead = "logp_sampling, or the draws' subgroups (by=)"
         found += fractions_finding(second.frequency, "X_target.weight", instead)
     return found
-
-
-def policy_overlap(
-    log: Log,
-    policies: Policies,
-    k: int,
-    rows: IntArray | None,
-    ell: FloatArray,
-    raw_weight: FloatArray | None = None,
-    raw_moments: tuple[float, float] | None = None,
-    *,
-    whoever: bool = False,
-) -> OverlapDiagnostics:
-    """Overlap figures of policy ``k`` from the log ratios of a subgroup's ``rows``.
-
-    ``raw_weight`` and ``raw_moments``: the same rows' weights up to a factor and their mean and
-    mean square, where they are at hand. ``whoever``: test that weights average 1 whoever states
-    them, not of stated log-probs alone.
-    """
-    s, codes, n_codes = log.sample_weight, log.codes, log.n_clusters
-    if log.n_texts > 1:  # whether weights average 1 is a matter of texts all the same
-        codes, n_codes = log.texts, log.n_texts
-    if rows is not None:
-        s = None if s is None else s[rows]
-        codes = None if codes is None else codes[rows]
-    second = own_draws(log, policies.rows_of(k), rows)
-    drawn = None if second is None else second.ratio_to_logging(k)
-    unseen = math.nan if drawn is None else unseen_mass(drawn[0], float(np.max(ell)), drawn[1])
-    clusters = math.nan
-    if codes is not None and log.texts is None:  # worth of the clusters as this policy weights them
-        weight = relative_weights(ell, normalize=True) if raw_weight is None else raw_weight
-        clusters = effective_clusters(codes, weight if s is None else s * weight)
-    found = overlap(
-        ell, s, weight=raw_weight, moments=raw_moments, unseen=unseen, clusters=clusters,
-        codes=codes, n_clusters=n_codes,
-    )  # fmt: skip
-    if rows is not None:  # of whose log-probs all readers' weights tell more
-        found = replace(found, unit_scale=math.nan)
-    # What a mean weight off 1 says of stated log-probs it does not say of an estimated ratio.
-    stated = whoever or policies.estimated is None
-    return found if stated else replace(found, mean_weight_z=math.nan)
 
 
 def policy_coverage(
@@ -262,58 +220,6 @@ def second_is_exact(policies: Policies, k: int) -> bool:
     return second is not None and second.exact
 
 
-TRAIT = ", unless the subgroup is a trait of the text"
-DEPENDS = "which texts they got depends on the subgroup (by=, --by)"
-
-
-def dependence_finding(
-    log: Log, policies: Policies, k: int, rows: IntArray | None
-) -> list[tuple[int, str]]:
-    """Reasons from subgroups in which weights average more than 1, over all readers or in one.
-
-    Log-probs of a logging policy that knew what it wrote for whom give each subgroup weights that
-    average 1, or less where the target writes what the logger cannot. More says that texts depend
-    on the subgroup and log-probs do not, which confounds the value over all readers too (level
-    .001 over the subgroups together). That some average less is not asked: few rows of skewed
-    weights do so by chance. So too with estimated ratios (as they average 1 over all readers),
-    which read no subgroup.
-    """
-    ratios = policies.estimated
-    if log.by is None or policies.fixed or (ratios is not None and ratios.replicate):
-        return []
-    labels = np.unique(log.by)
-    ell, own = policies.log_ratio(k), None if rows is None else log.by[rows[0]]
-    if ratios is not None:
-        ell = ell - math.log(float(np.average(np.exp(ell), weights=log.sample_weight)))
-    worst: tuple[float, str] | None = None
-    for label in labels if own is None or ratios is not None else [own]:
-        some = np.flatnonzero(log.by == label)
-        found = policy_overlap(log, policies, k, some, ell[some], whoever=True)
-        z = found.mean_weight_z
-        off = bool(mean_weight_finding(found)) and z > stats.norm.isf(0.001 / labels.size)
-        if off and (worst is None or z > worst[0]):
-            said = f"the weights average {found.mean_weight:.3g} where 1 is due (z {z:+.1f})"
-            worst = z, f"Among the readers {str(label)!r} {said}"
-    if worst is None:
-        return []
-    # A label that is the text's own has such weights whoever reads it.
-    first, inverse = log.contents
-    of_readers = bool((log.by != log.by[first][inverse]).any())
-    trait = "" if of_readers else TRAIT
-    who, more = "logp_logging does", "Give its log-probs given the subgroup"
-    what = "the value over all readers is"
-    if ratios is not None:
-        who, what = "the estimated ratio does", "values of all readers and of each subgroup are"
-        more = (
-            "Give the logging policy's log-probs given the subgroup, or value each subgroup's log "
-            "apart"
-        )
-    return [(2 if of_readers else 1, (
-        f"{worst[1]}: {DEPENDS}, and {who} not know it{trait}. {more}: {what} confounded "
-        "without."
-    ))]  # fmt: skip
-
-
 def second_sample_findings(
     log: Log,
     policies: Policies,
@@ -343,6 +249,8 @@ def second_sample_findings(
         inside = ell[np.isfinite(ell)]
         ess = float(effective_sample_size(relative_weights(ell, normalize=True), second.frequency))
         found += sampling_findings(ess, float(second.size), float(inside.std()))
+    if rows is None and target is not None:
+        found += mix_note(log, every)
     if logged is not None and target is not None:
         found += _draws_share(logged, target, every.codes)
     return found

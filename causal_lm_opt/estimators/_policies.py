@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -84,7 +84,8 @@ class Policies:
 
     ``ell`` is ``None`` when only draws were given (outcome regression), and both are empty for
     the logging policy itself. With ``ratio=`` it holds log ratios estimated from the texts. With
-    ``fixed`` the second samples are part of the estimand and have no sampling error.
+    ``fixed`` the second samples are part of the estimand and have no sampling error. ``memo`` keeps
+    what was found out about all of them together.
     """
 
     names: tuple[str, ...]
@@ -94,6 +95,7 @@ class Policies:
     scalar: bool
     logging: bool = False
     fixed: bool = False
+    memo: dict[str, Any] = field(default_factory=dict, init=False, compare=False, repr=False)
 
     @property
     def count(self) -> int:

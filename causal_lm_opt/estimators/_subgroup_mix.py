@@ -21,6 +21,7 @@ from causal_lm_opt.estimators._terms import plug_in_term
 __all__ = ["PlugIn", "in_the_log_s_mix", "mix_influence", "plug_in_of"]
 
 FloatArray = npt.NDArray[np.float64]
+NOTED = 0.05  # difference of shares
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,6 +81,26 @@ def in_the_log_s_mix(log: Log, second: TargetRows) -> TargetRows:
             return second
         factor[at] = (s[log.by == label].sum() / s.sum()) / (drawn / second.frequency.sum())
     return replace(second, frequency=second.frequency * factor)
+
+
+def mix_note(log: Log, second: TargetRows) -> list[tuple[int, str]]:
+    """What the draws' mix of subgroups was, where they count in another."""
+    mixed = in_the_log_s_mix(log, second)
+    if mixed is second or log.by is None or second.by is None:
+        return []
+    worst: tuple[float, str, float, float] = (NOTED, "", 0.0, 0.0)
+    for label in np.unique(log.by):
+        at = second.by == label
+        drawn, logged = (
+            float(rows.frequency[at].sum() / rows.frequency.sum()) for rows in (second, mixed)
+        )
+        worst = max(worst, (abs(drawn - logged), str(label), drawn, logged))
+    if not worst[1]:
+        return []
+    return [(0, (
+        "Draws count in the log's mix of subgroups (by=, --by): "
+        f"{worst[1]!r} are {worst[2]:.0%} of the draws and {worst[3]:.0%} of the readers."
+    ))]  # fmt: skip
 
 
 def mix_influence(

@@ -28,7 +28,8 @@ from causal_lm_opt.estimators._bootstrap import (
     bootstrap_values,
     with_lost,
 )
-from causal_lm_opt.estimators._figures import policy_overlap, second_sample_findings
+from causal_lm_opt.estimators._dependence import known_dependence
+from causal_lm_opt.estimators._figures import second_sample_findings
 from causal_lm_opt.estimators._linear import (
     LinearOutcome,
     coefficient_influence,
@@ -37,6 +38,7 @@ from causal_lm_opt.estimators._linear import (
 )
 from causal_lm_opt.estimators._log import Log, read_log, read_new_rows
 from causal_lm_opt.estimators._policies import Policies, read_policies
+from causal_lm_opt.estimators._policy_overlap import policy_overlap
 from causal_lm_opt.estimators._samples import PolicyValue, Replicates
 from causal_lm_opt.estimators._subgroup_mix import plug_in_of
 from causal_lm_opt.estimators._subgroups import Cell, cells_of, subgroup_rows
@@ -338,6 +340,7 @@ class OutcomeRegression(RegressorMixin, BaseValueEstimator):
                 findings=second_sample_findings(log, policies, k, rows, part.logged, part.target)
                 + unsupported_finding(never_written(policies, k))
                 + _unmet_findings(log, policies, k)
+                + known_dependence(log)
                 + (UNSEEN_SUBGROUP if rows is not None and np.ndim(log.X) == 1 else []),
             ),
             diagnostics=({} if figures is None else figures.to_dict()) | extra,

@@ -133,7 +133,7 @@ def refused(run: Run) -> Callable[..., str]:
 
 def subprocess_run(arguments: list[str], **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-W", "error", "-m", "causal_lm_opt.cli", *arguments],
+        [sys.executable, "-W", "error", "-m", "causal_lm_opt", *arguments],
         capture_output=True,
         text=True,
         timeout=120,

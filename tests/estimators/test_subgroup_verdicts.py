@@ -12,8 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
+from scipy import special
 
-from causal_lm_opt import IPW, TargetSample
+from causal_lm_opt import IPW, DoublyRobust, OutcomeRegression, TargetSample
+from causal_lm_opt.diagnostics.agreement import bridge_means
 
 TEXTS = np.array([f"appeal {i}" for i in range(6)], dtype=object)
 TARGET = np.array([0.1, 0.1, 0.2, 0.2, 0.2, 0.2])
@@ -100,3 +102,136 @@ def test_heavy_weights_of_many_small_subgroups_accuse_nobody(shift: float) -> No
         logs = {"logp_target": -0.5 * (x - shift) ** 2 - 1, "logp_logging": -0.5 * x**2 - 1}
         found = IPW().fit(x[:, None], x, by=by, **logs).result_.verdicts[0]
         assert "depends on the subgroup" not in str(found)
+
+
+# ------------------------------------------------------------------- weights that lean to no side
+def parted(rng: np.random.Generator, n: int = 1500) -> tuple[Any, ...]:
+    """As `log`, texts of two words of which the first hangs on the reader and cancels in weights.
+
+    Both subgroups see the words 'rent' and 'school' with exchanged probabilities, and the target
+    writes either as often.
+    """
+    p = {"new": 0.8, "old": 0.2}
+    by = np.where(rng.random(n) < 0.5, "new", "old")
+    first = rng.random(n) < np.array([p[b] for b in by])
+    second = rng.random(n) < 0.5
+    texts = np.array(
+        [f"{'rent' if a else 'school'} {'now' if b else 'soon'}"
+         for a, b in zip(first, second, strict=True)], dtype=object,
+    )  # fmt: skip
+    given = np.log(np.where(first, [p[b] for b in by], [1 - p[b] for b in by]) / 2)
+    target = np.log(np.where(second, 0.7, 0.3) / 2)
+    y = first * np.where(by == "new", 3.0, -3.0) + rng.normal(size=n)
+    return texts, y, by, given, np.full(n, np.log(0.25)), target
+
+
+def parted_draws(rng: np.random.Generator, *, known: bool, told: bool, m: int = 1200) -> Any:
+    by = np.where(rng.random(m) < 0.5, "new", "old")
+    first, second = rng.random(m) < 0.5, rng.random(m) < 0.7
+    texts = np.array(
+        [f"{'rent' if a else 'school'} {'now' if b else 'soon'}"
+         for a, b in zip(first, second, strict=True)], dtype=object,
+    )  # fmt: skip
+    p = np.where(by == "new", 0.8, 0.2)
+    logging = np.log(np.where(first, p, 1 - p) / 2) if known else np.full(m, np.log(0.25))
+    return TargetSample(
+        texts, logp_target=np.log(np.where(second, 0.7, 0.3) / 2), logp_logging=logging,
+        by=by if told else None,
+    )  # fmt: skip
+
+
+def test_bridge_means_by_enumeration() -> None:
+    """E_R[s(l) h] = E_f[s(-l) h] over six texts, and the variance of clusters of one row."""
+    logging, h = OF_READERS["new"], np.arange(6.0)[:, None]
+    ell = np.log(TARGET / logging)
+    here, _ = bridge_means(special.expit(ell), h, frequency=logging)
+    there, _ = bridge_means(special.expit(-ell), h, frequency=TARGET)
+    assert_allclose(here, there, rtol=1e-12)
+    rows = np.random.default_rng(0).normal(size=(40, 2))
+    alone = bridge_means(np.ones(40), rows)
+    assert_allclose(alone[1], rows.var(axis=0, ddof=1) / 40)
+    assert_allclose(bridge_means(np.ones(40), rows, codes=np.arange(40))[1], alone[1])
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_texts_that_hang_on_the_subgroup_are_told_where_weights_average_one(told: bool) -> None:
+    rng = np.random.default_rng(3)
+    texts, y, by, _, marginal, target = parted(rng)
+    draws = parted_draws(rng, known=False, told=told)
+    found = IPW().fit(
+        texts, y, by=by, X_target=draws, logp_target=target, logp_logging=marginal
+    )  # fmt: skip
+    for verdict in (*found.result_.verdicts, *found.result_by_.verdicts):
+        assert verdict.level == "do not use"
+        assert "depends on the subgroup" in str(verdict)
+    assert "than the weights tell" in str(found.result_.verdicts[0])
+
+
+def test_sound_texts_of_subgroups_are_never_accused() -> None:
+    """Log-probs that know the reader, or readers who got the same: 60 logs each, at level .001."""
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        texts, y, by, given, marginal, target = parted(rng, 400)
+        draws = parted_draws(rng, known=True, told=True)
+        known = IPW().fit(texts, y, by=by, X_target=draws, logp_target=target, logp_logging=given)
+        same = IPW().fit(
+            texts, y, by=rng.permutation(by), X_target=parted_draws(rng, known=False, told=False),
+            logp_target=target, logp_logging=marginal,
+        )  # fmt: skip
+        for one in (known, same):
+            assert "depends on the subgroup" not in str(one.result_.verdicts[0])
+
+
+def test_what_one_policy_shows_is_said_of_all() -> None:
+    rng = np.random.default_rng(1)
+    texts, y, by, _, marginal, target = log(rng)
+    pair = {"leaning": target, "logger": marginal}
+    found = IPW().fit(texts, y, by=by, logp_target=pair, logp_logging=marginal).result_
+    assert [v.level for v in found.verdicts] == ["do not use", "do not use"]
+    assert "the weights of 'leaning' average" in str(found.verdicts[1])
+
+
+def test_a_text_only_model_is_accused_where_log_probs_know_the_reader() -> None:
+    rng = np.random.default_rng(4)
+    texts, y, by, given, marginal, target = parted(rng)
+    x = np.array([t.startswith("rent") for t in texts], dtype=float)[:, None]
+    drawn = parted_draws(rng, known=True, told=True)
+    second = TargetSample(
+        np.array([t.startswith("rent") for t in drawn.X], dtype=float)[:, None], by=drawn.by
+    )
+    logs = {"logp_target": target, "X_target": second, "by": by}
+    accused = OutcomeRegression().fit(x, y, logp_logging=given, **logs).result_.verdicts[0]
+    assert accused.level == "do not use"
+    assert "Equal rows have other log-probs in other subgroups" in str(accused)
+    both = np.column_stack([x[:, 0], by == "old"])
+    reads = TargetSample(np.column_stack([second.X[:, 0], drawn.by == "old"]), by=drawn.by)
+    sound = OutcomeRegression().fit(
+        both, y, logp_logging=given, **(logs | {"X_target": reads})
+    )  # fmt: skip
+    assert "Equal rows" not in str(sound.result_.verdicts[0])
+    wordings = given + rng.normal(size=given.size)  # rows that stand for many texts
+    many = OutcomeRegression().fit(x, y, logp_logging=wordings - 9.0, **logs)
+    assert "Equal rows" not in str(many.result_.verdicts[0])
+    marginals = OutcomeRegression().fit(x, y, logp_logging=marginal, **logs)
+    assert "Equal rows" not in str(marginals.result_.verdicts[0])
+
+
+def test_the_mix_of_draws_is_told_where_it_is_put_right() -> None:
+    rng = np.random.default_rng(5)
+    texts, y, by, given, _, target = parted(rng)
+    draws = parted_draws(rng, known=True, told=True)
+    kept = np.flatnonzero((draws.by == "new") | (rng.random(1200) < 0.3))
+    fewer = TargetSample(
+        draws.X[kept], logp_target=draws.logp_target[kept], by=draws.by[kept],
+        logp_logging=draws.logp_logging[kept],
+    )  # fmt: skip
+    logs = {"logp_target": target, "logp_logging": given, "by": by}
+    q = np.array([t.startswith("rent") for t in texts], dtype=float)
+    q_drawn = np.array([t.startswith("rent") for t in fewer.X], dtype=float)
+    found = DoublyRobust().fit(texts, y, X_target=fewer, q_logged=q, q_target=q_drawn, **logs)
+    assert "Draws count in the log's mix of subgroups" in str(found.result_.verdicts[0])
+    even = DoublyRobust().fit(
+        texts, y, X_target=draws, q_logged=q,
+        q_target=np.array([t.startswith("rent") for t in draws.X], dtype=float), **logs,
+    )  # fmt: skip
+    assert "Draws count" not in str(even.result_.verdicts[0])
