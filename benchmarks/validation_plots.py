@@ -1,10 +1,10 @@
 """Plots of the validation tables: ``python -m benchmarks.validation_plots``.
 
 From ``coverage.json``: coverage by design, sample size and estimator; the verdicts of cells in the
-order of their coverage; the trade-off between what is trusted and what is lost. From
-``bands.json`` and ``efficiency.json``: coverage for 24 policies at once, and the standard deviation
-against the efficiency bound. All are written beside their tables as PNG; a table that is not there
-is left out.
+order of their coverage; the trade-off between what is trusted and what is lost; coverage against
+what one log predicts. From ``bands.json`` and ``efficiency.json``: coverage for 24 policies at
+once, and the standard deviation against the efficiency bound. All are written beside their tables
+as PNG; a table that is not there is left out.
 """
 
 from __future__ import annotations
@@ -189,7 +189,8 @@ def tradeoff_figure(table: pd.DataFrame) -> Any:
     title(axes[2], "coverage of those trusted")
     _share_marks(axes[2], cells[kept], cells["coverage trustworthy"][kept], count[kept], styles)
     axes[2].axhline(SOUND, color=INK.ink, linewidth=1.2, linestyle=(0, (4, 3)))
-    axes[2].set_ylim(FLOOR, 1.005)
+    trusted = float(cells["coverage trustworthy"][kept].min())
+    axes[2].set_ylim(min(FLOOR, trusted - 0.06), 1.005)
     axes[2].set_ylabel(f"coverage ({FEWEST} or more trusted)")
     for ax, start in zip(axes, (left, left, LOST), strict=True):
         # Stretched towards 1, where the cells crowd.
@@ -212,6 +213,37 @@ def _stretch(coverage: Any) -> Any:
 
 def _shrink(place: Any) -> Any:
     return 1.06 - np.exp(-np.asarray(place))
+
+
+def predicted_figure(table: pd.DataFrame) -> Any:
+    """What one log predicts of its interval's coverage, and the coverage of its cell."""
+    cells = table[table["estimator"].isin(JUDGED) & ~misspecified(table)]
+    figure, (axes,) = plots.new_grid(1, len(JUDGED), width=8.6, height=3.8, sharey=True)
+    styles = size_styles(table)
+    least = min(float(cells["coverage"].min()), float(cells["predicted"].min())) - 0.02
+    for ax, estimator in zip(axes, JUDGED, strict=True):
+        title(ax, estimator)
+        ax.plot([least, 1.0], [least, 1.0], color=INK.soft, linewidth=1.0)
+        rows: Any = cells[cells["estimator"] == estimator].itertuples()
+        for row in rows:
+            style = styles[row.n]
+            ends = binomial_ends(row.coverage, row.replications)
+            ax.plot([row.predicted] * 2, ends, color=style["color"], linewidth=0.8, alpha=0.7)
+            fill = "none" if row.design.endswith("binary") else style["color"]
+            ax.plot(row.predicted, row.coverage, markersize=4.5, linestyle="", alpha=0.85,
+                    markerfacecolor=fill, **style)  # fmt: skip
+        for axis, scale in ((ax.xaxis, ax.set_xscale), (ax.yaxis, ax.set_yscale)):
+            scale("function", functions=(_stretch, _shrink))
+            ticks = [t for t in (0.4, 0.6, 0.8, 0.9, 0.95) if t >= least]
+            axis.set_ticks(ticks, [f"{t:.0%}" for t in ticks])
+        ax.set_xlim(least, 0.99)
+        ax.set_ylim(least, 0.99)
+        ax.set_xlabel("predicted by one log (median)")
+    axes[0].set_ylabel("coverage of the cell")
+    (hollow,) = axes[0].plot([], [], "o", color=INK.ink, markerfacecolor="none", markersize=5,
+                             label="hollow: binary outcomes")  # fmt: skip
+    size_legend(figure, axes[0], styles, [hollow])
+    return figure
 
 
 def _share_marks(
@@ -293,6 +325,7 @@ FIGURES: dict[str, tuple[str, Callable[[pd.DataFrame], Any]]] = {
     "coverage": ("coverage.json", coverage_figure),
     "verdicts": ("coverage.json", verdict_figure),
     "tradeoff": ("coverage.json", tradeoff_figure),
+    "predicted": ("coverage.json", predicted_figure),
     "bands": ("bands.json", bands_figure),
     "efficiency": ("efficiency.json", efficiency_figure),
 }

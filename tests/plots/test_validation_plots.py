@@ -25,6 +25,7 @@ def coverage_rows() -> list[dict[str, Any]]:
                     {
                         "design": design, "n": n, "estimator": estimator, "replications": 400,
                         "sd_log_ratio": 0.5, "mc_se": 0.011, "coverage": 0.6 if low else 0.95,
+                        "predicted": 0.62 if low else 0.94,
                         "share trustworthy": trusted, "share caution": 0.9 - trusted,
                         "share do not use": 0.1,
                         "coverage trustworthy": 0.95 if trusted else None,
@@ -53,11 +54,24 @@ def test_verdicts_leave_out_what_no_diagnostic_sees() -> None:
     np.testing.assert_allclose(heights.sum(axis=0), 1.0)
 
 
+def test_predictions_lie_against_coverage() -> None:
+    figure = validation_plots.predicted_figure(pd.DataFrame(coverage_rows()))
+    panels = {ax.get_title("left"): ax for ax in figure.axes}
+    assert list(panels) == ["HT", "Hajek", "DR"]
+    points = {
+        (float(np.ravel(x.get_xdata())[0]), float(np.ravel(x.get_ydata())[0]))
+        for x in panels["HT"].lines if x.get_marker() in ("v", "s") and len(x.get_xdata())
+    }  # fmt: skip
+    assert points == {(0.62, 0.6), (0.94, 0.95)}
+
+
 def test_every_table_that_is_there_is_drawn_and_no_other(tmp_path: Path) -> None:
     rows = {"rows": coverage_rows()}
     (tmp_path / "c.json").write_text(json.dumps(rows), encoding="utf-8")
     written = validation_plots.draw(tmp_path, "c.json")
-    assert [p.name for p in written] == ["coverage.png", "verdicts.png", "tradeoff.png"]
+    assert [p.name for p in written] == [
+        f"{name}.png" for name in ("coverage", "verdicts", "tradeoff", "predicted")
+    ]
     first = written[2].read_bytes()
     assert validation_plots.draw(tmp_path, "c.json")[2].read_bytes() == first
 

@@ -47,7 +47,7 @@ def test_lost_estimates_are_refused() -> None:
 
 
 def test_skewed_outcomes_are_trusted_where_intervals_cover() -> None:
-    """Lognormal noise: at shift .5 Hajek and DR cover .93, at 1.3 .83 and .84 (20,000 logs)."""
+    """Lognormal noise: Hajek and DR cover .93 at shift .5, .83 and .85 at 1.3 (committed table)."""
     for counts in shares(GaussianDesign("skewed", shift=1.3)).values():
         assert counts.get("trustworthy", 0.0) <= 0.02
     for counts in shares(GaussianDesign("skewed", shift=0.5)).values():
