@@ -31,6 +31,8 @@ IntArray = npt.NDArray[np.intp]
 RATIO_CELLS, NOISE_CELLS = 96, 64
 TAIL_ROWS = 50.0  # rows of each log that are drawn one by one; 800 give the same coverage
 NEVER = 1e-12  # probability of texts that are in no log
+FARTHEST = 100.0  # nats: a value further beyond the log than this is as good as infinite
+WIDEST = 10.0  # nats between spreads of the noise
 LOGS = 4000
 SEED = 20261123
 
@@ -75,10 +77,11 @@ class LogLaw:
         # What no log will ever hold is part of the value all the same.
         drawn = self.log_mass > math.log(NEVER)
         unit = float(log_w[drawn].max())
-        weighted = np.exp(self.log_mass + log_w - unit)
-        value = float(weighted @ self.mean)
-        if normalize:
-            value /= float(weighted.sum())
+        log_part = self.log_mass + log_w
+        top = float(log_part.max())
+        part = np.exp(log_part - top)
+        scale = 1.0 / float(part.sum()) if normalize else math.exp(min(top - unit, FARTHEST))
+        value = float(part @ self.mean) * scale
         mass, weight = np.exp(self.log_mass[drawn]), np.exp(log_w[drawn] - unit)
         at = _cells(self.ell[drawn], mass, weight, RATIO_CELLS)
         share = np.bincount(at, weights=mass)
@@ -180,8 +183,9 @@ def _residual_law(
     left = log_size - float(f @ log_size) - slope * z
     se = math.sqrt(float(f**2 @ (z * left) ** 2))
     slope = math.copysign(max(0.0, abs(slope) - se), slope)
-    noise = noise * np.exp(-slope * z)
-    return mean, np.exp(slope * np.minimum(ahead, float(z.max()))), noise - float(f @ noise), f
+    noise = noise * np.exp(-np.clip(slope * z, -WIDEST, WIDEST))
+    spread = np.exp(np.clip(slope * np.minimum(ahead, float(z.max())), -WIDEST, WIDEST))
+    return mean, spread, noise - float(f @ noise), f
 
 
 def studentised_errors(

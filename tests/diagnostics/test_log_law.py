@@ -137,6 +137,34 @@ def test_texts_no_log_will_hold_are_part_of_the_value(far: float) -> None:
     assert near.coverage > 0.93
 
 
+@pytest.mark.parametrize("normalize", [True, False])
+@pytest.mark.parametrize("far", [1e4, 1e13])
+def test_ratios_out_of_all_proportion(far: float, normalize: bool) -> None:
+    """Separated samples have odds like these: nothing overflows, nothing is promised."""
+    rng = np.random.default_rng(11)
+    ell = np.where(np.arange(300) % 3 == 0, far, -far) + rng.normal(size=300)
+    y = rng.normal(size=300)
+    with np.errstate(all="raise", under="ignore"):
+        found = predicted_coverage(
+            ell, y, y / 300, rng.normal(far, 1.0, 200), n_units=300.0, normalize=normalize
+        )
+        beyond = predicted_coverage(
+            rng.normal(size=300), y, y / 300, np.full(200, far), n_units=300.0, normalize=normalize
+        )
+    assert 0.0 <= found.coverage <= 1.0
+    assert beyond.coverage < 0.9
+
+
+def test_an_outlying_ratio_spreads_no_noise_out_of_bounds() -> None:
+    rng = np.random.default_rng(12)
+    ell = rng.normal(size=2000) - 0.5
+    ell[0] = 400.0
+    y = np.exp(np.minimum(3.0 * ell, 300.0)) * rng.normal(size=2000)
+    with np.errstate(all="raise", under="ignore"):
+        law = law_of_rows(ell, y, rng.normal(0.5, 1.0, 500))
+    assert np.ptp(np.log(law.spread)) <= 20.0 + 1e-9
+
+
 @pytest.mark.parametrize("unit", [1e-90, 1e90])
 def test_odd_rows_and_units(unit: float) -> None:
     """``-inf`` and ``+inf`` log ratios, constant residuals, units far from 1."""
