@@ -6,7 +6,7 @@ their subgroup tell of each :math:`V_b`; how many there are of each is the calle
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,11 +14,11 @@ import numpy.typing as npt
 
 from causal_lm_opt.core.weights import Weighting
 from causal_lm_opt.estimators._log import Log
-from causal_lm_opt.estimators._subgroups import spread, subgroup_rows
+from causal_lm_opt.estimators._subgroups import in_the_log_s_mix, spread, subgroup_rows
 from causal_lm_opt.estimators._target import TargetRows
 from causal_lm_opt.estimators._terms import plug_in_term
 
-__all__ = ["PlugIn", "in_the_log_s_mix", "mix_influence", "plug_in_of"]
+__all__ = ["PlugIn", "mix_influence", "mix_note", "plug_in_of"]
 
 FloatArray = npt.NDArray[np.float64]
 NOTED = 0.05  # difference of shares
@@ -64,25 +64,6 @@ def plug_in_of(
     return PlugIn(value, part, draws, None, own=picked is not None)
 
 
-def in_the_log_s_mix(log: Log, second: TargetRows) -> TargetRows:
-    """The draws, their frequencies such that each subgroup has its share of the log.
-
-    As they are where log or draws do not say their subgroups, a subgroup has no draw, prompts are
-    shared (draws then follow the log's prompts), or the rows are an exact support.
-    """
-    if log.by is None or second.by is None or second.exact or second.shared is not None:
-        return second
-    s = np.ones(log.y.shape[0]) if log.sample_weight is None else log.sample_weight
-    factor = np.zeros(second.size)
-    for label in np.unique(log.by):
-        at = second.by == label
-        drawn = float(second.frequency[at].sum())
-        if not drawn > 0:
-            return second
-        factor[at] = (s[log.by == label].sum() / s.sum()) / (drawn / second.frequency.sum())
-    return replace(second, frequency=second.frequency * factor)
-
-
 def mix_note(log: Log, second: TargetRows) -> list[tuple[int, str]]:
     """What the draws' mix of subgroups was, where they count in another."""
     mixed = in_the_log_s_mix(log, second)
@@ -114,7 +95,7 @@ def mix_influence(
     Parameters
     ----------
     second, mixed : TargetRows
-        Before and after `in_the_log_s_mix`.
+        Before and after `_subgroups.in_the_log_s_mix`.
     influence : array (m,)
         Under the frequencies of ``mixed``.
     """

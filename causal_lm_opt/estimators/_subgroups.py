@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ __all__ = [
     "Subgroup",
     "cells_of",
     "in_subgroup",
+    "in_the_log_s_mix",
     "own_draws",
     "spread",
     "subgroup_codes",
@@ -65,10 +67,35 @@ def subgroup_rows(by: npt.NDArray[Any] | None, label: Any) -> IntArray | None:
     return rows
 
 
-def own_draws(log: Log, second: TargetRows | None, rows: IntArray | None) -> TargetRows | None:
-    """A subgroup's own draws, where draws say whose readers they are for; else all of them."""
-    if second is None or rows is None or second.by is None or log.by is None:
+def in_the_log_s_mix(log: Log, second: TargetRows) -> TargetRows:
+    """The draws, their frequencies such that each subgroup has its share of the log.
+
+    As they are where log or draws do not say their subgroups, a subgroup has no draw, prompts are
+    shared (draws then follow the log's prompts), or the rows are an exact support.
+    """
+    if log.by is None or second.by is None or second.exact or second.shared is not None:
         return second
+    s = np.ones(log.y.shape[0]) if log.sample_weight is None else log.sample_weight
+    factor = np.zeros(second.size)
+    for label in np.unique(log.by):
+        at = second.by == label
+        drawn = float(second.frequency[at].sum())
+        if not drawn > 0:
+            return second
+        factor[at] = (s[log.by == label].sum() / s.sum()) / (drawn / second.frequency.sum())
+    return replace(second, frequency=second.frequency * factor)
+
+
+def own_draws(log: Log, second: TargetRows | None, rows: IntArray | None) -> TargetRows | None:
+    """A subgroup's own draws, where draws say whose readers they are for; else all of them.
+
+    Of all readers (``rows`` is None) in the log's mix of subgroups, as log ratios may depend on the
+    subgroup.
+    """
+    if second is None or second.by is None or log.by is None:
+        return second
+    if rows is None:
+        return in_the_log_s_mix(log, second)
     picked = subgroup_rows(second.by, log.by[rows[0]])
     return second if picked is None else second.select_rows(picked)
 
